@@ -1,0 +1,45 @@
+"""caloman: calorimeter showers from a learned manifold and a density on it.
+
+Importing the package is light: torch and Lightning are loaded when a name that needs them is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from caloman.bundle import load
+    from caloman.errors import CalomanError
+    from caloman.evaluation.evaluate import evaluate
+    from caloman.geometry import Geometry, Layer
+    from caloman.observables import Observables, compute_observables
+    from caloman.showers import ShowerFile, Showers, ShowerWriter
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CalomanError": "caloman.errors",
+    "Geometry": "caloman.geometry",
+    "Layer": "caloman.geometry",
+    "Observables": "caloman.observables",
+    "ShowerFile": "caloman.showers",
+    "ShowerWriter": "caloman.showers",
+    "Showers": "caloman.showers",
+    "compute_observables": "caloman.observables",
+    "evaluate": "caloman.evaluation.evaluate",
+    "load": "caloman.bundle",
+}
+
+__all__ = [
+    "CalomanError", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
+    "compute_observables", "evaluate", "load",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'caloman' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

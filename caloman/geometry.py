@@ -1,0 +1,218 @@
+"""Voxel meshes of a calorimeter: layers of concentric rings, each ring cut into equal angular bins.
+
+The flat voxel index of the CaloChallenge runs over layers slowest, then the angle alpha, then the radius fastest.
+"""
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.errors import CalomanError
+
+PDG_CODES = {"photon": 22, "pion": 211, "electron": 11}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of voxels.
+
+    Args:
+        id: number of the layer in the detector (ATLAS sampling number for dataset 1).
+        r_edges: edges of the radial bins [mm], ascending.
+        n_alpha: number of equal angular bins on [-pi, pi].
+    """
+
+    id: int
+    r_edges: tuple[float, ...]
+    n_alpha: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.r_edges) < 2 or np.any(np.diff(self.r_edges) <= 0):
+            raise CalomanError(f"layer {self.id}: r_edges must hold at least two ascending edges, got {self.r_edges}")
+        if self.n_alpha < 1:
+            raise CalomanError(f"layer {self.id}: n_alpha must be at least 1, got {self.n_alpha}")
+
+    @property
+    def n_r(self) -> int:
+        """Number of radial bins."""
+        return len(self.r_edges) - 1
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels."""
+        return self.n_r * self.n_alpha
+
+    @property
+    def r(self) -> NDArray[np.float64]:
+        """Radius of each voxel's centre [mm], shape (n_voxels,)."""
+        edges = np.asarray(self.r_edges, dtype=np.float64)
+        return np.tile((edges[:-1] + edges[1:]) / 2, self.n_alpha)
+
+    @property
+    def alpha(self) -> NDArray[np.float64]:
+        """Angle of each voxel's centre [rad], shape (n_voxels,)."""
+        centres = -np.pi + (np.arange(self.n_alpha) + 0.5) * 2 * np.pi / self.n_alpha
+        return np.repeat(centres, self.n_r)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A voxel mesh.
+
+    Args:
+        name: identifier, such as ``"2"``.
+        particle: incident particle (``photon``, ``pion``, ``electron``).
+        layers: the layers with voxels, in the order of the flat index.
+        threshold: readout threshold [MeV]; smaller deposits count as zero in the evaluation.
+    """
+
+    name: str
+    particle: str
+    layers: tuple[Layer, ...]
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        ids = [layer.id for layer in self.layers]
+        if not ids or ids != sorted(set(ids)):
+            raise CalomanError(f"geometry {self.name!r}: layer ids must be ascending and distinct, got {ids}")
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers with voxels."""
+        return len(self.layers)
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels."""
+        return sum(self.layer_sizes)
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        """Number of voxels of each layer."""
+        return [layer.n_voxels for layer in self.layers]
+
+    @cached_property
+    def layer_slices(self) -> list[slice]:
+        """Slice of the flat voxel index that belongs to each layer."""
+        offsets = np.cumsum([0, *self.layer_sizes]).tolist()
+        return [slice(a, b) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+    @cached_property
+    def voxel_layer(self) -> NDArray[np.int64]:
+        """Position (not id) of each voxel's layer, shape (n_voxels,)."""
+        return np.repeat(np.arange(self.n_layers), self.layer_sizes)
+
+    @classmethod
+    def load(cls, spec: str | Path) -> "Geometry":
+        """Returns a built-in geometry by its dataset id, or reads a binning XML file.
+
+        Raises:
+            CalomanError: if `spec` is neither a dataset id nor a readable binning file.
+        """
+        if str(spec) in BUILT_IN:
+            return BUILT_IN[str(spec)]
+        if Path(spec).suffix == ".xml":
+            return cls.from_xml(spec)
+        raise CalomanError(f"unknown dataset {str(spec)!r}: use one of {', '.join(BUILT_IN)} or a binning .xml file")
+
+    @classmethod
+    def from_xml(cls, path: str | Path, particle: str | None = None) -> "Geometry":
+        """Reads a CaloChallenge binning file.
+
+        Args:
+            path: file with one ``Bin`` element per particle and one ``Layer`` element per layer; a layer with a
+                single edge has no voxels.
+            particle: which ``Bin`` to read; may be left out if there is only one.
+
+        Raises:
+            CalomanError: if the file is missing, is not a binning file, or does not list the particle.
+        """
+        try:
+            bins = ET.parse(path).getroot().findall("Bin")
+        except (OSError, ET.ParseError) as error:
+            raise CalomanError(f"{path}: not a readable binning XML file ({error})") from None
+        found = {element.get("name", ""): element for element in bins}
+        particle = particle or (next(iter(found)) if len(found) == 1 else "")
+        if particle not in found:
+            raise CalomanError(f"{path}: no binning for particle {particle!r}; the file lists {sorted(found)}")
+        element = found[particle]
+        try:
+            layers = tuple(layer for layer in map(_layer_from_xml, element.findall("Layer")) if layer)
+            threshold = float(element.get("threshold", 0.0))
+        except (KeyError, ValueError) as error:
+            raise CalomanError(f"{path}: unreadable layer in the binning of {particle!r} ({error})") from None
+        return cls(element.get("dataset", Path(path).stem), particle, layers, threshold)
+
+    def to_xml(self, path: str | Path) -> None:
+        """Writes the mesh as a CaloChallenge binning file.
+
+        Layer ids equal positions in that format, so missing ids are written as layers without voxels. The attributes
+        ``threshold`` and ``dataset`` are additions that the official reader ignores.
+        """
+        root = ET.Element("Bins")
+        attributes = {"name": self.particle, "threshold": repr(self.threshold), "dataset": self.name}
+        if self.particle in PDG_CODES:
+            attributes = {"pid": str(PDG_CODES[self.particle]), **attributes}
+        element = ET.SubElement(root, "Bin", attributes)
+        by_id = {layer.id: layer for layer in self.layers}
+        for layer_id in range(max(by_id) + 1):
+            layer = by_id.get(layer_id)
+            edges = ",".join(f"{edge:.17g}" for edge in layer.r_edges) if layer else "0"
+            n_alpha = layer.n_alpha if layer else 1
+            ET.SubElement(element, "Layer", id=str(layer_id), r_edges=edges, n_bin_alpha=str(n_alpha))
+        ET.indent(root)
+        ET.ElementTree(root).write(path)
+
+
+def _layer_from_xml(element: ET.Element) -> Layer | None:
+    edges = tuple(float(edge) for edge in element.attrib["r_edges"].split(","))
+    if len(edges) < 2:
+        return None
+    return Layer(int(element.attrib["id"]), edges, int(element.attrib["n_bin_alpha"]))
+
+
+def _regular(name: str, n_alpha: int, n_r: int) -> Geometry:
+    """The meshes of datasets 2 and 3: 45 equal layers out to 41.85 mm, 0.5 keV readout over a sampling of 0.033."""
+    edges = tuple(41.85 * i / n_r for i in range(n_r + 1))
+    return Geometry(name, "electron", tuple(Layer(i, edges, n_alpha) for i in range(45)), 0.5e-3 / 0.033)
+
+
+_PRESAMPLER = (0, 5, 10, 30, 50, 100, 200, 400, 600)
+_BACK = (0, 50, 100, 200, 400, 600)
+_TILE = (0, 10, 20, 30, 50, 80, 100, 130, 160, 200, 250, 300, 350, 400)
+
+BUILT_IN = {
+    "1-photons": Geometry(
+        "1-photons",
+        "photon",
+        (
+            Layer(0, _PRESAMPLER),
+            Layer(1, (0, 2, 4, 6, 8, 10, 12, 15, 20, 30, 40, 50, 70, 90, 120, 150, 200), 10),
+            Layer(2, (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 130, 160, 200, 250, 300, 350, 400), 10),
+            Layer(3, _BACK),
+            Layer(12, (0, 100, 200, 400, 1000, 2000)),
+        ),
+        threshold=1.0,
+    ),
+    "1-pions": Geometry(
+        "1-pions",
+        "pion",
+        (
+            Layer(0, _PRESAMPLER),
+            Layer(1, (0, 1, 4, 7, 10, 15, 30, 50, 90, 150, 200), 10),
+            Layer(2, (0, 5, 10, 20, 30, 50, 80, 130, 200, 300, 400), 10),
+            Layer(3, _BACK),
+            Layer(12, (*_TILE, 1000, 2000), 10),
+            Layer(13, (*_TILE, 600, 1000, 2000), 10),
+            Layer(14, (0, 50, 100, 150, 200, 250, 300, 400, 600, 1000, 2000)),
+        ),
+        threshold=1.0,
+    ),
+    "2": _regular("2", n_alpha=16, n_r=9),
+    "3": _regular("3", n_alpha=50, n_r=18),
+}
+"""The four CaloChallenge meshes by dataset id (layers 12 to 14 of dataset 1 are the ATLAS tile calorimeter)."""

@@ -1,0 +1,257 @@
+"""Shower files in the CaloChallenge format, read and written in blocks.
+
+A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+
+BLOCK_BYTES = 64 * 2**20
+CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Showers:
+    """A set of showers in memory.
+
+    Args:
+        incident_energies: energy of each incident particle [MeV], shape (N,).
+        voxels: energy in each voxel [MeV], shape (N, V).
+        geometry: the voxel mesh.
+    """
+
+    incident_energies: NDArray[np.float32]
+    voxels: NDArray[np.float32]
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        expected = (len(self.incident_energies), self.geometry.n_voxels)
+        if self.voxels.shape != expected:
+            raise CalomanError(
+                f"showers of shape {self.voxels.shape} do not fit dataset {self.geometry.name!r}: expected {expected}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.incident_energies)
+
+    def __getitem__(self, rows: slice | NDArray[np.generic]) -> "Showers":
+        return Showers(self.incident_energies[rows], self.voxels[rows], self.geometry)
+
+    @classmethod
+    def load(cls, path: str | Path, geometry: Geometry) -> "Showers":
+        """Reads a whole file into memory; see `ShowerFile` for files that are larger than that."""
+        with ShowerFile(path, geometry) as file:
+            return file.read(0, len(file))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the showers as a CaloChallenge file, which appears under `path` only when it is complete."""
+        with ShowerWriter(path, self.geometry) as writer:
+            writer.append(self)
+
+
+class ShowerFile:
+    """A shower file that is open for reading; showers are read, converted to float32 and checked block by block.
+
+    Args:
+        path: the HDF5 file.
+        geometry: the mesh that the voxels belong to.
+
+    Raises:
+        CalomanError: if the file is missing, truncated, empty or does not fit the geometry.
+    """
+
+    def __init__(self, path: str | Path, geometry: Geometry) -> None:
+        self.path = Path(path)
+        self.geometry = geometry
+        self._file = open_hdf5(self.path)
+        try:
+            self._energies = self._dataset("incident_energies", columns=1)
+            self._voxels = self._dataset("showers", columns=geometry.n_voxels)
+            if len(self._energies) != len(self._voxels):
+                raise CalomanError(
+                    f"{self.path}: 'showers' has {len(self._voxels)} rows but 'incident_energies' has "
+                    f"{len(self._energies)}; both need one row per shower"
+                )
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _dataset(self, name: str, columns: int) -> h5py.Dataset:
+        dataset = self._file.get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise CalomanError(f"{self.path}: no dataset {name!r}; a CaloChallenge file has 'incident_energies' "
+                               "and 'showers'")  # fmt: skip
+        if dataset.ndim != 2 or dataset.shape[1] != columns or dataset.dtype.kind not in "fiu":
+            raise CalomanError(
+                f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, but dataset {self.geometry.name!r} needs "
+                f"numbers of shape (N, {columns}); choose the dataset that the file was made for"
+            )
+        if len(dataset) == 0:
+            raise CalomanError(f"{self.path}: {name!r} is empty; the file must hold at least one shower")
+        return dataset
+
+    def __len__(self) -> int:
+        return len(self._energies)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """Attributes of the file."""
+        return dict(self._file.attrs)
+
+    def incident_energies(self) -> NDArray[np.float32]:
+        """Incident energies of all showers [MeV], shape (N,)."""
+        with _reading(self.path):
+            energies = self._energies[:, 0].astype(np.float32)
+        return _checked_energies(energies, self.path, first_row=0)
+
+    def read(self, start: int, stop: int) -> Showers:
+        """Reads the showers of rows ``start`` to ``stop``.
+
+        Raises:
+            CalomanError: if an energy is not positive, or a voxel is negative or not finite.
+        """
+        with _reading(self.path):
+            energies = self._energies[start:stop, 0].astype(np.float32)
+            voxels = self._voxels[start:stop].astype(np.float32, copy=False)
+        _checked_energies(energies, self.path, first_row=start)
+        _check_voxels(voxels, self.path, first_row=start)
+        return Showers(energies, voxels, self.geometry)
+
+    def blocks(self) -> Iterator[Showers]:
+        """Iterates over the file in blocks of whole HDF5 chunk rows, each at most about 64 MiB."""
+        chunk_rows = self._voxels.chunks[0] if self._voxels.chunks else 1
+        row_bytes = self.geometry.n_voxels * self._voxels.dtype.itemsize
+        rows = max(1, BLOCK_BYTES // (row_bytes * chunk_rows)) * chunk_rows
+        for start in range(0, len(self), rows):
+            yield self.read(start, min(start + rows, len(self)))
+
+
+class ShowerWriter:
+    """Appends showers to a new file, which takes its final name only when it is complete.
+
+    Args:
+        path: the file to make; an older one is replaced when the new one is complete.
+        geometry: the mesh of the showers.
+        attributes: attributes to store with the file.
+
+    Raises:
+        CalomanError: if the file cannot be written (no such folder, no space left).
+    """
+
+    def __init__(
+        self, path: str | Path, geometry: Geometry, attributes: Mapping[str, str | int | float] | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.geometry = geometry
+        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        with _writing(self.path):
+            self._file = h5py.File(self._partial, "w")
+            self._energies = self._create("incident_energies", columns=1)
+            self._voxels = self._create("showers", columns=geometry.n_voxels)
+            self._file.attrs.update({"dataset": geometry.name, **(attributes or {})})
+
+    def _create(self, name: str, columns: int) -> h5py.Dataset:
+        rows = max(1, CHUNK_BYTES // (4 * max(columns, 64)))
+        return self._file.create_dataset(
+            name, (0, columns), np.float32, chunks=(rows, columns), maxshape=(None, columns),
+            compression="gzip", compression_opts=1, shuffle=True,
+        )  # fmt: skip
+
+    def append(self, showers: Showers) -> None:
+        """Adds showers at the end of the file."""
+        start, stop = len(self._energies), len(self._energies) + len(showers)
+        with _writing(self.path):
+            self._energies.resize(stop, axis=0)
+            self._voxels.resize(stop, axis=0)
+            self._energies[start:stop, 0] = showers.incident_energies
+            self._voxels[start:stop] = showers.voxels
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            with _writing(self.path):
+                self._file.close()
+                if kind is None:
+                    os.replace(self._partial, self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Opens an HDF5 file for reading.
+
+    Raises:
+        CalomanError: if the file is missing, truncated or not HDF5.
+    """
+    if not path.is_file():
+        raise CalomanError(f"{path}: no such file; give the path of an HDF5 file with showers")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise CalomanError(
+            f"{path}: not a complete HDF5 file, download or generate it again ({_reason(error)})"
+        ) from None
+
+
+def _checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:
+    bad = ~(np.isfinite(energies) & (energies > 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise CalomanError(
+            f"{path}: 'incident_energies' of shower {first_row + row} is {energies[row]:g} MeV; "
+            "energies must be positive, remove or correct that shower"
+        )
+    return energies
+
+
+def _check_voxels(voxels: NDArray[np.float32], path: Path, first_row: int) -> None:
+    # a minimum is NaN if any entry is, so two passes without temporaries find every fault
+    if voxels.min(initial=0.0) >= 0 and np.isfinite(voxels.max(initial=0.0)):
+        return
+    row, voxel = np.argwhere(~(np.isfinite(voxels) & (voxels >= 0)))[0].tolist()
+    raise CalomanError(
+        f"{path}: 'showers' holds {voxels[row, voxel]:g} MeV in voxel {voxel} of shower {first_row + row}; "
+        "voxels must be finite and not negative, remove or correct that shower"
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CalomanError(f"{path}: damaged file, download or generate it again ({_reason(error)})") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when it cannot flush to a full disk
+        raise CalomanError(f"{path}: cannot be written, check folder and free space ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

@@ -6,6 +6,7 @@ The flat voxel index of the CaloChallenge runs over layers slowest, then the ang
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ class Geometry:
     def layer_slices(self) -> list[slice]:
         """Slice of the flat voxel index that belongs to each layer."""
         offsets = np.cumsum([0, *self.layer_sizes]).tolist()
-        return [slice(a, b) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        return [slice(start, stop) for start, stop in pairwise(offsets)]
 
     @cached_property
     def voxel_layer(self) -> NDArray[np.int64]:

@@ -86,12 +86,15 @@ def _block_observables(showers: Showers, threshold: float | None) -> Observables
 
     everywhere = range(geometry.n_layers)
     return Observables(
-        showers.incident_energies.astype(np.float64),
-        *(stack(name, everywhere) for name in ("energy", "sparsity")),
-        *(stack(name, angular) for name in ("centre_eta", "centre_phi")),
-        stack("centre_r", everywhere),
-        *(stack(name, angular) for name in ("width_eta", "width_phi")),
-        stack("width_r", everywhere),
+        incident_energies=showers.incident_energies.astype(np.float64),
+        layer_energies=stack("energy", everywhere),
+        sparsity=stack("sparsity", everywhere),
+        centre_eta=stack("centre_eta", angular),
+        centre_phi=stack("centre_phi", angular),
+        centre_r=stack("centre_r", everywhere),
+        width_eta=stack("width_eta", angular),
+        width_phi=stack("width_phi", angular),
+        width_r=stack("width_r", everywhere),
     )
 
 
@@ -108,5 +111,3 @@ def _layer_observables(voxels: NDArray[np.float32], layer: Layer) -> dict[str, A
         result[f"centre_{name}"] = mean
         result[f"width_{name}"] = np.sqrt(np.maximum(moments[i + 3] / norm - mean**2, 0))
     return result
-
-

@@ -3,7 +3,6 @@
 A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,9 +193,24 @@ class ShowerWriter:
             with _writing(self.path):
                 self._file.close()
                 if kind is None:
-                    os.replace(self._partial, self.path)
+                    self._partial.replace(self.path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
+    """Geometry of a shower file: of the dataset that is named, or else of the one that the file says it belongs to.
+
+    Raises:
+        CalomanError: if neither tells the dataset.
+    """
+    if dataset is not None:
+        return Geometry.load(dataset)
+    with open_hdf5(Path(path)) as file:
+        name = file.attrs.get("dataset")
+    if name is None:
+        raise CalomanError(f"{path}: does not say which dataset it belongs to; add --dataset, such as --dataset 2")
+    return Geometry.load(str(name))
 
 
 def open_hdf5(path: Path) -> h5py.File:

@@ -1,0 +1,8 @@
+"""Generators: what a bundle holds and a user samples from."""
+
+from caloman.models.density import Density
+from caloman.models.energy import LayerEnergyModel
+from caloman.models.shape import ManifoldShape, ShapeModel
+from caloman.models.shower import FactorisedShowerModel, ShowerModel
+
+__all__ = ["Density", "FactorisedShowerModel", "LayerEnergyModel", "ManifoldShape", "ShapeModel", "ShowerModel"]

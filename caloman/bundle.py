@@ -1,0 +1,139 @@
+"""A trained generator as a folder that is safe to load: YAML, safetensors and the binning, no pickle.
+
+``config.yaml`` names the classes and their arguments, ``model.safetensors`` holds weights and statistics,
+``geometry.xml`` the voxel mesh, and ``README.md`` is the model card.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from caloman import __version__
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.models import ShowerModel
+
+FORMAT = 1
+
+
+def load(path: str | Path) -> ShowerModel:
+    """Loads a generator from a bundle, or from a run folder that holds one.
+
+    Args:
+        path: a bundle, or a folder that ``caloman fit`` finished.
+
+    Raises:
+        CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
+    """
+    folder = Path(path)
+    if (folder / "bundle").is_dir():
+        folder = folder / "bundle"
+    config = _read_config(folder)
+    geometry = Geometry.from_xml(folder / "geometry.xml")
+    model = build_model(config["model"], geometry, source=folder / "config.yaml")
+    weights = folder / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
+    return model.eval()
+
+
+def save(model: ShowerModel, spec: Mapping[str, Any], training: Mapping[str, Any], folder: Path) -> None:
+    """Writes a bundle, which takes its name only when it is complete.
+
+    Args:
+        model: the trained generator.
+        spec: its ``class_path`` and ``init_args``.
+        training: what the model was trained on, for config and card.
+        folder: the bundle; an older one is replaced.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    config = {"format": FORMAT, "caloman": __version__, "model": spec, "training": training}
+    (partial / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    model.geometry.to_xml(partial / "geometry.xml")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / "model.safetensors")
+    (partial / "README.md").write_text(_card(model, training))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> ShowerModel:
+    """Makes an untrained generator from its ``class_path`` and ``init_args``.
+
+    Raises:
+        CalomanError: if the specification does not fit the classes, or names one outside caloman.
+    """
+    check_class_paths(spec, source)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model", type=Callable[[Geometry], ShowerModel])
+    try:
+        factory = parser.instantiate(parser.parse_object({"model": dict(spec)})).model
+    except Exception as error:  # jsonargparse raises several kinds
+        reason = " ".join(str(error).split())[:300]
+        raise CalomanError(f"{source}: 'model' does not fit this version of caloman ({reason})") from None
+    return factory(geometry)
+
+
+def check_class_paths(spec: object, source: Path) -> None:
+    """Refuses classes from elsewhere, for building a model imports what its configuration names.
+
+    Raises:
+        CalomanError: with the first class that is not caloman's.
+    """
+    if isinstance(spec, Mapping):
+        path = spec.get("class_path")
+        if path is not None and not str(path).startswith("caloman."):
+            raise CalomanError(f"{source}: class_path {path!r} is not a caloman class; only those are loaded")
+        for value in spec.values():
+            check_class_paths(value, source)
+    elif isinstance(spec, list):
+        for value in spec:
+            check_class_paths(value, source)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise CalomanError(f"{folder}: no finished model here; run `caloman fit` to its last stage, or name a bundle")
+    try:
+        config = yaml.safe_load(path.read_text())
+        newer = config["format"] > FORMAT
+        config["model"]["class_path"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again") from None
+    if newer:
+        raise CalomanError(f"{path}: written by caloman {config.get('caloman')}, newer than this one; upgrade caloman")
+    return config
+
+
+def _card(model: ShowerModel, training: Mapping[str, Any]) -> str:
+    low, high = model.energy_range.tolist()
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    files = "\n".join(f"| {f['name']} | `{f['sha256']}` |" for f in training["files"])
+    return f"""# caloman generator for dataset {model.geometry.name}
+
+- incident {model.geometry.particle}s of {low:g} to {high:g} MeV, {model.geometry.n_voxels} voxels
+- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
+- made by caloman {__version__}
+
+Trained on {training["showers"]} showers from
+
+| file | SHA-256 |
+|-|-|
+{files}
+
+```python
+import caloman
+showers = caloman.load("this/folder").sample([1024.0, 4096.0], seed=0)
+```
+"""

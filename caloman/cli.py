@@ -1,0 +1,78 @@
+"""The ``caloman`` command: a table of commands, each a function that is imported when it is called."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from caloman import __version__
+from caloman.errors import CalomanError
+
+COMMANDS = {
+    "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
+    "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
+    "evaluate": ("caloman.evaluation:evaluate", "compare a sample with Geant4 and write a report"),
+    "check": ("caloman.data.check:check", "check that a shower file is valid"),
+}
+"""Command -> (module:function, help). The function's signature and docstring make its options and their help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        _say(_overview())
+        return 0
+    if name == "--version":
+        _say(f"caloman {__version__}")
+        return 0
+    if name not in COMMANDS:
+        return _fail(f"caloman: unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("caloman").setLevel(logging.INFO)
+    try:
+        result = _run(name, arguments[1:])
+    except CalomanError as error:
+        return _fail(f"caloman {name}: error: {error}")
+    except KeyboardInterrupt:
+        return _fail(f"caloman {name}: interrupted")
+    if result is not None:
+        _say(str(result))
+    return 0
+
+
+def _run(name: str, arguments: list[str]) -> object:
+    from jsonargparse import auto_cli
+
+    module, function = COMMANDS[name][0].split(":")
+    command = getattr(import_module(module), function)
+    if name == "fit":  # its options are the keys of a pipeline file
+        return command(arguments)
+    return auto_cli(command, args=arguments, prog=f"caloman {name}")
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<10} {help_text}" for name, (_, help_text) in COMMANDS.items())
+    return (
+        "caloman: calorimeter showers from a learned manifold and a density on it\n\n"
+        f"usage: caloman COMMAND ...\n\ncommands:\n{commands}\n\n"
+        "`caloman COMMAND --help` explains each; `caloman --version` tells the version.\n\n"
+        "example:\n"
+        "  caloman fit configs/1-photons/caloman.yaml --output runs/photons\n"
+        "  caloman generate runs/photons showers.hdf5 --energies 1GeV,4GeV,16GeV --n 3000\n"
+        "  caloman evaluate showers.hdf5 reference.hdf5 --output report"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _fail(text: str) -> int:
+    sys.stderr.write(text + "\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""Small files that appear whole, and fingerprints of large ones."""
+
+import hashlib
+from pathlib import Path
+
+from caloman.errors import CalomanError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it when it is complete.
+
+    Raises:
+        CalomanError: if the folder cannot be written to.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

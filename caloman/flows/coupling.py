@@ -1,0 +1,51 @@
+"""Coupling transforms: one half of the vector sets the map of the other half.
+
+References:
+    Dinh et al., Real NVP (arXiv:1605.08803); Durkan et al., Neural Spline Flows (arXiv:1906.04032).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from caloman.flows.elementwise import Elementwise
+from caloman.flows.transform import Transform
+from caloman.nn.mlp import ResidualMLP
+
+
+class Coupling(Transform):
+    """A coupling transform that starts as the identity.
+
+    Args:
+        mask: True for the entries that pass unchanged and condition the others, shape (D,).
+        context: size of the condition; 0 for none.
+        elementwise: map of the other entries.
+        hidden: width of the residual conditioner.
+        blocks: number of its blocks.
+    """
+
+    kept: Tensor
+    moved: Tensor
+    order: Tensor
+
+    def __init__(self, mask: Tensor, context: int, elementwise: Elementwise, hidden: int = 64, blocks: int = 2) -> None:
+        super().__init__()
+        self.elementwise = elementwise
+        kept, moved = mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1)
+        self.register_buffer("kept", kept, persistent=False)
+        self.register_buffer("moved", moved, persistent=False)
+        self.register_buffer("order", torch.cat([kept, moved]).argsort(), persistent=False)
+        self.conditioner = ResidualMLP(len(kept), context, len(moved) * elementwise.n_parameters, hidden, blocks)
+        nn.init.zeros_(self.conditioner.last.weight)
+        nn.init.zeros_(self.conditioner.last.bias)
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._apply_to_moved(inputs, context, inverse=False)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._apply_to_moved(inputs, context, inverse=True)
+
+    def _apply_to_moved(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
+        kept, moved = inputs.index_select(1, self.kept), inputs.index_select(1, self.moved)
+        parameters = self.conditioner(kept, context).unflatten(1, (-1, self.elementwise.n_parameters))
+        moved, log_slopes = self.elementwise(moved, parameters, inverse)
+        return torch.cat([kept, moved], dim=1).index_select(1, self.order), log_slopes.sum(dim=1)

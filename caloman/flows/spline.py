@@ -1,0 +1,85 @@
+"""The monotone rational-quadratic spline as one pure function.
+
+References:
+    Durkan et al., Neural Spline Flows (arXiv:1906.04032).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MIN_BIN = 1e-3
+MIN_DERIVATIVE = 1e-3
+_UNIT_SLOPE = math.log(math.expm1(1 - MIN_DERIVATIVE))
+
+
+def rational_quadratic_spline(
+    inputs: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Maps [-bound, bound] onto itself with K rational-quadratic pieces, and is the identity outside.
+
+    All parameters are unconstrained; zeros give the identity. The computation runs in float32 or wider whatever the
+    precision of the inputs, because the quadratic loses all digits in half precision.
+
+    Args:
+        inputs: values, shape (*).
+        widths: logits of the bin widths, shape (*, K).
+        heights: logits of the bin heights, shape (*, K).
+        derivatives: slopes at the K - 1 inner knots before softplus, shape (*, K - 1).
+        bound: half the side of the box.
+        inverse: apply the inverse instead.
+
+    Returns:
+        The outputs and the logarithms of the derivatives of the applied direction, both of shape (*).
+    """
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    inputs, widths, heights, derivatives = (t.to(dtype) for t in (inputs, widths, heights, derivatives))
+    inside = inputs.abs() < bound
+    # clamped before and selected after: a NaN in the unselected branch would poison the gradient
+    values = inputs.clamp(-bound, bound)
+
+    x_knots, x_sizes = _bins(widths, bound)
+    y_knots, y_sizes = _bins(heights, bound)
+    slopes = F.pad(MIN_DERIVATIVE + F.softplus(derivatives + _UNIT_SLOPE), (1, 1), value=1.0)
+
+    knots = y_knots if inverse else x_knots
+    index = (values.unsqueeze(-1) >= knots[..., 1:]).sum(dim=-1, keepdim=True)
+    x, w, y, h, d0, d1 = (
+        table.gather(-1, index).squeeze(-1)
+        for table in (x_knots, x_sizes, y_knots, y_sizes, slopes[..., :-1], slopes[..., 1:])
+    )
+    s = h / w
+    curvature = d0 + d1 - 2 * s
+    if inverse:
+        delta = values - y
+        a = h * (s - d0) + delta * curvature
+        b = h * d0 - delta * curvature
+        root = (b * b + 4 * a * s * delta).clamp(min=0).sqrt()
+        position = (2 * s * delta / (b + root)).clamp(0, 1)
+        outputs = x + w * position
+    else:
+        position = (values - x) / w
+        outputs = y + h * _ratio(position, s, d0, curvature)
+    log_slope = _log_slope(position, s, d0, d1, curvature)
+    zero = torch.zeros_like(inputs)
+    return torch.where(inside, outputs, inputs), torch.where(inside, -log_slope if inverse else log_slope, zero)
+
+
+def _bins(logits: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+    """Left knots and sizes of the bins, both of shape (*, K)."""
+    n_bins = logits.shape[-1]
+    sizes = 2 * bound * (MIN_BIN + (1 - MIN_BIN * n_bins) * logits.softmax(dim=-1))
+    return F.pad(sizes[..., :-1].cumsum(dim=-1), (1, 0)) - bound, sizes
+
+
+def _ratio(position: Tensor, s: Tensor, d0: Tensor, curvature: Tensor) -> Tensor:
+    cross = position * (1 - position)
+    return (s * position**2 + d0 * cross) / (s + curvature * cross)
+
+
+def _log_slope(position: Tensor, s: Tensor, d0: Tensor, d1: Tensor, curvature: Tensor) -> Tensor:
+    cross = position * (1 - position)
+    numerator = d1 * position**2 + 2 * s * cross + d0 * (1 - position) ** 2
+    return 2 * s.log() + numerator.log() - 2 * (s + curvature * cross).log()

@@ -1,0 +1,126 @@
+"""Generalised autoencoders: the map from shapes to the manifold's coordinates and back."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from caloman.geometry import Geometry
+from caloman.manifold.heads import GaussianHead, Head
+from caloman.nn.mlp import ParallelMLP
+from caloman.preprocessing.scaling import Scaling, Standardise
+
+
+class Autoencoder(nn.Module):
+    """A deterministic conditional autoencoder, trained on the likelihood of its head.
+
+    Args:
+        geometry: the voxel mesh with V voxels.
+        context: size C of the condition.
+        latent_dim: dimension of the manifold.
+        hidden: sizes of the hidden layers of encoder and decoder.
+        head: likelihood of the decoder.
+        scaling: what the encoder sees of a shape; by default the shape itself.
+
+    References:
+        Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        context: int,
+        latent_dim: int = 35,
+        hidden: Sequence[int] = (512, 512, 512),
+        head: Callable[[Geometry], Head] = GaussianHead,
+        scaling: Callable[[int], Scaling] | None = None,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.head = head(geometry)
+        self.scaling = scaling(geometry.n_voxels) if scaling else None
+        self.context_scaling = Standardise(context)
+        self.encoder = ParallelMLP(geometry.n_voxels, context, hidden, self._encoder_outputs)
+        self.decoder = ParallelMLP(latent_dim, context, hidden, self.head.n_parameters)
+
+    @property
+    def _encoder_outputs(self) -> int:
+        return self.latent_dim
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
+        self.head.fit(shapes for shapes, _ in batches())
+        self.context_scaling.fit(context for _, context in batches())
+        if self.scaling:
+            self.scaling.fit(shapes for shapes, _ in batches())
+
+    def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Encodes shapes (N, V) under contexts (N, C) as latents (N, latent_dim).
+
+        Args:
+            shapes: in the coordinates of the shower transform.
+            context: the condition.
+            noise: standard normal (N, latent_dim); a variational encoder then samples instead of taking its mean.
+        """
+        return self._encoder_output(shapes, context)
+
+    def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        """Decodes latents (N, latent_dim) with standard normal noise (N, head.noise_dim) to shapes (N, V)."""
+        return self.head.sample(self._decoder_output(latents, context), noise)
+
+    def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """Mean loss of a batch, under ``loss``, and its parts."""
+        likelihood = self.head.log_prob(self._decoder_output(self.encode(shapes, context), context), shapes).mean()
+        return {"loss": -likelihood, "log_likelihood": likelihood}
+
+    def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:
+        inputs = self.scaling(shapes) if self.scaling else shapes
+        return self.encoder(inputs, self.context_scaling(context))
+
+    def _decoder_output(self, latents: Tensor, context: Tensor) -> Tensor:
+        return self.decoder(latents, self.context_scaling(context))
+
+
+class VAE(Autoencoder):
+    """A conditional variational autoencoder with a standard normal prior.
+
+    Args:
+        geometry: the voxel mesh with V voxels.
+        context: size C of the condition.
+        latent_dim: dimension of the manifold.
+        hidden: sizes of the hidden layers of encoder and decoder.
+        head: likelihood of the decoder.
+        scaling: what the encoder sees of a shape; by default the shape itself.
+        beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
+
+    References:
+        Kingma & Welling (arXiv:1312.6114); Cresswell et al., CaloMan (arXiv:2211.15380).
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        context: int,
+        latent_dim: int = 35,
+        hidden: Sequence[int] = (512, 512, 512),
+        head: Callable[[Geometry], Head] = GaussianHead,
+        scaling: Callable[[int], Scaling] | None = None,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(geometry, context, latent_dim, hidden, head, scaling)
+        self.beta = beta
+
+    @property
+    def _encoder_outputs(self) -> int:
+        return 2 * self.latent_dim
+
+    def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
+        mean, log_width = self._encoder_output(shapes, context).chunk(2, dim=1)
+        return mean if noise is None else mean + log_width.exp() * noise
+
+    def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
+        mean, log_width = self._encoder_output(shapes, context).chunk(2, dim=1)
+        latents = mean + log_width.exp() * torch.randn_like(mean)
+        likelihood = self.head.log_prob(self._decoder_output(latents, context), shapes).mean()
+        divergence = (0.5 * (mean.square() + (2 * log_width).exp() - 1) - log_width).sum(dim=1).mean()
+        return {"loss": self.beta * divergence - likelihood, "log_likelihood": likelihood, "divergence": divergence}

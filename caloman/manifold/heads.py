@@ -1,0 +1,132 @@
+"""Decoder heads: the likelihood of a shower's shape given what the decoder network puts out."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caloman.geometry import Geometry
+from caloman.preprocessing.layers import LayerMap
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Head(nn.Module, ABC):
+    """p(shape | parameters) with the parameters from a decoder network.
+
+    Args:
+        geometry: the voxel mesh with V voxels.
+    """
+
+    n_parameters: int
+    """Number of outputs that the decoder network must have."""
+    noise_dim: int
+    """Number of standard normal numbers that one sample consumes."""
+
+    def fit(self, shapes: Iterable[Tensor]) -> None:
+        """Fits statistics on batches (n, V) of training shapes."""
+
+    @abstractmethod
+    def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        """Log-likelihood of shapes (N, V) under parameters (N, n_parameters), summed over voxels, shape (N,)."""
+
+    @abstractmethod
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Shapes (N, V) from parameters (N, n_parameters) and standard normal noise (N, noise_dim)."""
+
+
+class GaussianHead(Head):
+    """CaloMan's head: a normal density with one width per shower, decoded to its mean.
+
+    References:
+        Cresswell et al., CaloMan (arXiv:2211.15380) and its published code.
+    """
+
+    noise_dim = 0
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.n_parameters = geometry.n_voxels + 1
+
+    def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        mean, log_width = parameters[:, :-1], parameters[:, -1:]
+        return -(0.5 * ((shapes - mean) / log_width.exp()).square() + log_width + HALF_LOG_2PI).sum(dim=1)
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        return parameters[:, :-1]
+
+
+class HurdleHead(Head):
+    """A hit or nothing in each voxel, and a sinh-arcsinh-normal logarithm of the size of a hit.
+
+    One standard normal score per voxel decides both, monotonically: zero below the hurdle, the size's quantile above
+    it. A layer without any hit gets one where the score came closest to the hurdle, for its energy has to go somewhere.
+
+    References:
+        Jones & Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009) 761.
+    """
+
+    hit_logit: Tensor
+    log_mean: Tensor
+    log_std: Tensor
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.layers = LayerMap(geometry)
+        self.noise_dim = geometry.n_voxels
+        self.n_parameters = 5 * geometry.n_voxels
+        self.register_buffer("hit_logit", torch.zeros(geometry.n_voxels))
+        self.register_buffer("log_mean", torch.zeros(geometry.n_voxels))
+        self.register_buffer("log_std", torch.ones(geometry.n_voxels))
+
+    def fit(self, shapes: Iterable[Tensor]) -> None:
+        """Fits hit rates and moments of the log-sizes, the point from which the network's outputs are measured."""
+        count, hits, total, squares = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
+        for batch in shapes:
+            logs = torch.where(batch > 0, batch.double().log(), 0.0)
+            count, hits = count + len(batch), hits + (batch > 0).double().sum(0)
+            total, squares = total + logs.sum(0), squares + logs.square().sum(0)
+        # ten pseudo-counts of the average voxel steady those that are hardly ever hit
+        mean_all, square_all = total.sum() / hits.sum(), squares.sum() / hits.sum()
+        mean = (total + 10 * mean_all) / (hits + 10)
+        self.log_mean.copy_(mean)
+        self.log_std.copy_(((squares + 10 * square_all) / (hits + 10) - mean**2).clamp(min=0.01).sqrt())
+        self.hit_logit.copy_(((hits + 0.5) / (count + 1)).logit())
+
+    def _unpack(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        hit, location, scale, skew, tail = parameters.float().unflatten(1, (5, -1)).unbind(dim=1)
+        location = self.log_mean + self.log_std * location
+        scale = self.log_std * _bounded(scale, 4.0).exp()
+        return self.hit_logit + hit, location, scale, _bounded(skew, 2.0), _bounded(tail, math.log(2)).exp()
+
+    def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        hit, location, scale, skew, tail = self._unpack(parameters)
+        is_hit = shapes > 0
+        logs = torch.where(is_hit, shapes, torch.ones_like(shapes)).log()
+        z = (logs - location) / scale
+        angle = tail * z.asinh() - skew
+        score = angle.clamp(-20, 20).sinh()
+        log_slope = tail.log() + _log_cosh(angle) - 0.5 * (1 + z.square()).log() - scale.log()
+        log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
+        return (torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))).sum(dim=1)
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        hit, location, scale, skew, tail = self._unpack(parameters)
+        tail_probability = torch.special.ndtr(-noise.float())
+        ratio = tail_probability / hit.sigmoid()
+        score = -torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6))
+        z = ((score.asinh() + skew) / tail).sinh()
+        sizes = (location + scale * z).clamp(-30, 0).exp()
+        return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
+
+
+def _bounded(values: Tensor, limit: float) -> Tensor:
+    """Identity near zero that saturates at +- limit."""
+    return limit * (values / limit).tanh()
+
+
+def _log_cosh(values: Tensor) -> Tensor:
+    return values.abs() + F.softplus(-2 * values.abs()) - math.log(2)

@@ -1,0 +1,45 @@
+"""A flow together with the scaling of its variables and of its condition."""
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from caloman.flows import Flow
+from caloman.preprocessing.scaling import Scaling, Standardise, Whiten
+
+
+class Density(nn.Module):
+    """An energy-conditioned density p(x | c) on scaled variables.
+
+    Args:
+        features: size D of x.
+        context: size C of c.
+        flow: density of the scaled variables.
+        scaling: of x, fitted before training.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        context: int,
+        flow: Callable[[int, int], Flow],
+        scaling: Callable[[int], Scaling] = Whiten,
+    ) -> None:
+        super().__init__()
+        self.scaling = scaling(features)
+        self.context_scaling = Standardise(context)
+        self.flow = flow(features, context)
+        self.noise_dim = features
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Fits the scalings on batches of x (n, D) and c (n, C)."""
+        self.scaling.fit(x for x, _ in batches())
+        self.context_scaling.fit(c for _, c in batches())
+
+    def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
+        """Log-density of the scaled x (N, D) under contexts (N, C), shape (N,)."""
+        return self.flow.log_prob(self.scaling(x), self.context_scaling(context))
+
+    def sample(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Turns standard normal noise (N, D) into x (N, D)."""
+        return self.scaling.inverse(self.flow.sample(noise, self.context_scaling(context)))

@@ -1,0 +1,59 @@
+"""How the energy of each layer is spread over its voxels, p(shape | u, E)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from caloman.geometry import Geometry
+from caloman.manifold import Autoencoder
+from caloman.models.density import Density
+
+
+class ShapeModel(nn.Module, ABC):
+    """Shapes from noise under a condition; `noise_blocks` names the parts of the noise and gives their sizes."""
+
+    noise_blocks: dict[str, int]
+
+    @abstractmethod
+    def forward(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Turns standard normal noise (N, sum of the blocks) under contexts (N, C) into shapes (N, V)."""
+
+
+class ManifoldShape(ShapeModel):
+    """Two stages: a density on the latent coordinates of a manifold, and a decoder from there to shapes.
+
+    Args:
+        geometry: the voxel mesh.
+        context: size of the condition.
+        autoencoder: the manifold.
+        density: the density of the latents, trained when the manifold is fixed.
+        sample_posterior: train the density on samples of a variational encoder, not on its means; right when the
+            decoder is a likelihood that is sampled.
+
+    References:
+        Cresswell et al., CaloMan (arXiv:2211.15380); Brehmer & Cranmer (arXiv:2003.13913) for the two phases.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        context: int,
+        autoencoder: Callable[[Geometry, int], Autoencoder],
+        density: Callable[[int, int], Density],
+        sample_posterior: bool = True,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder(geometry, context)
+        self.density = density(self.autoencoder.latent_dim, context)
+        self.sample_posterior = sample_posterior
+        self.noise_blocks = {"latent": self.density.noise_dim, "decoder": self.autoencoder.head.noise_dim}
+
+    def encode(self, shapes: Tensor, context: Tensor) -> Tensor:
+        """Latents (N, latent_dim) of shapes (N, V), as the density is trained on them."""
+        noise = shapes.new_empty(len(shapes), self.autoencoder.latent_dim).normal_() if self.sample_posterior else None
+        return self.autoencoder.encode(shapes, context, noise)
+
+    def forward(self, noise: Tensor, context: Tensor) -> Tensor:
+        latent_noise, decoder_noise = noise.split(list(self.noise_blocks.values()), dim=1)
+        return self.autoencoder.decode(self.density.sample(latent_noise, context), context, decoder_noise)

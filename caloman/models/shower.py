@@ -1,0 +1,117 @@
+"""Generators of showers: one signature for all, `forward(noise, incident_energies) -> showers [MeV]`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.models.energy import LayerEnergyModel
+from caloman.models.noise import CHUNK, chunk_noise
+from caloman.models.shape import ShapeModel
+from caloman.preprocessing import ShowerTransform
+from caloman.showers import Showers
+
+
+class ShowerModel(nn.Module, ABC):
+    """A generator: a pure function of standard normal noise and incident energies.
+
+    Args:
+        geometry: the voxel mesh with V voxels.
+    """
+
+    noise_blocks: dict[str, int]
+    energy_range: Tensor
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.register_buffer("energy_range", torch.tensor([0.0, torch.inf]))
+
+    @property
+    def noise_dim(self) -> int:
+        """Number of standard normal numbers that one shower consumes."""
+        return sum(self.noise_blocks.values())
+
+    @abstractmethod
+    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
+        """Turns noise (N, noise_dim) at incident energies (N, 1) [MeV] into showers (N, V) [MeV]."""
+
+    def sample(self, incident_energies: Sequence[float] | NDArray[np.floating], seed: int = 0) -> Showers:
+        """Generates one shower for each incident energy [MeV]; the same seed gives the same showers.
+
+        Raises:
+            CalomanError: if an energy lies outside the range that the model was trained on.
+        """
+        energies = np.asarray(incident_energies, dtype=np.float32).reshape(-1)
+        parts = [
+            self.sample_chunk(energies[start : start + CHUNK], seed, start // CHUNK)
+            for start in range(0, len(energies), CHUNK)
+        ]
+        voxels = [part.voxels for part in parts] or [np.zeros((0, self.geometry.n_voxels), np.float32)]
+        return Showers(energies, np.concatenate(voxels), self.geometry)
+
+    def sample_chunk(self, incident_energies: NDArray[np.float32], seed: int, chunk: int) -> Showers:
+        """Generates the showers of one chunk, at most `CHUNK` of them, at incident energies (n,) [MeV].
+
+        Raises:
+            CalomanError: if an energy lies outside the range that the model was trained on.
+        """
+        self.check_energies(incident_energies)
+        device = self.energy_range.device
+        noise = torch.from_numpy(chunk_noise(seed, chunk, len(incident_energies), self.noise_dim)).to(device)
+        energies = torch.from_numpy(incident_energies.astype(np.float32)).unsqueeze(1).to(device)
+        with torch.inference_mode():
+            voxels = self(noise, energies)
+        return Showers(incident_energies, voxels.cpu().numpy(), self.geometry)
+
+    def check_energies(self, incident_energies: NDArray[np.floating]) -> None:
+        """Refuses incident energies [MeV] outside the trained range.
+
+        Raises:
+            CalomanError: with the range and the first energy outside it.
+        """
+        low, high = self.energy_range.tolist()
+        # energies are float32 in files, so the ends of the range may be off by a rounding
+        outside = ~((incident_energies >= low * (1 - 1e-6)) & (incident_energies <= high * (1 + 1e-6)))
+        if outside.any():
+            raise CalomanError(
+                f"incident energy {incident_energies[outside][0]:g} MeV is outside the range that the model was "
+                f"trained on, {low:g} to {high:g} MeV; ask for energies inside it"
+            )
+
+
+class FactorisedShowerModel(ShowerModel):
+    """p(shower | E) = p(layer energies | E) p(shape | layer energies, E); without an energy model the shape has it all.
+
+    Args:
+        geometry: the voxel mesh.
+        transform: between voxels and what the shape model learns.
+        shape: the shape model.
+        energy: the layer-energy model; none in the two-step variant.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        transform: Callable[[Geometry], ShowerTransform],
+        shape: Callable[[Geometry, int], ShapeModel],
+        energy: Callable[[Geometry], LayerEnergyModel] | None = None,
+    ) -> None:
+        super().__init__(geometry)
+        self.transform = transform(geometry)
+        self.energy = energy(geometry) if energy else None
+        self.shape = shape(geometry, self.transform.context_dim)
+        energy_block = {"energy": self.energy.noise_dim} if self.energy else {}
+        self.noise_blocks = {**energy_block, **self.shape.noise_blocks}
+
+    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
+        n_energy = self.noise_blocks.get("energy", 0)
+        layer_energies = self.energy(noise[:, :n_energy], incident_energies) if self.energy else None
+        context = self.transform.context(incident_energies, layer_energies)
+        shapes = self.shape(noise[:, n_energy:], context)
+        return self.transform.inverse(shapes, incident_energies, layer_energies)

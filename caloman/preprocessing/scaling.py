@@ -1,0 +1,132 @@
+"""Invertible rescalings whose statistics are fitted once and travel with the model as buffers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Scaling(nn.Module, ABC):
+    """An invertible map of vectors (N, D) with fitted statistics; the identity until `fit`.
+
+    Args:
+        features: size D of the vectors.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+    @abstractmethod
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fits the statistics on batches (n, D) of the training data."""
+
+    @abstractmethod
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scales inputs (N, D)."""
+
+    @abstractmethod
+    def inverse(self, inputs: Tensor) -> Tensor:
+        """Undoes `forward`."""
+
+
+class Standardise(Scaling):
+    """Zero mean and unit variance per entry; a constant entry is only shifted."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for batch in batches:
+            rows = batch.double()
+            count, total, squares = count + len(batch), total + rows.sum(0), squares + rows.pow(2).sum(0)
+        mean = total / count
+        std = (squares / count - mean**2).clamp(min=0).sqrt()
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-6 * mean.abs() + 1e-12, std, torch.ones_like(std)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.mean) / self.std
+
+    def inverse(self, inputs: Tensor) -> Tensor:
+        return inputs * self.std + self.mean
+
+
+class LogStandardise(Standardise):
+    """Zero mean and unit variance of log(x + offset), for entries from zero to many decades.
+
+    Args:
+        features: size of the vectors.
+        offset: keeps zeros finite; entries well below it look alike.
+    """
+
+    def __init__(self, features: int, offset: float = 1e-4) -> None:
+        super().__init__(features)
+        self.offset = offset
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        super().fit((batch + self.offset).log() for batch in batches)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward((inputs + self.offset).log())
+
+    def inverse(self, inputs: Tensor) -> Tensor:
+        return super().inverse(inputs).exp() - self.offset
+
+
+class MaxAbs(Scaling):
+    """Division by the largest absolute value of the training data, as in the published CaloMan code."""
+
+    scale: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.register_buffer("scale", torch.ones(()))
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        self.scale.copy_(torch.stack([batch.abs().max() for batch in batches]).max())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs / self.scale
+
+    def inverse(self, inputs: Tensor) -> Tensor:
+        return inputs * self.scale
+
+
+class Whiten(Scaling):
+    """Zero mean and unit covariance, with directions of no variance left as they are."""
+
+    mean: Tensor
+    matrix: Tensor
+    inverse_matrix: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("matrix", torch.eye(features))
+        self.register_buffer("inverse_matrix", torch.eye(features))
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        count, total, products = 0, torch.zeros(()), torch.zeros(())
+        for batch in batches:
+            rows = batch.double()
+            count, total, products = count + len(batch), total + rows.sum(0), products + rows.T @ rows
+        mean = total / count
+        variances, directions = torch.linalg.eigh(products / count - torch.outer(mean, mean))
+        std = torch.where(variances > 1e-12 * variances.max(), variances.clamp(min=0).sqrt(), 1.0)
+        self.mean.copy_(mean)
+        self.matrix.copy_(directions / std)
+        self.inverse_matrix.copy_((directions * std).T)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.mean) @ self.matrix
+
+    def inverse(self, inputs: Tensor) -> Tensor:
+        return inputs @ self.inverse_matrix + self.mean

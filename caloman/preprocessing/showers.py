@@ -1,0 +1,142 @@
+"""From voxels to what the shape models learn, and back.
+
+Two variants exist in CaloMan (arXiv:2211.15380): three steps with the layer energies as a model of their own, and two
+steps with the incident energy alone.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from caloman.geometry import Geometry
+from caloman.preprocessing.layers import LayerMap
+
+
+class Prepared(NamedTuple):
+    """Showers in the coordinates of the models.
+
+    Args:
+        shapes: what a shape model learns, shape (N, V).
+        context: what it is conditioned on, shape (N, C).
+        layer_energies: energy per layer [MeV], shape (N, L).
+    """
+
+    shapes: Tensor
+    context: Tensor
+    layer_energies: Tensor
+
+
+class ShowerTransform(nn.Module, ABC):
+    """Splits showers into shapes and a condition, and joins them again.
+
+    Args:
+        geometry: the voxel mesh with V voxels in L layers.
+        threshold: voxels below it are cut before training and after generation [MeV].
+    """
+
+    context_dim: int
+
+    def __init__(self, geometry: Geometry, threshold: float = 0.0) -> None:
+        super().__init__()
+        self.layers = LayerMap(geometry)
+        self.threshold = threshold
+
+    def forward(self, voxels: Tensor, incident_energies: Tensor) -> Prepared:
+        """Prepares voxels (N, V) [MeV] and incident energies (N, 1) [MeV]."""
+        voxels = _cut(voxels, self.threshold)
+        layer_energies = self.layers.sum(voxels)
+        shapes = self._shapes(voxels, incident_energies, layer_energies)
+        return Prepared(shapes, self.context(incident_energies, layer_energies), layer_energies)
+
+    @abstractmethod
+    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """The condition (N, C) of the shape model, incident energy first."""
+
+    @abstractmethod
+    def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """Turns shapes (N, V) into voxels (N, V) [MeV] with the threshold applied."""
+
+
+class LayerwiseTransform(ShowerTransform):
+    """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero.
+
+    The inverse gives each layer its energy, cuts voxels below the threshold and rescales those that survive, twice; the
+    largest voxel of a layer always survives, and a layer below the threshold is empty.
+
+    Args:
+        geometry: the voxel mesh with V voxels in L layers.
+        threshold: voxels below it are cut before training and after generation [MeV].
+        renormalise: make the voxels of each layer add up to its energy; the published CaloMan did not.
+    """
+
+    def __init__(self, geometry: Geometry, threshold: float = 0.0, renormalise: bool = True) -> None:
+        super().__init__(geometry, threshold)
+        self.renormalise = renormalise
+        self.context_dim = 1 + geometry.n_layers
+
+    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """[log10 E_inc, log10(E_l / 100 GeV) - 1 for each layer], energies in MeV with an offset of 1 keV."""
+        if layer_energies is None:
+            raise ValueError("the layerwise transform needs layer energies")
+        return torch.cat([(incident_energies + 1e-3).log10(), ((layer_energies + 1e-3) / 1e5).log10() - 1], dim=1)
+
+    def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
+        return voxels * self.layers.spread(_reciprocal(layer_energies))
+
+    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        if layer_energies is None:
+            raise ValueError("the layerwise transform needs layer energies")
+        shapes = shapes.clamp(0, 1)
+        layer_energies = _cut(layer_energies, self.threshold)
+        if not self.renormalise:
+            return _cut(shapes * self.layers.spread(layer_energies), self.threshold)
+        voxels = self._scaled(shapes, layer_energies)
+        if self.threshold > 0:
+            for _ in range(2):
+                # a layer of many small deposits must not lose its energy: its largest voxel stays
+                stays = (voxels >= self.threshold) | self.layers.is_largest(voxels)
+                voxels = self._scaled(torch.where(stays, voxels, torch.zeros_like(voxels)), layer_energies)
+        return voxels
+
+    def _scaled(self, voxels: Tensor, layer_energies: Tensor) -> Tensor:
+        return voxels * self.layers.spread(layer_energies * _reciprocal(self.layers.sum(voxels)))
+
+
+class GlobalTransform(ShowerTransform):
+    """Two-step variant: voxels over the largest possible deposit, conditioned on the incident energy alone.
+
+    Args:
+        geometry: the voxel mesh.
+        threshold: voxels below it are cut before training and after generation [MeV].
+        max_deposit_ratio: upper bound of E_tot / E_inc.
+    """
+
+    context_dim = 1
+
+    def __init__(self, geometry: Geometry, threshold: float = 0.0, max_deposit_ratio: float = 3.1) -> None:
+        super().__init__(geometry, threshold)
+        self.max_deposit_ratio = max_deposit_ratio
+
+    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """log10 of the incident energy in GeV."""
+        return (incident_energies / 1e3).log10()
+
+    def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
+        return voxels / (self.max_deposit_ratio * incident_energies)
+
+    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        return _cut(shapes.clamp(0, 1) * (self.max_deposit_ratio * incident_energies), self.threshold)
+
+
+def _cut(voxels: Tensor, threshold: float) -> Tensor:
+    return torch.where(voxels < threshold, torch.zeros_like(voxels), voxels)
+
+
+def _reciprocal(values: Tensor) -> Tensor:
+    """1 / values, and 0 where there is nothing to divide by."""
+    return torch.where(values > 0, 1 / values.clamp(min=1e-30), torch.zeros_like(values))

@@ -1,0 +1,157 @@
+"""The typed form of a pipeline file, and its parser."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser
+
+from caloman.bundle import check_class_paths
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.models import ShowerModel
+from caloman.training.data import DataConfig
+from caloman.training.tasks import Task
+
+
+@dataclass
+class StageTrainer:
+    """How long and how a stage is trained.
+
+    Args:
+        max_epochs: upper limit of passes over the training showers.
+        batch_size: showers per step.
+        patience: stop after so many epochs without a better `monitor`; null never stops early.
+        monitor: the logged quantity, lower is better, that picks the best epoch.
+        gradient_clip: largest norm of the gradient; null does not clip.
+    """
+
+    max_epochs: int = 50
+    batch_size: int = 512
+    patience: int | None = 20
+    monitor: str = "validation_loss"
+    gradient_clip: float | None = None
+
+
+@dataclass
+class Stage:
+    """One stage of training.
+
+    Args:
+        task: which part of the model is trained, and its optimiser.
+        trainer: how long.
+    """
+
+    task: Callable[[ShowerModel], Task]
+    trainer: StageTrainer = field(default_factory=StageTrainer)
+
+
+@dataclass
+class Hardware:
+    """Where to train; the names are Lightning's.
+
+    Args:
+        accelerator: cpu, gpu, or auto.
+        devices: number of devices, or auto.
+        precision: such as 32-true or bf16-mixed.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass
+class Wandb:
+    """Logging to Weights & Biases, beside the CSV log that is always written.
+
+    Args:
+        project: name of the project.
+        mode: offline needs no network and no account.
+    """
+
+    project: str = "caloman"
+    mode: Literal["offline", "online"] = "offline"
+
+
+@dataclass
+class Pipeline:
+    """Everything that makes a generator.
+
+    Args:
+        geometry: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file.
+        data: what to train on.
+        model: the generator.
+        stages: by name, in the order of training.
+        seed: of the split, the initial weights and the order of the showers.
+        hardware: where to train.
+        wandb: also log to Weights & Biases.
+    """
+
+    geometry: str
+    data: DataConfig
+    model: Callable[[Geometry], ShowerModel]
+    stages: dict[str, Stage]
+    seed: int = 0
+    hardware: Hardware = field(default_factory=Hardware)
+    wandb: Wandb | None = None
+
+
+def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, dict[str, Any]]:
+    """Reads a pipeline file and checks every key against the signatures.
+
+    Args:
+        path: YAML file.
+        overrides: command-line options for single keys, such as ``--stages.latent.trainer.max_epochs=5``.
+
+    Returns:
+        The pipeline, and the complete configuration with all defaults.
+
+    Raises:
+        CalomanError: with the first key or value that does not fit.
+    """
+    _check_file(path)
+    parser = ArgumentParser(exit_on_error=False)
+    add_pipeline_arguments(parser)
+    try:
+        namespace = parser.parse_args([f"--config={path}", *overrides])
+        pipeline = parser.instantiate(namespace)
+    except Exception as error:  # jsonargparse raises several kinds
+        raise CalomanError(f"{path}: {_explain(str(error))}") from None
+    del pipeline.config
+    return Pipeline(**vars(pipeline)), yaml.safe_load(parser.dump(namespace, skip_none=False))
+
+
+def _check_file(path: Path) -> None:
+    try:
+        check_class_paths(yaml.safe_load(path.read_text()), path)
+    except OSError as error:
+        reason = error.strerror
+        raise CalomanError(f"{path}: {reason}; give a pipeline YAML, such as those in configs/") from None
+    except yaml.YAMLError as error:
+        raise CalomanError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def add_pipeline_arguments(parser: ArgumentParser) -> None:
+    """Adds the pipeline file and an option for each of its keys."""
+    parser.add_argument("--config", action=ActionConfigFile, help="pipeline YAML, such as those in configs/")
+    parser.add_class_arguments(Pipeline)
+
+
+def part_of(config: Mapping[str, Any], part: str) -> object:
+    """The configuration of a part of the model, such as ``shape.density``."""
+    value: Any = config["model"]
+    for name in part.split("."):
+        value = value["init_args"][name]
+    return value
+
+
+def _explain(message: str) -> str:
+    """One sentence from jsonargparse's nested messages: where, and what is wrong."""
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    reason = re.split(r"\. Got value:|Given value", message)[0].strip().splitlines()[-1].strip(" :-")
+    reason = reason.split("a callable class: ")[-1]
+    return f"'{'.'.join(keys)}': {reason}; see `caloman fit --help`" if keys else f"{reason}; see `caloman fit --help`"

@@ -1,0 +1,161 @@
+"""What a stage of the pipeline trains: one part of the generator, with everything else fixed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from caloman.errors import CalomanError
+from caloman.models import FactorisedShowerModel, ManifoldShape, ShowerModel
+from caloman.training.data import Batch
+
+
+class Task(pl.LightningModule, ABC):
+    """Trains one part of a generator.
+
+    Args:
+        model: the generator.
+        learning_rate: of AdamW, at its peak.
+        weight_decay: of AdamW.
+        schedule: ``cosine`` falls to zero at the last step, ``onecycle`` also warms up, ``constant`` stays.
+    """
+
+    part: ClassVar[str]
+    """Path of the part that is trained, such as ``shape.density``."""
+    upstream: ClassVar[tuple[str, ...]] = ()
+    """Parts that have to be trained before."""
+
+    def __init__(
+        self,
+        model: ShowerModel,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Literal["cosine", "onecycle", "constant"] = "cosine",
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        try:
+            trained = model.get_submodule(self.part)
+        except AttributeError:
+            raise CalomanError(f"{type(self).__name__} trains {self.part!r}, which the model does not have") from None
+        model.requires_grad_(False)
+        trained.requires_grad_(True)
+
+    @property
+    def module(self) -> nn.Module:
+        """The part that is trained."""
+        return self.model.get_submodule(self.part)
+
+    @abstractmethod
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the part learns (n, D) and its condition (n, C), from a batch of showers."""
+
+    @abstractmethod
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """The mean loss under ``loss``, and its parts."""
+
+    def fit_statistics(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fits the statistics of the part on the training showers."""
+        with torch.no_grad():
+            self.module.fit(lambda: (self.inputs(batch) for batch in batches()))  # type: ignore[operator]
+
+    def training_step(self, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            x, context = self.inputs(batch)
+        losses = self.losses(x, context)
+        self._log("train", losses, len(x))
+        return losses["loss"]
+
+    def validation_step(self, batch: Batch) -> None:
+        x, context = self.inputs(batch)
+        self._log("validation", self.losses(x, context), len(x))
+
+    def _log(self, split: str, losses: dict[str, Tensor], n: int) -> None:
+        values = {f"{split}_{name}": value for name, value in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, self.learning_rate, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler: LRScheduler = (
+            CosineAnnealingLR(optimizer, steps)
+            if self.schedule == "cosine"
+            else OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class EnergyTask(Task):
+    """Trains the layer-energy model by maximum likelihood."""
+
+    part = "energy"
+    model: FactorisedShowerModel
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        voxels, incident_energies = batch
+        return self.model.transform(voxels, incident_energies).layer_energies, incident_energies
+
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        assert self.model.energy is not None  # the part exists, or the task could not have been made
+        return {"loss": -self.model.energy.log_prob(x, context).mean()}
+
+
+class ShapeTask(Task):
+    """A task on the manifold shape model."""
+
+    model: FactorisedShowerModel
+
+    @property
+    def shape(self) -> ManifoldShape:
+        """The shape model."""
+        shape = self.model.shape
+        if not isinstance(shape, ManifoldShape):
+            raise CalomanError(f"{type(self).__name__} needs a ManifoldShape, not a {type(shape).__name__}")
+        return shape
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        prepared = self.model.transform(*batch)
+        return prepared.shapes, prepared.context
+
+
+class AutoencoderTask(ShapeTask):
+    """Trains the manifold: encoder and decoder."""
+
+    part = "shape.autoencoder"
+
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        return self.shape.autoencoder.loss(x, context)
+
+    def validation_step(self, batch: Batch) -> None:
+        super().validation_step(batch)
+        shapes, context = self.inputs(batch)
+        autoencoder = self.shape.autoencoder
+        noise = torch.randn(len(shapes), autoencoder.head.noise_dim, device=self.device)
+        decoded = autoencoder.decode(autoencoder.encode(shapes, context), context, noise)
+        error = (decoded - shapes).square().sum(dim=1).mean()
+        self._log("validation", {"reconstruction_error": error}, len(shapes))
+
+
+class LatentTask(ShapeTask):
+    """Trains the density on the manifold, on latents of the finished encoder."""
+
+    part = "shape.density"
+    upstream = ("shape.autoencoder",)
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        shapes, context = super().inputs(batch)
+        return self.shape.encode(shapes, context), context
+
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        return {"loss": -self.shape.density.log_prob(x, context).mean()}

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.geometry import Geometry
-from caloman.manifold.heads import GaussianHead, Head
+from caloman.manifold.heads import GaussianHead, Head, HurdleHead
 from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardise
 
@@ -67,6 +68,16 @@ class Autoencoder(nn.Module):
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
         """Decodes latents (N, latent_dim) with standard normal noise (N, head.noise_dim) to shapes (N, V)."""
         return self.head.sample(self._decoder_output(latents, context), noise)
+
+    def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back.
+
+        Raises:
+            CalomanError: if the head is deterministic.
+        """
+        if not isinstance(self.head, HurdleHead):
+            raise CalomanError(f"a residual model needs a stochastic head, not {type(self.head).__name__}")
+        return self.head.scores(self._decoder_output(latents, context), shapes)
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""

@@ -113,6 +113,17 @@ class HurdleHead(Head):
         log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
         return (torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))).sum(dim=1)
 
+    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        """The normal scores (N, V) that `sample` would turn into these shapes; drawn at random below the hurdle."""
+        hit, location, scale, skew, tail = self._unpack(parameters)
+        probability = hit.sigmoid()
+        logs = torch.where(shapes > 0, shapes, torch.ones_like(shapes)).log()
+        score = (tail * ((logs - location) / scale).asinh() - skew).clamp(-20, 20).sinh()
+        size_tail = probability * torch.special.ndtr(-score)
+        zero_tail = probability + (1 - probability) * torch.rand_like(probability)
+        tail_probability = torch.where(shapes > 0, size_tail, zero_tail)
+        return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))
+
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         hit, location, scale, skew, tail = self._unpack(parameters)
         tail_probability = torch.special.ndtr(-noise.float())

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.flows import Flow
 from caloman.geometry import Geometry
 from caloman.models.density import Density
 from caloman.preprocessing.layers import LayerFractions
-from caloman.preprocessing.scaling import Standardise
+from caloman.preprocessing.scaling import Scaling, Standardise
 
 
 class LayerEnergyModel(nn.Module):
@@ -24,6 +25,7 @@ class LayerEnergyModel(nn.Module):
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
         max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logit.
+        scaling: of the logits, fitted before training.
 
     References:
         CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -36,15 +38,26 @@ class LayerEnergyModel(nn.Module):
         threshold: float = 0.0,
         max_deposit_ratio: float = 3.1,
         alpha: float = 1e-6,
+        scaling: Callable[[int], Scaling] = Standardise,
     ) -> None:
         super().__init__()
         self.threshold = threshold
         self.fractions = LayerFractions(max_deposit_ratio, alpha)
-        self.density = Density(geometry.n_layers, 1, flow, Standardise)
+        self.density = Density(geometry.n_layers, 1, flow, scaling)
         self.noise_dim = geometry.n_layers
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits the scalings on batches of layer energies (n, L) and incident energies (n, 1) [MeV]."""
+        """Fits the scalings on batches of layer energies (n, L) and incident energies (n, 1) [MeV].
+
+        Raises:
+            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
+        """
+        largest = max(float((layers.sum(1, keepdim=True) / incident).max()) for layers, incident in batches())
+        if largest >= self.fractions.max_deposit_ratio:
+            raise CalomanError(
+                f"max_deposit_ratio = {self.fractions.max_deposit_ratio} of the energy model is not above the largest "
+                f"E_tot / E_inc of the training data, {largest:.3f}; raise it"
+            )
         self.density.fit(lambda: (self._coordinates(*batch) for batch in batches()))
 
     def log_prob(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:

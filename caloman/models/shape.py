@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from caloman.geometry import Geometry
@@ -28,6 +29,8 @@ class ManifoldShape(ShapeModel):
         context: size of the condition.
         autoencoder: the manifold.
         density: the density of the latents, trained when the manifold is fixed.
+        residual: density of the decoder's normal scores given the latents, for the correlations of voxels that the
+            decoder leaves out; without it the scores are independent.
         sample_posterior: train the density on samples of a variational encoder, not on its means; right when the
             decoder is a likelihood that is sampled.
 
@@ -41,11 +44,14 @@ class ManifoldShape(ShapeModel):
         context: int,
         autoencoder: Callable[[Geometry, int], Autoencoder],
         density: Callable[[int, int], Density],
+        residual: Callable[[int, int], Density] | None = None,
         sample_posterior: bool = True,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder(geometry, context)
         self.density = density(self.autoencoder.latent_dim, context)
+        n_scores, latent_dim = self.autoencoder.head.noise_dim, self.autoencoder.latent_dim
+        self.residual = residual(n_scores, latent_dim + context) if residual else None
         self.sample_posterior = sample_posterior
         self.noise_blocks = {"latent": self.density.noise_dim, "decoder": self.autoencoder.head.noise_dim}
 
@@ -54,6 +60,12 @@ class ManifoldShape(ShapeModel):
         noise = shapes.new_empty(len(shapes), self.autoencoder.latent_dim).normal_() if self.sample_posterior else None
         return self.autoencoder.encode(shapes, context, noise)
 
+    def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        """Shapes (N, V) at latents (N, latent_dim) with standard normal noise (N, size of the decoder block)."""
+        if self.residual:
+            noise = self.residual.sample(noise, torch.cat([latents, context], dim=1))
+        return self.autoencoder.decode(latents, context, noise)
+
     def forward(self, noise: Tensor, context: Tensor) -> Tensor:
         latent_noise, decoder_noise = noise.split(list(self.noise_blocks.values()), dim=1)
-        return self.autoencoder.decode(self.density.sample(latent_noise, context), context, decoder_noise)
+        return self.decode(self.density.sample(latent_noise, context), context, decoder_noise)

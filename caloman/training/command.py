@@ -1,6 +1,7 @@
 """``caloman fit`` on the command line, with an option for each key of a pipeline file."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
@@ -30,6 +31,7 @@ def fit(arguments: Sequence[str]) -> str:
         return ""
     own.add_argument("config")
     options, overrides = own.parse_known_args(arguments)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     folder = run_pipeline(options.config, options.output, options.stage, overrides)
     return f"run folder: {folder}"
 

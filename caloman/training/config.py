@@ -122,7 +122,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
     except Exception as error:  # jsonargparse raises several kinds
         raise CalomanError(f"{path}: {_explain(str(error))}") from None
     del pipeline.config
-    return Pipeline(**vars(pipeline)), yaml.safe_load(parser.dump(namespace, skip_none=False))
+    return Pipeline(**vars(pipeline)), yaml.safe_load(parser.dump(namespace))
 
 
 def _check_file(path: Path) -> None:

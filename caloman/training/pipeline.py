@@ -69,7 +69,7 @@ class Run:
 
     def fit(self, only: str | None) -> None:
         """Runs all stages, or one of them, and writes the bundle when all are finished."""
-        write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        write_text(self.folder / "pipeline.yaml", yaml.safe_dump(self.config, sort_keys=False))
         for index, name in enumerate(self.pipeline.stages):
             self._run_stage(index, name, train=only in (None, name))
         if len(self._finished) == len(self.pipeline.stages):

@@ -101,6 +101,7 @@ def train_stage(
     with warnings.catch_warnings():
         # showers are in memory, so worker processes would only copy them
         warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     folder.finish(fingerprint, _best_part(task, folder))
 

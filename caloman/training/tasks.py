@@ -147,6 +147,23 @@ class AutoencoderTask(ShapeTask):
         self._log("validation", {"reconstruction_error": error}, len(shapes))
 
 
+class ResidualTask(ShapeTask):
+    """Trains the density of what the decoder leaves to independent noise."""
+
+    part = "shape.residual"
+    upstream = ("shape.autoencoder",)
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        shapes, context = super().inputs(batch)
+        latents = self.shape.encode(shapes, context)
+        scores = self.shape.autoencoder.scores(latents, context, shapes)
+        return scores, torch.cat([latents, context], dim=1)
+
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        assert self.shape.residual is not None  # the part exists, or the task could not have been made
+        return {"loss": -self.shape.residual.log_prob(x, context).mean()}
+
+
 class LatentTask(ShapeTask):
     """Trains the density on the manifold, on latents of the finished encoder."""
 

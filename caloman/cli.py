@@ -11,7 +11,7 @@ from caloman.errors import CalomanError
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
-    "evaluate": ("caloman.evaluation:evaluate", "compare a sample with Geant4 and write a report"),
+    "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "check": ("caloman.data.check:check", "check that a shower file is valid"),
 }
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
@@ -43,13 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> object:
-    from jsonargparse import auto_cli
+    from jsonargparse import ArgumentParser
 
     module, function = COMMANDS[name][0].split(":")
     command = getattr(import_module(module), function)
     if name == "fit":  # its options are the keys of a pipeline file
         return command(arguments)
-    return auto_cli(command, args=arguments, prog=f"caloman {name}")
+    parser = ArgumentParser(prog=f"caloman {name}")
+    parser.add_function_arguments(command, as_positional=True)
+    return command(**parser.parse_args(arguments))
 
 
 def _overview() -> str:

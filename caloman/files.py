@@ -6,8 +6,8 @@ from pathlib import Path
 from caloman.errors import CalomanError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it when it is complete.
+def write(path: Path, content: str | bytes) -> None:
+    """Writes a file under a temporary name, and renames it when it is complete.
 
     Raises:
         CalomanError: if the folder cannot be written to.
@@ -15,7 +15,7 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
         partial.replace(path)
     except OSError as error:
         raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None

@@ -114,7 +114,14 @@ def _energies_from_file(path: Path) -> NDArray[np.float32]:
     return energies
 
 
-def generate(run: str, output: str, energies: str, n: int | None = None, seed: int = 0, device: str = "cpu") -> str:
+def generate(
+    run: str | Path,
+    output: str | Path,
+    energies: str | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> str:
     """Generates showers into a CaloChallenge file.
 
     The same run, seed and energies give the same showers. The file appears when it is complete.
@@ -135,6 +142,8 @@ def generate(run: str, output: str, energies: str, n: int | None = None, seed: i
         CalomanError: if the run has no bundle, the energies cannot be read or lie outside the trained range, or the
             file cannot be written.
     """
+    if energies is None:
+        raise CalomanError(f"say at which energies to generate with --energies: {SPECTRUM_HELP}")
     spectrum = parse_energies(energies)
     total = n if n is not None else spectrum.size
     if total is None or total < 1:

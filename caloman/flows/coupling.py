@@ -46,6 +46,6 @@ class Coupling(Transform):
 
     def _apply_to_moved(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
         kept, moved = inputs.index_select(1, self.kept), inputs.index_select(1, self.moved)
-        parameters = self.conditioner(kept, context).unflatten(1, (-1, self.elementwise.n_parameters))
+        parameters = self.conditioner(kept, context).unflatten(1, (self.elementwise.n_parameters, -1)).movedim(1, -1)
         moved, log_slopes = self.elementwise(moved, parameters, inverse)
         return torch.cat([kept, moved], dim=1).index_select(1, self.order), log_slopes.sum(dim=1)

@@ -56,6 +56,7 @@ class CouplingFlow(Flow):
         bound: half the side of the spline's box.
         hidden: width of the residual conditioners.
         blocks: blocks of each conditioner.
+        mixing: between couplings: a random permutation with or without a trained matrix in LU form.
 
     References:
         Durkan et al., Neural Spline Flows (arXiv:1906.04032).
@@ -71,10 +72,12 @@ class CouplingFlow(Flow):
         bound: float = 5.0,
         hidden: int = 64,
         blocks: int = 2,
+        mixing: Literal["lu", "permutation"] = "lu",
     ) -> None:
         kind: Elementwise = Spline(bins, bound) if elementwise == "spline" else Affine()
         chain: list[Transform] = []
         for i in range(transforms):
-            mask = torch.arange(features) % 2 == i % 2
-            chain += [Coupling(mask, context, kind, hidden, blocks), Permutation(features), LULinear(features)]
+            mask = (torch.arange(features) % 2 == i % 2) & (features > 1)
+            chain += [Coupling(mask, context, kind, hidden, blocks), Permutation(features)]
+            chain += [LULinear(features)] if mixing == "lu" else []
         super().__init__(features, chain)

@@ -1,6 +1,7 @@
 """Linear transforms that mix the entries between couplings."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -61,4 +62,11 @@ class LULinear(Transform):
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_det = self._factors()
-        return inputs @ (lower @ upper).T + self.bias, log_det.expand(len(inputs))
+        with _full_precision(inputs.device.type):
+            outputs = inputs.to(self.bias.dtype) @ (lower @ upper).T + self.bias
+        return outputs, log_det.expand(len(inputs))
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    """Switches autocast off: a product in half precision would not undo the solves of the other direction."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()

@@ -35,20 +35,22 @@ def rational_quadratic_spline(
         The outputs and the logarithms of the derivatives of the applied direction, both of shape (*).
     """
     dtype = torch.promote_types(inputs.dtype, torch.float32)
-    inputs, widths, heights, derivatives = (t.to(dtype) for t in (inputs, widths, heights, derivatives))
+    inputs = inputs.to(dtype)
+    # bins on the first axis: kernels then run over long rows instead of a handful of bins
+    widths, heights, derivatives = (t.to(dtype).movedim(-1, 0) for t in (widths, heights, derivatives))
     inside = inputs.abs() < bound
     # clamped before and selected after: a NaN in the unselected branch would poison the gradient
     values = inputs.clamp(-bound, bound)
 
     x_knots, x_sizes = _bins(widths, bound)
     y_knots, y_sizes = _bins(heights, bound)
-    slopes = F.pad(MIN_DERIVATIVE + F.softplus(derivatives + _UNIT_SLOPE), (1, 1), value=1.0)
+    one = torch.ones_like(values).unsqueeze(0)
+    slopes = torch.cat([one, MIN_DERIVATIVE + F.softplus(derivatives + _UNIT_SLOPE), one])
 
     knots = y_knots if inverse else x_knots
-    index = (values.unsqueeze(-1) >= knots[..., 1:]).sum(dim=-1, keepdim=True)
+    index = (values >= knots[1:]).sum(dim=0, keepdim=True)
     x, w, y, h, d0, d1 = (
-        table.gather(-1, index).squeeze(-1)
-        for table in (x_knots, x_sizes, y_knots, y_sizes, slopes[..., :-1], slopes[..., 1:])
+        table.gather(0, index).squeeze(0) for table in (x_knots, x_sizes, y_knots, y_sizes, slopes[:-1], slopes[1:])
     )
     s = h / w
     curvature = d0 + d1 - 2 * s
@@ -56,7 +58,7 @@ def rational_quadratic_spline(
         delta = values - y
         a = h * (s - d0) + delta * curvature
         b = h * d0 - delta * curvature
-        root = (b * b + 4 * a * s * delta).clamp(min=0).sqrt()
+        root = (b * b + 4 * a * s * delta).clamp(min=1e-30).sqrt()  # not 0, where the slope of the root is infinite
         position = (2 * s * delta / (b + root)).clamp(0, 1)
         outputs = x + w * position
     else:
@@ -68,10 +70,9 @@ def rational_quadratic_spline(
 
 
 def _bins(logits: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    """Left knots and sizes of the bins, both of shape (*, K)."""
-    n_bins = logits.shape[-1]
-    sizes = 2 * bound * (MIN_BIN + (1 - MIN_BIN * n_bins) * logits.softmax(dim=-1))
-    return F.pad(sizes[..., :-1].cumsum(dim=-1), (1, 0)) - bound, sizes
+    """Left knots and sizes of the bins, both of shape (K, *)."""
+    sizes = 2 * bound * (MIN_BIN + (1 - MIN_BIN * len(logits)) * logits.softmax(dim=0))
+    return torch.cat([torch.zeros_like(sizes[:1]), sizes[:-1].cumsum(dim=0)]) - bound, sizes
 
 
 def _ratio(position: Tensor, s: Tensor, d0: Tensor, curvature: Tensor) -> Tensor:

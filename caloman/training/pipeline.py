@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.files import sha256, write_text
+from caloman.files import sha256, write
 from caloman.geometry import Geometry
 from caloman.training.config import Pipeline, load_pipeline, part_of
 from caloman.training.data import ShowerDataModule
@@ -69,7 +69,7 @@ class Run:
 
     def fit(self, only: str | None) -> None:
         """Runs all stages, or one of them, and writes the bundle when all are finished."""
-        write_text(self.folder / "pipeline.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        write(self.folder / "pipeline.yaml", yaml.safe_dump(self.config, sort_keys=False))
         for index, name in enumerate(self.pipeline.stages):
             self._run_stage(index, name, train=only in (None, name))
         if len(self._finished) == len(self.pipeline.stages):

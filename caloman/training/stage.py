@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from safetensors.torch import save_file
 
 from caloman.errors import CalomanError
-from caloman.files import write_text
+from caloman.files import write
 from caloman.training.callbacks import StageProgress
 from caloman.training.config import Pipeline, StageTrainer
 from caloman.training.data import ShowerDataModule
@@ -66,7 +66,7 @@ class StageFolder:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def _write_state(self, fingerprint: str, finished: bool) -> None:
-        write_text(self.path / "stage.json", json.dumps({"fingerprint": fingerprint, "finished": finished}))
+        write(self.path / "stage.json", json.dumps({"fingerprint": fingerprint, "finished": finished}))
 
 
 def train_stage(

@@ -1,0 +1,136 @@
+"""What a reader must know before believing the numbers of a comparison."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency, ks_2samp
+
+from caloman.evaluation.classifier import Score
+from caloman.evaluation.histograms import Histogram
+from caloman.evaluation.samples import Summary, distinct_energies
+
+SMALL_SAMPLE = 5000
+P_VALUE = 1e-3
+OUTSIDE = 0.01
+SIGMAS = 4.0
+
+Energies = NDArray[np.float64]
+
+
+def cautions(
+    generated: Summary,
+    reference: Summary,
+    floor: Summary,
+    histograms: Sequence[Histogram],
+    scores: Sequence[Score],
+    hashes: Sequence[str],
+) -> list[str]:
+    """Returns one sentence for each circumstance that limits or distorts the comparison.
+
+    Args:
+        generated: the showers that are judged.
+        reference: Geant4.
+        floor: Geant4 showers in the place of the generated ones.
+        histograms: observables of generated and reference.
+        scores: areas under the ROC curve of the classifiers.
+        hashes: of the files with generated, reference and, if there is one, floor showers.
+    """
+    return [
+        *_identical_files(hashes),
+        *_shared_showers(scores),
+        *_sizes(generated, reference, floor, independent_floor=len(hashes) == 3),
+        *_spectra(generated.observables.incident_energies, reference.observables.incident_energies),
+        *_empty_showers(generated, reference),
+        *_entries(histograms),
+    ]
+
+
+def _identical_files(hashes: Sequence[str]) -> Iterator[str]:
+    if hashes[0] == hashes[1]:
+        yield "The generated file is byte-identical to the reference: the comparison says nothing about a model."
+    if len(hashes) == 3 and hashes[2] in hashes[:2]:
+        yield "The floor file is byte-identical to another file: give an independent Geant4 file with --floor."
+
+
+def _sizes(generated: Summary, reference: Summary, floor: Summary, independent_floor: bool) -> Iterator[str]:
+    n, n_reference, n_floor = (len(summary.observables) for summary in (generated, reference, floor))
+    if n != n_reference:
+        yield (
+            f"Unequal sample sizes ({n} generated, {n_reference} reference): separation powers and classifiers "
+            "depend on both."
+        )
+    if independent_floor and n_floor < n:
+        yield (
+            f"The floor file has only {n_floor} showers for the {n} generated ones (per incident energy where these "
+            "are few): its floor is that of a smaller sample."
+        )
+    if min(n, n_reference) < SMALL_SAMPLE:
+        yield (
+            f"Small sample ({min(n, n_reference)} showers): classifiers trained on so few showers are weak judges, "
+            "and a low AUC proves little."
+        )
+
+
+def _spectra(generated: Energies, reference: Energies) -> Iterator[str]:
+    generated_values, reference_values = distinct_energies(generated), distinct_energies(reference)
+    if generated_values is None or reference_values is None:
+        p_value = ks_2samp(generated, reference).pvalue
+        evidence = f"Kolmogorov-Smirnov p = {p_value:.1g}"
+    else:
+        values = np.union1d(generated_values, reference_values)
+        table = [[np.count_nonzero(energies == value) for value in values] for energies in (generated, reference)]
+        p_value = chi2_contingency(table).pvalue if len(values) > 1 else 1.0
+        evidence = f"chi-squared p = {p_value:.1g}"
+        for name, own in (("generated file", generated_values), ("reference", reference_values)):
+            missing = np.setdiff1d(values, own)
+            if len(missing):
+                yield f"The {name} has no showers of {', '.join(f'{e:g}' for e in missing)} MeV."
+    if p_value < P_VALUE:
+        yield (
+            f"Unequal incident energies ({evidence}): every number below mixes the spectrum with the showers; "
+            "generate with --energies REFERENCE."
+        )
+
+
+def _empty_showers(generated: Summary, reference: Summary) -> Iterator[str]:
+    n, n_reference = (int((s.observables.total_energy == 0).sum()) for s in (generated, reference))
+    if n or n_reference:
+        yield f"Showers without any energy above threshold: {n} generated, {n_reference} reference."
+
+
+def _entries(histograms: Sequence[Histogram]) -> Iterator[str]:
+    """Separation powers ignore entries outside the bins: says so where a model is spared by that."""
+    empty, outside = [], []
+    for histogram in histograms:
+        name = histogram.binning.title
+        lost_reference, lost_generated = histogram.outside_fractions
+        if histogram.generated.any() != histogram.reference.any():
+            empty.append(name)
+        elif abs(lost_generated - lost_reference) > max(OUTSIDE, SIGMAS * _fraction_error(histogram)):
+            outside.append(f"{name} ({lost_generated:.1%} generated, {lost_reference:.1%} reference)")
+    if empty:
+        yield f"No entries within the bins for one of the two samples, separation set to 1: {_listed(empty)}."
+    if outside:
+        yield f"Entries outside the bins do not count in the separation power: {_listed(outside)}."
+
+
+def _fraction_error(histogram: Histogram) -> float:
+    """Binomial error of the difference between the two fractions of entries outside the bins."""
+    entries = [
+        counts.sum() + lost
+        for counts, lost in zip((histogram.reference, histogram.generated), histogram.outside, strict=True)
+    ]
+    common = sum(histogram.outside) / max(sum(entries), 1)
+    return float(np.sqrt(common * (1 - common) * sum(1 / max(n, 1) for n in entries)))
+
+
+def _shared_showers(scores: Sequence[Score]) -> Iterator[str]:
+    """A classifier that learned a shower with one label meets it again with the other."""
+    if any(score.mean < 0.5 - SIGMAS * score.error for score in scores):
+        yield "An AUC is far below 0.5, as happens when both files hold the same showers."
+
+
+def _listed(items: Sequence[str]) -> str:
+    shown = "; ".join(items[:5])
+    return shown if len(items) <= 5 else f"{shown}; and {len(items) - 5} more"

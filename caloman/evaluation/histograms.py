@@ -1,0 +1,249 @@
+"""Histograms of shower observables in the bins of the CaloChallenge, and the separation power between two of them.
+
+References:
+    Krause et al., CaloChallenge 2022 (arXiv:2410.21611), and its evaluation code.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.evaluation.samples import Summary, distinct_energies, log_edges
+from caloman.geometry import BUILT_IN, Geometry
+from caloman.observables import Observables
+
+Array = NDArray[np.float64]
+
+RESPONSE = "response"
+RESPONSE_AT_ENERGY = "response_at_energy"
+VOXEL_ENERGY = "voxel_energy"
+LABELS = {
+    RESPONSE: "E_tot / E_inc",
+    RESPONSE_AT_ENERGY: "E_tot / E_inc at fixed E_inc",
+    "layer_energies": "layer energy",
+    "sparsity": "sparsity",
+    "centre_r": "centre in r",
+    "width_r": "width in r",
+    "centre_eta": "centre in η",
+    "centre_phi": "centre in φ",
+    "width_eta": "width in η",
+    "width_phi": "width in φ",
+    VOXEL_ENERGY: "voxel energy",
+}
+ANGULAR = ("centre_eta", "centre_phi", "width_eta", "width_phi")
+N_BOOTSTRAP = 100
+N_ENERGY_WINDOWS = 6
+ENERGY_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Binning:
+    """Which numbers go into a histogram, and its edges.
+
+    Args:
+        observable: a field of `Observables`, or ``response`` (E_tot/E_inc), ``response_at_energy``, ``voxel_energy``.
+        edges: bin edges, shape (B + 1,); the last bin is closed.
+        unit: unit of the edges.
+        layer: id of the layer, if the observable has one.
+        column: column of the observable that belongs to the layer.
+        window: incident energies from (included) and to (excluded) [MeV], if restricted.
+    """
+
+    observable: str
+    edges: Array
+    unit: str = ""
+    layer: int | None = None
+    column: int = 0
+    window: tuple[float, float] | None = None
+
+    @property
+    def place(self) -> str:
+        """Layer or incident energy in words; empty if it has neither."""
+        if self.layer is not None:
+            return f"layer {self.layer}"
+        if self.window is None:
+            return ""
+        low, high = self.window
+        if high / low < (1 + ENERGY_TOLERANCE) ** 3:
+            return format_energy((low + high) / 2)
+        return f"{format_energy(low)} to {format_energy(high)}"
+
+    @property
+    def title(self) -> str:
+        """Observable and place in words."""
+        return ", ".join(filter(None, (LABELS[self.observable], self.place)))
+
+    def values(self, observables: Observables) -> Array:
+        """Returns the numbers to be histogrammed, shape (N,) or fewer with a window."""
+        if self.layer is not None:
+            return getattr(observables, self.observable)[:, self.column]
+        energies = observables.incident_energies
+        response = observables.total_energy / energies
+        if self.window is None:
+            return response
+        return response[(energies >= self.window[0]) & (energies < self.window[1])]
+
+    def counts(self, summary: Summary) -> tuple[Array, int]:
+        """Returns the entries per bin, shape (B,), and the number of entries outside the edges."""
+        if self.observable == VOXEL_ENERGY:
+            return summary.spectrum, summary.occupied - int(summary.spectrum.sum())
+        values = self.values(summary.observables)
+        counts = np.histogram(values, self.edges)[0].astype(np.float64)
+        return counts, len(values) - int(counts.sum())
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """One observable of the reference and of the generated showers in the same bins.
+
+    Args:
+        binning: observable and edges.
+        reference: entries per bin, shape (B,).
+        generated: entries per bin, shape (B,).
+        outside: entries outside the edges, of the reference and of the generated showers.
+    """
+
+    binning: Binning
+    reference: Array
+    generated: Array
+    outside: tuple[int, int]
+
+    @cached_property
+    def separation(self) -> float:
+        """Separation power between the two, from 0 (equal) to 1 (disjoint)."""
+        return float(separation(self.reference, self.generated))
+
+    @cached_property
+    def separation_error(self) -> float:
+        """Statistical error of the separation power (standard deviation over bootstrap samples).
+
+        Entries are taken as independent, which flatters the voxel energies: voxels of one shower are not.
+        """
+        rng = np.random.default_rng(0)
+        return float(separation(_resampled(self.reference, rng), _resampled(self.generated, rng)).std())
+
+    @property
+    def outside_fractions(self) -> tuple[float, float]:
+        """Fraction of entries outside the edges, of the reference and of the generated showers."""
+        inside = (self.reference.sum(), self.generated.sum())
+        return tuple(  # type: ignore[return-value]
+            float(lost / max(lost + kept, 1)) for lost, kept in zip(self.outside, inside, strict=True)
+        )
+
+
+def separation(reference: Array, generated: Array) -> Array:
+    """Separation power (triangular discrimination) of histograms, each normalised over its bins.
+
+    A histogram without entries is disjoint from any other (1), and equal to another empty one (0).
+
+    Args:
+        reference: entries per bin, shape (..., B).
+        generated: entries per bin, shape (..., B).
+    """
+    p, q = (counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1) for counts in (reference, generated))
+    distance = 0.5 * np.sum((p - q) ** 2 / (p + q + 1e-16), axis=-1)
+    one_empty = reference.any(axis=-1) ^ generated.any(axis=-1)
+    return np.where(one_empty, 1.0, distance)
+
+
+def format_energy(energy: float) -> str:
+    """Writes an energy [MeV] with a suitable unit."""
+    for unit, size in (("TeV", 1e6), ("GeV", 1e3)):
+        if energy >= size:
+            return f"{energy / size:.3g} {unit}"
+    return f"{energy:.3g} MeV"
+
+
+def compare(binnings: Sequence[Binning], reference: Summary, generated: Summary) -> list[Histogram]:
+    """Fills the histograms of two samples."""
+    histograms = []
+    for binning in binnings:
+        reference_counts, reference_outside = binning.counts(reference)
+        generated_counts, generated_outside = binning.counts(generated)
+        histograms.append(
+            Histogram(binning, reference_counts, generated_counts, (reference_outside, generated_outside))
+        )
+    return histograms
+
+
+def challenge_binnings(reference: Summary, geometry: Geometry) -> list[Binning]:
+    """Returns the official bins; some of them reach up to the maximum of the reference.
+
+    A mesh that is not of the CaloChallenge gets ranges in the same proportion to the outer radius of its layers.
+    """
+    return [
+        Binning(RESPONSE, np.linspace(0.5, 1.5, 101)),
+        *_response_windows(reference.observables, geometry),
+        *_layer_binnings(reference.observables, geometry),
+        Binning(VOXEL_ENERGY, reference.spectrum_edges, "MeV"),
+    ]
+
+
+def _layer_binnings(reference: Observables, geometry: Geometry) -> Iterator[Binning]:
+    angular = [layer.id for layer in geometry.layers if layer.n_alpha > 1]
+    for column, layer in enumerate(geometry.layers):
+        edges = log_edges(geometry.threshold, float(reference.layer_energies[:, column].max()), 39)
+        yield Binning("layer_energies", edges, "MeV", layer.id, column)
+    for observable in ("sparsity", "centre_r", "width_r", *ANGULAR):
+        layers = angular if observable in ANGULAR else [layer.id for layer in geometry.layers]
+        outer = {layer.id: layer.r_edges[-1] for layer in geometry.layers}
+        for column, layer_id in enumerate(layers):
+            if observable == "sparsity":
+                yield Binning(observable, np.linspace(0, 1, 21), "", layer_id, column)
+            else:
+                edges = np.linspace(*_moment_range(observable, layer_id, outer[layer_id], geometry), 101)
+                yield Binning(observable, edges, "mm", layer_id, column)
+
+
+def _moment_range(observable: str, layer_id: int, outer: float, geometry: Geometry) -> tuple[float, float]:
+    """Range of a centre or width [mm] in a layer of outer radius `outer` [mm]."""
+    kind = f"{observable.split('_')[0]}_{'r' if observable.endswith('_r') else 'angular'}"
+    if BUILT_IN.get(geometry.name) != geometry:
+        scale = {"centre_angular": 0.75, "width_angular": 0.75, "centre_r": 1.0, "width_r": 0.5}[kind]
+        upper = scale * outer
+    elif geometry.name in ("2", "3"):
+        upper = {"centre_angular": 30.0, "width_angular": 30.0, "centre_r": 42.0, "width_r": 20.0}[kind]
+    elif layer_id >= 12:
+        upper = {"centre_angular": 500.0, "width_angular": 400.0, "centre_r": 1500.0, "width_r": 1500.0}[kind]
+    else:
+        upper = {"centre_angular": 100.0, "width_angular": 100.0, "centre_r": 500.0, "width_r": 500.0}[kind]
+    return (-upper if kind == "centre_angular" else 0.0), upper
+
+
+def _response_windows(reference: Observables, geometry: Geometry) -> Iterator[Binning]:
+    """E_tot/E_inc in windows of the incident energy that the reference populates."""
+    energies = reference.incident_energies
+    values = distinct_energies(energies)
+    if values is None:
+        bounds = np.geomspace(energies.min(), energies.max() * (1 + 1e-6), N_ENERGY_WINDOWS + 1).tolist()
+        windows = list(pairwise(bounds))
+    else:
+        windows = [(float(value) * (1 - ENERGY_TOLERANCE), float(value) * (1 + ENERGY_TOLERANCE)) for value in values]
+    official = values is not None and geometry.name in ("1-photons", "1-pions")
+    for window in windows:
+        inside = (energies >= window[0]) & (energies < window[1])
+        if inside.any():
+            response = reference.total_energy[inside] / energies[inside]
+            edges = _official_response(window, geometry) if official else _core_range(response)
+            yield Binning(RESPONSE_AT_ENERGY, edges, window=window)
+
+
+def _official_response(window: tuple[float, float], geometry: Geometry) -> Array:
+    narrow = geometry.name == "1-photons" and window[1] > 4096
+    return np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
+
+
+def _core_range(response: Array) -> Array:
+    """Twenty bins over four standard deviations to either side."""
+    half_width = max(4 * float(response.std()), 0.01)
+    return np.linspace(response.mean() - half_width, response.mean() + half_width, 21)
+
+
+def _resampled(counts: Array, rng: np.random.Generator) -> Array:
+    """Multinomial bootstrap samples of a histogram, shape (N_BOOTSTRAP, B)."""
+    total = int(counts.sum())
+    return rng.multinomial(total, counts / max(total, 1), size=N_BOOTSTRAP).astype(np.float64)

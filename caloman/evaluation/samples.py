@@ -1,0 +1,167 @@
+"""The showers of a file that take part in a comparison, and one pass over them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.geometry import Geometry
+from caloman.observables import Observables, apply_threshold, compute_observables
+from caloman.showers import ShowerFile, Showers
+
+Array = NDArray[np.float64]
+
+SPECTRUM_BINS = 49
+MAX_DISCRETE_ENERGIES = 32
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a shower file.
+
+    Args:
+        path: the HDF5 file.
+        geometry: the voxel mesh.
+        energies: incident energies of all showers of the file [MeV], shape (N_file,).
+        rows: which of them belong to the sample, shape (N_file,).
+    """
+
+    path: Path
+    geometry: Geometry
+    energies: NDArray[np.float32]
+    rows: NDArray[np.bool_]
+
+    @classmethod
+    def open(cls, path: Path, geometry: Geometry) -> "Sample":
+        """Returns the sample of all showers of a file."""
+        with ShowerFile(path, geometry) as file:
+            energies = file.incident_energies()
+        return cls(path, geometry, energies, np.ones(len(energies), dtype=bool))
+
+    def __len__(self) -> int:
+        return int(self.rows.sum())
+
+    @property
+    def incident_energies(self) -> NDArray[np.float32]:
+        """Incident energies of the sample [MeV], shape (N,)."""
+        return self.energies[self.rows]
+
+    def blocks(self) -> Iterator[Showers]:
+        """Iterates over the showers in blocks; voxels below the geometry's threshold are zero."""
+        start = 0
+        with ShowerFile(self.path, self.geometry) as file:
+            for block in file.blocks():
+                rows = self.rows[start : start + len(block)]
+                start += len(block)
+                chosen = block if rows.all() else block[rows]
+                if len(chosen):
+                    yield self._cut(chosen)
+
+    def shower(self, position: int) -> Showers:
+        """Reads one shower of the sample; voxels below the geometry's threshold are zero."""
+        row = int(np.flatnonzero(self.rows)[position])
+        with ShowerFile(self.path, self.geometry) as file:
+            return self._cut(file.read(row, row + 1))
+
+    def first(self, count: int) -> "Sample":
+        """Returns the first showers of the sample."""
+        return replace(self, rows=self.rows & (np.cumsum(self.rows) <= count))
+
+    def halves(self) -> tuple["Sample", "Sample"]:
+        """Returns every second shower, of each incident energy if these are few, and the others."""
+        order = np.zeros(len(self.energies), dtype=int)
+        for rows in self._groups():
+            order[rows] = np.arange(len(rows))
+        return tuple(replace(self, rows=self.rows & (order % 2 == parity)) for parity in (0, 1))  # type: ignore[return-value]
+
+    def matched_to(self, energies: NDArray[np.float32]) -> "Sample":
+        """Returns a sample of the same size as `energies` [MeV], or smaller where showers are lacking.
+
+        If the incident energies are few, each is taken as often as it occurs in `energies`.
+        """
+        if distinct_energies(energies) is None or distinct_energies(self.incident_energies) is None:
+            return self.first(len(energies))
+        rows = np.zeros_like(self.rows)
+        for group in self._groups():
+            rows[group[: np.count_nonzero(energies == self.energies[group[0]])]] = True
+        return replace(self, rows=rows)
+
+    def _cut(self, showers: Showers) -> Showers:
+        return replace(showers, voxels=apply_threshold(showers.voxels, self.geometry.threshold))
+
+    def _groups(self) -> list[NDArray[np.intp]]:
+        """Row numbers of the sample by incident energy; one group if the spectrum is continuous."""
+        values = distinct_energies(self.incident_energies)
+        if values is None:
+            return [np.flatnonzero(self.rows)]
+        return [np.flatnonzero(self.rows & (self.energies == value)) for value in values]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one pass over a sample keeps.
+
+    Args:
+        sample: the showers.
+        observables: observables of every shower.
+        mean_shower: mean energy of each voxel [MeV], shape (V,).
+        spectrum_edges: edges of the voxel energy bins [MeV], shape (B + 1,).
+        spectrum: number of voxels in each bin, shape (B,).
+        occupied: number of voxels with energy.
+    """
+
+    sample: Sample
+    observables: Observables
+    mean_shower: Array
+    spectrum_edges: Array
+    spectrum: Array
+    occupied: int
+
+
+def summarise(sample: Sample, spectrum_edges: Array | None = None) -> Summary:
+    """Passes over a sample block by block.
+
+    Args:
+        sample: the showers.
+        spectrum_edges: bins of the voxel energies [MeV]; by default the official ones, up to the sample's own maximum,
+            which takes a second pass.
+    """
+    total = np.zeros(sample.geometry.n_voxels)
+    largest, occupied = 0.0, 0
+    counts = np.zeros(SPECTRUM_BINS if spectrum_edges is None else len(spectrum_edges) - 1)
+
+    def watched() -> Iterator[Showers]:
+        nonlocal largest, occupied
+        for block in sample.blocks():
+            total[:] += block.voxels.sum(axis=0, dtype=np.float64)
+            largest = max(largest, float(block.voxels.max()))
+            occupied += int(np.count_nonzero(block.voxels))
+            if spectrum_edges is not None:
+                counts[:] += _spectrum(block, spectrum_edges)
+            yield block
+
+    observables = compute_observables(watched())
+    if spectrum_edges is None:
+        spectrum_edges = log_edges(sample.geometry.threshold, largest, SPECTRUM_BINS)
+        for block in sample.blocks():
+            counts += _spectrum(block, spectrum_edges)
+    return Summary(sample, observables, total / len(sample), spectrum_edges, counts, occupied)
+
+
+def log_edges(lower: float, upper: float, bins: int) -> Array:
+    """Edges of logarithmic bins; a range that is empty or has no lower end becomes a usable one."""
+    lower = lower if lower > 0 else max(upper, 1.0) * 1e-6
+    upper = upper if upper > lower else 10 * lower
+    return np.logspace(np.log10(lower), np.log10(upper), bins + 1)
+
+
+def distinct_energies(energies: NDArray[np.generic]) -> NDArray[np.generic] | None:
+    """Returns the incident energies that occur, ascending, or None if the spectrum is continuous."""
+    values = np.unique(energies)
+    return values if len(values) <= MAX_DISCRETE_ENERGIES < len(energies) or len(values) == 1 else None
+
+
+def _spectrum(block: Showers, edges: Array) -> Array:
+    return np.histogram(block.voxels[block.voxels > 0], edges)[0].astype(np.float64)

@@ -1,0 +1,173 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import caloman
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.observables import compute_observables
+from caloman.showers import Showers
+from caloman.training import EnergyTask, LatentTask, fit
+from caloman.training.config import load_pipeline
+from caloman.training.data import DataConfig, ShowerDataModule, alpha_symmetries
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
+CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+STAGES = ("energy", "autoencoder", "latent", "residual")
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The photon pipeline with networks and data that train in seconds."""
+    spec = yaml.safe_load((ROOT / "configs" / "1-photons" / "caloman.yaml").read_text())
+    spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 600}
+    shape = spec["model"]["init_args"]["shape"]["init_args"]
+    shape["autoencoder"]["init_args"] |= {"hidden": [32], "latent_dim": 4}
+    for density in (
+        shape["density"],
+        shape["residual"],
+        {"init_args": spec["model"]["init_args"]["energy"]["init_args"]},
+    ):
+        density["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 16, "bins": 4}
+    for stage in spec["stages"].values():
+        stage["trainer"] = {"max_epochs": 2, "batch_size": 128}
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+def finish_times(run):
+    return {name: (run / "stages" / name / "part.safetensors").stat().st_mtime_ns for name in STAGES}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_config_parses_and_builds_a_model_with_all_stages(path):
+    pipeline, _ = load_pipeline(path)
+    model = pipeline.model(Geometry.load(pipeline.geometry))
+    for stage in pipeline.stages.values():
+        stage.task(model)
+    noise = torch.randn(2, model.noise_dim)
+    assert model(noise, torch.tensor([[1e3], [1e4]])).shape == (2, model.geometry.n_voxels)
+
+
+def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, tmp_path):
+    run = fit(config, tmp_path / "run")
+    showers = caloman.load(run).sample([256.0, 1024.0, 4096.0])
+    assert np.isfinite(showers.voxels).all()
+    assert (showers.voxels.sum(axis=1) > 0).all()
+    times = finish_times(run)
+
+    fit(config, run)
+    assert finish_times(run) == times
+
+    fit(config, run, overrides=["--model.shape.density.flow.transforms=3"])
+    changed = {name for name, value in finish_times(run).items() if value != times[name]}
+    assert changed == {"latent"}
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(config, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "caloman.cli", "fit", str(config), "--output", str(run)]
+    command += ["--stages.autoencoder.trainer.max_epochs=200", "--stages.autoencoder.trainer.patience=null"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    checkpoint = run / "stages" / "autoencoder" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=environment) as process:
+        while not checkpoint.is_file() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    reached = torch.load(checkpoint, weights_only=True)["epoch"]
+    assert reached < 199
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=True)
+    assert "energy: already finished, skipped" in again.stderr
+    assert "autoencoder: going on from" in again.stderr
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 199
+    assert (run / "bundle" / "model.safetensors").is_file()
+
+
+def test_one_stage_can_be_run_alone_but_not_before_its_upstream(config, tmp_path):
+    with pytest.raises(CalomanError, match=r"stage 'latent' needs 'shape.autoencoder'"):
+        fit(config, tmp_path / "run", stage="latent")
+    run = fit(config, tmp_path / "run", stage="energy")
+    assert (run / "stages" / "energy" / "part.safetensors").is_file()
+    with pytest.raises(CalomanError, match="no finished model here"):
+        caloman.load(run)
+    with pytest.raises(CalomanError, match="no stage 'latnet'"):
+        fit(config, tmp_path / "run", stage="latnet")
+
+
+def test_a_stage_changes_nothing_but_its_part(config, tmp_path):
+    pipeline, _ = load_pipeline(config)
+    model = pipeline.model(Geometry.load("1-photons"))
+    for task_class, part in ((EnergyTask, "energy"), (LatentTask, "shape.density")):
+        task = task_class(model)
+        trained = {name for name, parameter in task.model.named_parameters() if parameter.requires_grad}
+        assert trained == {name for name, _ in model.named_parameters() if name.startswith(f"{part}.")}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("transforms:", "transfroms:", "'transfroms' is not accepted"),
+        ("max_epochs: 2", "max_epochs: two", "stages.trainer.max_epochs"),
+        ("caloman.manifold.VAE", "os.system", "'os.system' is not a caloman class"),
+        ("caloman.manifold.VAE", "caloman.manifold.VAEE", "VAEE"),
+        ("seed: 1", "seeed: 1", "seeed"),
+        ("geometry: 1-photons", "geometry: 1-photon", "unknown dataset '1-photon'"),
+        ("geometry: 1-photons", "geometry: '2'", "6480"),
+        ("photons_train", "photons_trian", "photons_trian.hdf5: no such file"),
+        ("stages:", "stages", "not valid YAML"),
+    ],
+)
+def test_a_fault_in_the_config_is_one_sentence_that_names_it(config, tmp_path, old, new, message):
+    config.write_text(config.read_text().replace(old, new))
+    with pytest.raises(CalomanError) as caught:
+        fit(config, tmp_path / "run")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_energies_above_the_largest_deposit_are_refused_with_the_key_to_change(config, tmp_path):
+    with pytest.raises(CalomanError, match="max_deposit_ratio"):
+        fit(config, tmp_path / "run", overrides=["--model.energy.max_deposit_ratio=1.0"])
+
+
+def test_training_and_validation_share_no_shower_and_lose_none():
+    geometry = Geometry.load("1-photons")
+    data = ShowerDataModule(geometry, DataConfig([str(SAMPLE)], 0.25, max_showers=400), seed=3)
+    everything = Showers.load(SAMPLE, geometry)[:400].voxels
+    split = np.concatenate([data.train.voxels.numpy(), data.validation.voxels.numpy()])
+    assert len(data.validation) == 100
+    np.testing.assert_array_equal(np.unique(split, axis=0), np.unique(everything, axis=0))
+
+
+def test_symmetries_move_showers_without_changing_their_radial_observables():
+    geometry = Geometry.load("1-photons")
+    orders = alpha_symmetries(geometry)
+    assert orders.shape == (20, 368)
+    assert len(np.unique(orders, axis=0)) == 20
+    showers = Showers.load(SAMPLE, geometry)[:50]
+    original = compute_observables([showers])
+    for order in orders:
+        moved = compute_observables([Showers(showers.incident_energies, showers.voxels[:, order], geometry)])
+        for name in ("layer_energies", "centre_r", "width_r", "sparsity"):
+            np.testing.assert_allclose(getattr(moved, name), getattr(original, name), rtol=1e-5, atol=1e-4)
+        radius = np.hypot(original.centre_eta, original.centre_phi)
+        np.testing.assert_allclose(np.hypot(moved.centre_eta, moved.centre_phi), radius, rtol=1e-4, atol=1e-3)
+
+
+def test_wandb_logs_offline_without_a_network(config, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "caloman.cli", "fit", str(config), "--output", str(run), "--stage", "energy"]
+    subprocess.run([*command, "--wandb.mode=offline"], cwd=ROOT, check=True, capture_output=True)
+    assert list((run / "stages" / "energy" / "wandb").glob("offline-run-*/*.wandb"))

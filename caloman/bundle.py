@@ -4,8 +4,10 @@
 ``geometry.xml`` the voxel mesh, and ``README.md`` is the model card.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from caloman.geometry import Geometry
 from caloman.models import ShowerModel
 
 FORMAT = 1
+DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def load(path: str | Path) -> ShowerModel:
@@ -85,20 +88,31 @@ def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> Sh
 
 
 def check_class_paths(spec: object, source: Path) -> None:
-    """Refuses classes from elsewhere, for building a model imports what its configuration names.
+    """Refuses everything but classes of caloman, for building a model imports and calls what its configuration names.
 
     Raises:
-        CalomanError: with the first class that is not caloman's.
+        CalomanError: with the first dotted name that is not a class defined in caloman.
     """
     if isinstance(spec, Mapping):
-        path = spec.get("class_path")
-        if path is not None and not str(path).startswith("caloman."):
-            raise CalomanError(f"{source}: class_path {path!r} is not a caloman class; only those are loaded")
         for value in spec.values():
             check_class_paths(value, source)
     elif isinstance(spec, list):
         for value in spec:
             check_class_paths(value, source)
+    elif isinstance(spec, str) and DOTTED_NAME.fullmatch(spec) and not _is_caloman_class(spec):
+        raise CalomanError(f"{source}: {spec!r} is not a caloman class; only those are loaded")
+
+
+def _is_caloman_class(path: str) -> bool:
+    """Whether a class of that name is defined, not merely imported, within caloman."""
+    module, _, name = path.rpartition(".")
+    if not module.startswith("caloman."):
+        return False
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__.startswith("caloman.")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -109,7 +123,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text())
         newer = config["format"] > FORMAT
         config["model"]["class_path"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
         raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again") from None
     if newer:
         raise CalomanError(f"{path}: written by caloman {config.get('caloman')}, newer than this one; upgrade caloman")

@@ -1,6 +1,7 @@
 """Small files that appear whole, and fingerprints of large ones."""
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 from caloman.errors import CalomanError
@@ -20,7 +21,8 @@ def write(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def sha256(path: str | Path) -> str:

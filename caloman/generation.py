@@ -99,7 +99,7 @@ def _parse_energy(text: str, spec: str) -> float:
         energy = float(match[1]) * UNITS[match[2] or "MeV"] if match else 0.0
     except ValueError:
         energy = 0.0
-    if energy <= 0:
+    if not 0 < energy < float("inf"):
         raise CalomanError(f"energies {spec!r}: {text!r} is not a positive energy; {SPECTRUM_HELP}")
     return energy
 

@@ -144,9 +144,9 @@ class Geometry:
         try:
             layers = tuple(layer for layer in map(_layer_from_xml, element.findall("Layer")) if layer)
             threshold = float(element.get("threshold", 0.0))
-        except (KeyError, ValueError) as error:
+            return cls(element.get("dataset", Path(path).stem), particle, layers, threshold)
+        except (KeyError, ValueError, CalomanError) as error:
             raise CalomanError(f"{path}: unreadable layer in the binning of {particle!r} ({error})") from None
-        return cls(element.get("dataset", Path(path).stem), particle, layers, threshold)
 
     def to_xml(self, path: str | Path) -> None:
         """Writes the mesh as a CaloChallenge binning file.

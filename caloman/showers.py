@@ -254,7 +254,8 @@ def _check_voxels(voxels: NDArray[np.float32], path: Path, first_row: int) -> No
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
-        yield
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the checks report
+            yield
     except OSError as error:
         raise CalomanError(f"{path}: damaged file, download or generate it again ({_reason(error)})") from None
 

@@ -36,9 +36,8 @@ def matrix_products(model: nn.Module, noise: Tensor, energies: Tensor) -> Callab
     model(noise, energies)
     for handle in handles:
         handle.remove()
-    for module in model.modules():
-        if isinstance(module, LULinear):
-            operands.append((torch.randn(len(noise), len(module.bias)), module.lower.detach()))
+    mixing = [module for module in model.modules() if isinstance(module, LULinear)]
+    operands += [(torch.randn(len(noise), len(module.bias)), module.lower.detach()) for module in mixing]
 
     def run() -> None:
         for inputs, weight in operands:

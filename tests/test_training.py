@@ -120,7 +120,7 @@ def test_a_stage_changes_nothing_but_its_part(config, tmp_path):
         ("transforms:", "transfroms:", "'transfroms' is not accepted"),
         ("max_epochs: 2", "max_epochs: two", "stages.trainer.max_epochs"),
         ("caloman.manifold.VAE", "os.system", "'os.system' is not a caloman class"),
-        ("caloman.manifold.VAE", "caloman.manifold.VAEE", "VAEE"),
+        ("caloman.manifold.VAE", "caloman.manifold.VAEE", "VAEE' is not a caloman class"),
         ("seed: 1", "seeed: 1", "seeed"),
         ("geometry: 1-photons", "geometry: 1-photon", "unknown dataset '1-photon'"),
         ("geometry: 1-photons", "geometry: '2'", "6480"),

@@ -42,7 +42,7 @@ def evaluate(
     Args:
         generated: HDF5 file with the generated showers.
         reference: HDF5 file with Geant4 showers that no model was trained on.
-        dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; by default the one that `reference` names.
+        dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; by default what `reference` names.
         output: folder of the report.
         floor: HDF5 file with Geant4 showers that are independent of the reference, such as the training file; without
             it the floor is measured between two halves of the reference.

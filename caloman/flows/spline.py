@@ -59,7 +59,9 @@ def rational_quadratic_spline(
         a = h * (s - d0) + delta * curvature
         b = h * d0 - delta * curvature
         root = (b * b + 4 * a * s * delta).clamp(min=1e-30).sqrt()  # not 0, where the slope of the root is infinite
-        position = (2 * s * delta / (b + root)).clamp(0, 1)
+        falls = b < 0  # then b + root cancels, and the other form of the root does not
+        position = torch.where(falls, root - b, 2 * s * delta) / torch.where(falls, 2 * a, b + root)
+        position = position.clamp(0, 1)
         outputs = x + w * position
     else:
         position = (values - x) / w

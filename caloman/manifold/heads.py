@@ -31,7 +31,10 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
-        """Log-likelihood of shapes (N, V) under parameters (N, n_parameters), summed over voxels, shape (N,)."""
+        """Log-likelihood of shapes (N, V) under parameters (N, n_parameters), summed over voxels, shape (N,).
+
+        The density is that of the head's own variable: the shape itself, or the logarithm of a hit's size.
+        """
 
     @abstractmethod
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class LayerwiseTransform(ShowerTransform):
         if self.threshold > 0:
             for _ in range(2):
                 # a layer of many small deposits must not lose its energy: its largest voxel stays
-                stays = (voxels >= self.threshold) | self.layers.is_largest(voxels)
+                stays = (voxels >= self.threshold * (1 - 1e-6)) | self.layers.is_largest(voxels)
                 voxels = self._scaled(torch.where(stays, voxels, torch.zeros_like(voxels)), layer_energies)
         return voxels
 

@@ -127,12 +127,16 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
 
 def _check_file(path: Path) -> None:
     try:
-        check_class_paths(yaml.safe_load(path.read_text()), path)
+        content = yaml.safe_load(path.read_text())
     except OSError as error:
         reason = error.strerror
         raise CalomanError(f"{path}: {reason}; give a pipeline YAML, such as those in configs/") from None
     except yaml.YAMLError as error:
         raise CalomanError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise CalomanError(f"{path}: not a pipeline; it needs the keys geometry, data, model and stages")
+    for section in ("model", "stages"):  # file names in the data section would look like names of classes
+        check_class_paths(content.get(section), path)
 
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:

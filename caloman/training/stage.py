@@ -102,6 +102,7 @@ def train_stage(
         # showers are in memory, so worker processes would only copy them
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # as it does after a kill
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     folder.finish(fingerprint, _best_part(task, folder))
 
@@ -109,9 +110,8 @@ def train_stage(
 def _callbacks(name: str, settings: StageTrainer, folder: StageFolder) -> list[Callback]:
     callbacks: list[Callback] = [
         StageProgress(name),
-        ModelCheckpoint(
-            folder.checkpoints, "best", settings.monitor, save_last=True, mode="min", enable_version_counter=False
-        ),
+        ModelCheckpoint(folder.checkpoints, "best", settings.monitor, mode="min", enable_version_counter=False),
+        ModelCheckpoint(folder.checkpoints, "last", enable_version_counter=False),
     ]
     if settings.patience is not None:
         callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, mode="min"))

@@ -1,0 +1,71 @@
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from caloman.geometry import BUILT_IN, Geometry, Layer
+from caloman.showers import Showers
+
+
+@pytest.fixture(autouse=True)
+def _seeded_torch():
+    torch.manual_seed(1)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+@pytest.fixture
+def randomise():
+    """Moves a module away from its initial weights, where flows are the identity."""
+
+    def apply(module, std=0.3):
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=std)
+        return module
+
+    return apply
+
+
+@pytest.fixture
+def photons():
+    return BUILT_IN["1-photons"]
+
+
+@pytest.fixture
+def small():
+    """A mesh of 16 voxels, for networks that a test can afford."""
+    layers = (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4), Layer(3, (0, 5, 10)))
+    return Geometry("small", "photon", layers, threshold=0.01)
+
+
+@pytest.fixture
+def make_showers(rng):
+    """Sparse showers of gamma-distributed deposits over five decades; every tenth layer is empty."""
+
+    def make(n, geometry):
+        energies = 2.0 ** rng.integers(8, 23, n)
+        shape = (n, geometry.n_voxels)
+        voxels = rng.gamma(0.2, size=shape) * (rng.random(shape) < 0.4)
+        voxels *= (rng.random((n, geometry.n_layers)) < 0.9)[:, geometry.voxel_layer]
+        voxels *= (energies * rng.uniform(0.5, 1.5, n) / np.maximum(voxels.sum(1), 1e-3))[:, None]
+        return Showers(energies.astype(np.float32), voxels.astype(np.float32), geometry)
+
+    return make
+
+
+@pytest.fixture
+def write_hdf5(tmp_path):
+    """Writes datasets as the challenge did: gzip with automatic chunks."""
+
+    def write(datasets, name="file.hdf5"):
+        path = tmp_path / name
+        with h5py.File(path, "w") as file:
+            for key, values in datasets.items():
+                compression = "gzip" if np.size(values) else None
+                file.create_dataset(key, data=values, compression=compression, chunks=bool(np.size(values)) or None)
+        return path
+
+    return write

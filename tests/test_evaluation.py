@@ -1,0 +1,381 @@
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import caloman
+from caloman.errors import CalomanError
+from caloman.evaluation.classifier import QUICK, high_level_inputs, low_level_inputs, train_classifiers
+from caloman.evaluation.evaluate import evaluate
+from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, compare, separation
+from caloman.evaluation.samples import Sample, distinct_energies, summarise
+from caloman.geometry import Geometry, Layer
+from caloman.observables import compute_observables
+from caloman.showers import Showers
+
+PHOTONS = Geometry.load("1-photons")
+TOY = Geometry("toy", "electron", (Layer(0, (0, 10, 30), 4), Layer(1, (0, 20))), threshold=0.5)
+ENERGIES = 256.0 * 2.0 ** np.arange(3)
+
+
+def make_showers(n, seed, geometry=PHOTONS, energies=ENERGIES, shape=0.3):
+    """Sparse showers: gamma distributed voxels that fall with the radius, about half of them empty."""
+    rng = np.random.default_rng(seed)
+    incident = rng.permutation(np.resize(energies, n)).astype(np.float32)
+    profile = np.concatenate([np.exp(-layer.r / 40) for layer in geometry.layers])
+    voxels = rng.gamma(shape, 1 / shape, (n, geometry.n_voxels)) * profile
+    voxels *= rng.random(voxels.shape) < 0.6
+    voxels *= (incident * rng.normal(0.95, 0.1, n) / voxels.sum(axis=1))[:, None]
+    return Showers(incident, voxels.astype(np.float32), geometry)
+
+
+def saved(path, showers):
+    showers.save(path)
+    return path
+
+
+def opened(path, showers):
+    return Sample.open(saved(path, showers), showers.geometry)
+
+
+def histograms(tmp_path, generated, reference):
+    truth = summarise(opened(tmp_path / "reference.hdf5", reference))
+    other = summarise(opened(tmp_path / "generated.hdf5", generated), truth.spectrum_edges)
+    return compare(challenge_binnings(truth, reference.geometry), truth, other)
+
+
+# ---- separation powers ------------------------------------------------------------------------------------------
+
+
+def naive_features(showers):
+    """The official observables, one shower at a time."""
+    features = {}
+    for energy, shower in zip(showers.incident_energies.astype(float), showers.voxels.astype(float), strict=True):
+        voxels = np.where(shower < 1.0, 0.0, shower)
+        features.setdefault(("response", None), []).append(voxels.sum() / energy)
+        for layer, columns in zip(PHOTONS.layers, PHOTONS.layer_slices, strict=True):
+            cells = voxels[columns]
+            total = cells.sum()
+            features.setdefault(("layer_energies", layer.id), []).append(total)
+            features.setdefault(("sparsity", layer.id), []).append(1 - (cells > 0).mean())
+            directions = {"r": layer.r}
+            if layer.n_alpha > 1:
+                directions["eta"] = layer.r * np.cos(layer.alpha)
+                directions["phi"] = layer.r * np.sin(layer.alpha)
+            for name, position in directions.items():
+                mean = (position * cells).sum() / (total + 1e-16)
+                variance = (position**2 * cells).sum() / (total + 1e-16) - mean**2
+                features.setdefault((f"centre_{name}", layer.id), []).append(mean)
+                features.setdefault((f"width_{name}", layer.id), []).append(np.sqrt(max(variance, 0)))
+    return {key: np.array(values) for key, values in features.items()}
+
+
+def naive_edges(key, reference):
+    observable, layer = key
+    far = layer in (12, 13, 14)
+    if observable == "response":
+        return np.linspace(0.5, 1.5, 101)
+    if observable == "layer_energies":
+        return np.logspace(0, np.log10(reference.max()), 40)
+    if observable == "sparsity":
+        return np.linspace(0, 1, 21)
+    if observable in ("centre_r", "width_r"):
+        return np.linspace(0, 1500 if far else 500, 101)
+    if observable.startswith("width"):
+        return np.linspace(0, 400 if far else 100, 101)
+    return np.linspace(*((-500, 500) if far else (-100, 100)), 101)
+
+
+def naive_separation(reference, generated, edges):
+    p, q = (np.histogram(values, edges)[0] for values in (reference, generated))
+    p, q = p / p.sum(), q / q.sum()
+    return 0.5 * sum((a - b) ** 2 / (a + b + 1e-16) for a, b in zip(p, q, strict=True))
+
+
+def test_separations_equal_an_independent_computation(tmp_path):
+    generated, reference = make_showers(300, 1, shape=0.4), make_showers(300, 2)
+    found = histograms(tmp_path, generated, reference)
+    mine, truth = naive_features(generated), naive_features(reference)
+    official = [h for h in found if h.binning.observable not in ("response_at_energy", "voxel_energy")]
+    assert len(official) == 29
+    for histogram in official:
+        key = histogram.binning.observable, histogram.binning.layer
+        expected = naive_separation(truth[key], mine[key], naive_edges(key, truth[key]))
+        assert histogram.separation == pytest.approx(expected, rel=1e-6, abs=1e-9), key
+    voxels, others = (np.where(s.voxels < 1, 0, s.voxels).ravel() for s in (reference, generated))
+    expected = naive_separation(voxels, others, np.logspace(0, np.log10(voxels.max()), 50))
+    assert found[-1].binning.observable == "voxel_energy"
+    assert found[-1].separation == pytest.approx(expected, rel=1e-6)
+
+
+def test_response_per_energy_has_the_official_bins(tmp_path):
+    generated = make_showers(300, 1, energies=[256.0, 4096.0])
+    reference = make_showers(300, 2, energies=[256.0, 4096.0])
+    found = [h for h in histograms(tmp_path, generated, reference) if h.binning.observable == "response_at_energy"]
+    assert [h.binning.place for h in found] == ["256 MeV", "4.1 GeV"]
+    for histogram, edges in zip(found, (np.linspace(0.4, 1.4, 21), np.linspace(0.9, 1.1, 21)), strict=True):
+        energy = 256.0 if histogram is found[0] else 4096.0
+        p, q = (naive_features(s[s.incident_energies == energy])["response", None] for s in (reference, generated))
+        assert histogram.separation == pytest.approx(naive_separation(p, q, edges), rel=1e-6)
+
+
+def test_identical_or_permuted_showers_have_no_separation(tmp_path):
+    showers = make_showers(200, 3)
+    shuffled = showers[np.random.default_rng(0).permutation(200)]
+    for histogram in histograms(tmp_path, shuffled, showers):
+        assert histogram.separation == pytest.approx(0, abs=1e-12), histogram.binning.title
+
+
+def test_blocks_equal_the_whole(tmp_path, monkeypatch):
+    showers = make_showers(2500, 4)
+    sample = opened(tmp_path / "showers.hdf5", showers)
+    whole = summarise(sample)
+    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", 1)
+    assert sum(1 for _ in sample.blocks()) > 2
+    pieces = summarise(sample)
+    np.testing.assert_array_equal(pieces.spectrum, whole.spectrum)
+    np.testing.assert_allclose(pieces.mean_shower, whole.mean_shower)
+    np.testing.assert_allclose(pieces.observables.width_r, whole.observables.width_r)
+
+
+def test_separation_is_never_nan():
+    empty, full = np.zeros(4), np.array([1.0, 2, 0, 0])
+    assert separation(full, empty) == separation(empty, full) == 1
+    assert separation(empty, empty) == 0
+    assert separation(full, np.array([0.0, 0, 5, 5])) == pytest.approx(1)
+
+
+def test_separation_error_is_the_spread_over_samples():
+    rng = np.random.default_rng(0)
+    p = np.full(20, 0.05)
+    q = np.linspace(0.02, 0.08, 20)
+    values = [separation(rng.multinomial(2000, p), rng.multinomial(2000, q)) for _ in range(300)]
+    histogram = Histogram(
+        Binning("response", np.arange(21.0)), rng.multinomial(2000, p) * 1.0, rng.multinomial(2000, q) * 1.0, (0, 0)
+    )
+    assert histogram.separation_error == pytest.approx(np.std(values), rel=0.35)
+
+
+def test_another_mesh_with_a_continuous_spectrum(tmp_path):
+    energies = np.geomspace(1e3, 1e5, 200)
+    found = histograms(tmp_path, make_showers(200, 1, TOY, energies), make_showers(200, 2, TOY, energies))
+    assert sum(h.binning.observable == "response_at_energy" for h in found) == 6
+    centre = next(h.binning for h in found if h.binning.observable == "centre_eta")
+    assert (centre.edges[0], centre.edges[-1]) == (-22.5, 22.5)
+    assert all(np.isfinite(h.separation) and np.isfinite(h.separation_error) for h in found)
+
+
+def test_outside_entries_are_counted(tmp_path):
+    reference = make_showers(100, 1)
+    generated = Showers(reference.incident_energies, 10 * reference.voxels, PHOTONS)
+    response = histograms(tmp_path, generated, reference)[0]
+    assert response.separation == 1
+    assert response.outside[1] == 100
+    assert response.outside_fractions[1] == 1
+
+
+# ---- samples ----------------------------------------------------------------------------------------------------
+
+
+def test_floor_sample_has_the_energies_of_the_generated_one(tmp_path):
+    sample = opened(tmp_path / "floor.hdf5", make_showers(300, 1))
+    wanted = np.repeat(ENERGIES, [50, 20, 300]).astype(np.float32)
+    matched = sample.matched_to(wanted).incident_energies
+    assert [np.count_nonzero(matched == energy) for energy in ENERGIES] == [50, 20, 100]
+
+
+def test_halves_are_disjoint_and_alike(tmp_path):
+    sample = opened(tmp_path / "reference.hdf5", make_showers(300, 1))
+    first, second = sample.halves()
+    assert not (first.rows & second.rows).any()
+    assert len(first) + len(second) == 300
+    for energy in ENERGIES:
+        assert np.count_nonzero(first.incident_energies == energy) == 50
+
+
+def test_a_few_continuous_energies_are_not_discrete():
+    assert distinct_energies(np.geomspace(1, 10, 20)) is None
+    np.testing.assert_array_equal(distinct_energies(np.array([2.0] * 20 + [1.0] * 20)), [1, 2])
+
+
+# ---- classifiers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "low", "high"), [("1-photons", 369, 30), ("1-pions", 534, 46), ("2", 6481, 362), ("3", 40501, 362)]
+)
+def test_input_vectors_have_the_official_length(tmp_path, dataset, low, high):
+    sample = opened(tmp_path / "showers.hdf5", make_showers(4, 1, Geometry.load(dataset)))
+    assert low_level_inputs([sample, sample]).shape == (8, low)
+    inputs = high_level_inputs(compute_observables(sample.blocks()))
+    assert inputs.shape == (4, high)
+    assert inputs.dtype == np.float32
+
+
+def test_low_level_inputs_are_cut_and_divided_by_the_incident_energy(tmp_path):
+    showers = make_showers(10, 1)
+    inputs = low_level_inputs([opened(tmp_path / "showers.hdf5", showers)])
+    voxels = np.where(showers.voxels < 1, 0, showers.voxels)
+    np.testing.assert_allclose(inputs[:, 0], np.log10(showers.incident_energies), rtol=1e-6)
+    np.testing.assert_allclose(inputs[:, 1:], voxels / showers.incident_energies[:, None], rtol=1e-6)
+
+
+def test_equal_distributions_cannot_be_told_apart():
+    inputs = np.random.default_rng(0).normal(size=(3000, 6)).astype(np.float32)
+    values = list(train_classifiers(inputs, 1500, QUICK, range(3)))
+    assert np.mean(values) == pytest.approx(0.5, abs=3 * np.sqrt(601 / (12 * 300**2)))
+
+
+def test_obvious_differences_are_found_and_constants_do_no_harm():
+    inputs = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
+    inputs[:, 0] = 7
+    inputs[200:, 1] += 20
+    assert next(train_classifiers(inputs, 200, QUICK, [0])) > 0.99
+
+
+def test_a_classifier_comes_close_to_the_likelihood_ratio():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(8000, 4)).astype(np.float32)
+    inputs[4000:, :2] += 0.7
+    labels = np.arange(8000) >= 4000
+    best = roc_auc_score(labels, inputs[:, :2].sum(axis=1))
+    assert np.mean(list(train_classifiers(inputs, 4000, QUICK, [0, 1]))) == pytest.approx(best, abs=0.025)
+
+
+def test_training_is_decided_by_its_seed():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(400, 3)).astype(np.float32)
+    inputs[200:, 0] += 0.5
+    first, again, other = (list(train_classifiers(inputs, 200, QUICK, [seed])) for seed in (4, 4, 5))
+    assert first == again != other
+
+
+# ---- evaluate ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    generated = saved(folder / "<fast> & {light}.hdf5", make_showers(240, 1, shape=0.6))
+    reference = saved(folder / "geant4.hdf5", make_showers(240, 2))
+    floor = saved(folder / "floor.hdf5", make_showers(600, 3))
+    return evaluate(generated, reference, "1-photons", folder / "report", floor=floor, repeats=2, seed=7)
+
+
+def test_metrics_are_documented_and_complete(result):
+    metrics = json.loads((result.output / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert (metrics["schema"], metrics["caloman"], metrics["dataset"]) == (1, caloman.__version__, "1-photons")
+    assert {role: entry["showers"] for role, entry in metrics["files"].items()} == {
+        "generated": 240, "reference": 240, "floor": 600,
+    }  # fmt: skip
+    assert metrics["floor"] == {"kind": "independent file", "showers": [240, 240]}
+    assert metrics["settings"]["seeds"] == [7, 8]
+    assert set(metrics["auc"]) == {"low", "high"}
+    assert len(metrics["auc"]["low"]["repeats"]) == len(metrics["auc"]["low"]["floor_repeats"]) == 2
+    assert len(metrics["separation"]["histograms"]) == 33
+    assert metrics["separation"]["means"]["layer_energies"]["histograms"] == 5
+
+
+def test_verdict_follows_the_classifiers(result):
+    assert result.metrics["auc"]["low"]["mean"] > 0.7
+    assert "tells these showers from Geant4" in result.metrics["verdict"]
+    assert any("Small sample" in warning for warning in result.metrics["warnings"])
+
+
+def test_page_is_self_contained_and_escaped(result):
+    page = result.page.read_text()
+    assert "&lt;fast&gt; &amp; {light}.hdf5" in page
+    assert "<fast>" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import|<script|<link", page)
+    assert "$" not in re.sub(r"base64,[^\"]*", "", page)
+    assert "prefers-color-scheme: dark" in page
+    pictures = {path.stem for path in (result.output / "figures").iterdir()}
+    assert {"mean_showers", "single_showers", "energies", "response_at_energy", "layer_energies"} <= pictures
+    assert page.count("data:image/png") == len(pictures)
+
+
+def test_terminal_table_ends_with_the_page(result):
+    lines = str(result).splitlines()
+    assert lines[0] == result.metrics["verdict"]
+    assert lines[-1] == str(result.page)
+    assert max(map(len, lines[1:14])) <= 80
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A judge that trains little and draws nothing."""
+    preset = replace(QUICK, hidden=(32,), epochs=2, min_updates=30)
+    monkeypatch.setattr("caloman.evaluation.evaluate.QUICK", preset)
+    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda comparison: [])
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_file_against_itself_is_no_result(tmp_path):
+    path = saved(tmp_path / "showers.hdf5", make_showers(240, 1))
+    metrics = evaluate(path, path, "1-photons", tmp_path / "report", repeats=1).metrics
+    assert metrics["floor"] == {"kind": "halves of the reference (floor at N/2)", "showers": [120, 120]}
+    assert any("byte-identical" in warning for warning in metrics["warnings"])
+    assert metrics["verdict"] == "Nothing was judged: the generated file is the reference file."
+
+
+@pytest.mark.usefixtures("hasty")
+def test_independent_samples_of_one_source_cannot_be_told_apart(tmp_path):
+    files = [saved(tmp_path / f"{seed}.hdf5", make_showers(240, seed)) for seed in range(3)]
+    metrics = evaluate(files[0], files[1], "1-photons", tmp_path / "report", floor=files[2], repeats=1).metrics
+    assert metrics["verdict"].startswith("These showers cannot be told from Geant4 at this sample size")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_unlike_energies_and_sizes_are_pointed_out(tmp_path):
+    generated = saved(tmp_path / "generated.hdf5", make_showers(100, 1, energies=ENERGIES[:2]))
+    reference = saved(tmp_path / "reference.hdf5", make_showers(200, 2))
+    warnings = " ".join(evaluate(generated, reference, "1-photons", tmp_path / "report", repeats=1).metrics["warnings"])
+    assert "The generated file has no showers of 1024 MeV" in warnings
+    assert "Unequal incident energies" in warnings
+    assert "Unequal sample sizes (100 generated, 200 reference)" in warnings
+    assert "separation set to 1: E_tot / E_inc at fixed E_inc, 1.02 GeV" in warnings
+
+
+@pytest.mark.usefixtures("hasty")
+def test_empty_showers_are_pointed_out(tmp_path):
+    reference = make_showers(100, 1)
+    voxels = reference.voxels.copy()
+    voxels[:30] = 0
+    generated = saved(tmp_path / "generated.hdf5", Showers(reference.incident_energies, voxels, PHOTONS))
+    path = saved(tmp_path / "reference.hdf5", reference)
+    report = evaluate(generated, path, "1-photons", tmp_path / "report", repeats=1)
+    assert any("without any energy above threshold: 30 generated, 0" in w for w in report.metrics["warnings"])
+    assert "NaN" not in (tmp_path / "report" / "metrics.json").read_text()
+
+
+def bad_file(case, path):
+    showers = make_showers(100, 1)
+    if case == "nan":
+        showers.voxels[3, 5] = np.nan
+    if case != "missing":
+        saved(path, make_showers(100, 1, TOY) if case == "mesh" else showers[: 10 if case == "few" else 100])
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [("missing", "no such file"), ("nan", "nan MeV in voxel 5 of shower 3"), ("mesh", "needs numbers of shape"),
+     ("few", "at least 20")],
+)  # fmt: skip
+def test_bad_input_is_named(tmp_path, case, message):
+    bad_file(case, tmp_path / "generated.hdf5")
+    reference = saved(tmp_path / "reference.hdf5", make_showers(100, 2))
+    with pytest.raises(CalomanError, match=message) as error:
+        evaluate(tmp_path / "generated.hdf5", reference, "1-photons", tmp_path / "report", repeats=1)
+    assert "generated.hdf5" in str(error.value)
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_unwritable_report_is_named(tmp_path):
+    path = saved(tmp_path / "showers.hdf5", make_showers(60, 1))
+    with pytest.raises(CalomanError, match=r"showers.hdf5.*: cannot be written"):
+        evaluate(path, path, "1-photons", path, repeats=1)

@@ -1,0 +1,194 @@
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+from torch.testing import assert_close
+
+from caloman.flows import Affine, Coupling, CouplingFlow, LULinear, Permutation, Spline
+
+FEATURES, CONTEXT = 5, 3
+MASK = torch.arange(FEATURES) % 2 == 0
+
+TRANSFORMS = {
+    "spline coupling": lambda: Coupling(MASK, CONTEXT, Spline(bins=6, bound=3.0), hidden=16),
+    "affine coupling": lambda: Coupling(MASK, CONTEXT, Affine(), hidden=16),
+    "permutation": lambda: Permutation(FEATURES),
+    "LU": lambda: LULinear(FEATURES),
+}
+ELEMENTWISE = {"spline": Spline(bins=6, bound=3.0), "affine": Affine()}
+
+small_flow = partial(CouplingFlow, transforms=3, hidden=16, bins=6, bound=3.0)
+
+
+def doubles(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def log_det_by_autograd(function, inputs):
+    jacobian = torch.autograd.functional.jacobian(function, inputs)  # (N, D, N, D)
+    return torch.linalg.slogdet(torch.stack([jacobian[i, :, i] for i in range(len(inputs))])).logabsdet
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_elementwise_inverse_and_slopes(kind):
+    transform = ELEMENTWISE[kind]
+    inputs, parameters = 2 * doubles(500, 4), doubles(500, 4, transform.n_parameters)
+    for inverse in (False, True):
+        x = inputs.clone().requires_grad_()
+        outputs, log_slope = transform(x, parameters, inverse)
+        restored, back = transform(outputs, parameters, not inverse)
+        assert_close(restored, x)
+        assert_close(back, -log_slope)
+        assert_close(log_slope.exp(), torch.autograd.grad(outputs.sum(), x)[0])
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_elementwise_zeros_give_the_identity(kind):
+    inputs = 2 * doubles(100, 4)
+    outputs, log_slope = ELEMENTWISE[kind](inputs, torch.zeros(100, 4, ELEMENTWISE[kind].n_parameters).double())
+    assert_close(outputs, inputs)
+    assert_close(log_slope, torch.zeros_like(inputs))
+
+
+def test_affine_scale_is_bounded():
+    parameters = torch.tensor([[1e4, 0.0], [-1e4, 0.0]])
+    _, log_scale = Affine()(torch.ones(2), parameters)
+    assert_close(log_scale, torch.tensor([3.0, -3.0]), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_transform_inverse_and_log_determinant(kind, randomise):
+    transform = randomise(TRANSFORMS[kind]()).double()
+    inputs, context = doubles(6, FEATURES), doubles(6, CONTEXT)
+    for there, back in ((transform.forward, transform.inverse), (transform.inverse, transform.forward)):
+        outputs, log_det = there(inputs, context)
+        restored, inverse_log_det = back(outputs, context)
+        assert_close(restored, inputs)
+        assert_close(inverse_log_det, -log_det)
+        assert_close(log_det, log_det_by_autograd(lambda x, there=there: there(x, context)[0], inputs))
+
+
+@pytest.mark.parametrize("kind", ["spline coupling", "affine coupling", "LU"])
+def test_transform_starts_as_the_identity(kind):
+    inputs, context = torch.randn(100, FEATURES), torch.randn(100, CONTEXT)
+    outputs, log_det = TRANSFORMS[kind]()(inputs, context)
+    assert_close(outputs, inputs, rtol=1e-5, atol=1e-5)
+    assert_close(log_det, torch.zeros(100), rtol=0, atol=1e-5)
+
+
+def test_coupling_leaves_the_masked_entries(randomise):
+    coupling = randomise(TRANSFORMS["spline coupling"]())
+    inputs = torch.randn(20, FEATURES)
+    outputs, _ = coupling(inputs, torch.randn(20, CONTEXT))
+    assert torch.equal(outputs[:, MASK], inputs[:, MASK])
+    assert torch.all(outputs[:, ~MASK] != inputs[:, ~MASK])
+
+
+def test_permutation_travels_with_the_state():
+    a, b = Permutation(50), Permutation(50)
+    inputs = torch.randn(3, 50)
+    assert not torch.equal(a(inputs)[0], b(inputs)[0])
+    b.load_state_dict(a.state_dict())
+    assert torch.equal(a(inputs)[0], b(inputs)[0])
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_flow_density_is_that_of_the_mapped_noise(kind, randomise):
+    flow = randomise(small_flow(FEATURES, CONTEXT, elementwise=kind)).double()
+    noise, context = doubles(6, FEATURES), doubles(6, CONTEXT)
+    samples = flow.sample(noise, context)
+    normal = -0.5 * noise.square().sum(1) - FEATURES / 2 * math.log(2 * math.pi)
+    expected = normal - log_det_by_autograd(lambda x: flow.sample(x, context), noise)
+    assert_close(flow.log_prob(samples, context), expected)
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_flow_starts_as_the_standard_normal(kind):
+    flow = small_flow(FEATURES, CONTEXT, elementwise=kind)
+    inputs = torch.randn(100, FEATURES)
+    expected = torch.distributions.Normal(0, 1).log_prob(inputs).sum(1)
+    assert_close(flow.log_prob(inputs, torch.randn(100, CONTEXT)), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_flow_depends_on_its_context(randomise):
+    flow = randomise(small_flow(FEATURES, CONTEXT))
+    noise = torch.randn(20, FEATURES)
+    assert not torch.allclose(flow.sample(noise, torch.zeros(20, CONTEXT)), flow.sample(noise, torch.ones(20, CONTEXT)))
+
+
+def grid_density(flow, context, half_width=5.0, cells=500):
+    """Cell edges of one axis, and probability of each cell of a square by the midpoint rule."""
+    edges = torch.linspace(-half_width, half_width, cells + 1, dtype=torch.float64)
+    centres = (edges[1:] + edges[:-1]) / 2
+    points = torch.cartesian_prod(centres, centres)
+    with torch.no_grad():
+        density = flow.log_prob(points, context.expand(len(points), -1)).exp()
+    return edges, density.reshape(cells, cells) * (edges[1] - edges[0]) ** 2
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_density_integrates_to_one_and_samples_follow_it(kind, randomise):
+    flow = randomise(small_flow(2, 1, elementwise=kind), std=0.25).double()
+    context = doubles(1, 1)
+    edges, probability = grid_density(flow, context)
+    assert probability.sum() == pytest.approx(1, abs=1e-3)
+    with torch.no_grad():
+        samples = flow.sample(doubles(5000, 2), context.expand(5000, -1))
+    for axis in (0, 1):
+        cumulative = torch.cat([torch.zeros(1), probability.sum(1 - axis).cumsum(0)])
+        cdf = partial(np.interp, xp=edges.numpy(), fp=cumulative.numpy())
+        assert kstest(samples[:, axis].numpy(), cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_every_parameter_gets_a_gradient(kind, randomise):
+    flow = randomise(small_flow(FEATURES, CONTEXT, elementwise=kind))
+    flow.log_prob(torch.randn(100, FEATURES), torch.randn(100, CONTEXT)).sum().backward()
+    for name, parameter in flow.named_parameters():
+        assert torch.all(torch.isfinite(parameter.grad)), name
+        assert torch.any(parameter.grad != 0), name
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_flow_gives_float32_under_autocast(kind, randomise):
+    flow = randomise(small_flow(FEATURES, CONTEXT, elementwise=kind))
+    inputs, context = torch.randn(100, FEATURES), torch.randn(100, CONTEXT)
+    with torch.autocast("cpu", torch.bfloat16):
+        log_prob, samples = flow.log_prob(inputs, context), flow.sample(inputs, context)
+    assert log_prob.dtype == samples.dtype == torch.float32
+    assert torch.all(torch.isfinite(log_prob))
+    assert torch.all(torch.isfinite(samples))
+
+
+def test_linear_transform_is_inverted_to_float32_under_autocast(randomise):
+    transform = randomise(LULinear(FEATURES))
+    inputs = torch.randn(100, FEATURES)
+    with torch.autocast("cpu", torch.bfloat16):
+        restored, _ = transform(transform.inverse(inputs)[0])
+    assert_close(restored, inputs, rtol=1e-4, atol=1e-4)
+
+
+def test_flow_of_a_single_variable_rests_on_its_context(randomise):
+    flow = randomise(small_flow(1, 2)).double()
+    noise, context = doubles(50, 1), doubles(50, 2)
+    samples = flow.sample(noise, context)
+    slopes = log_det_by_autograd(lambda x: flow.sample(x, context), noise)
+    expected = -0.5 * noise.square().sum(1) - 0.5 * math.log(2 * math.pi) - slopes
+    assert_close(flow.log_prob(samples, context), expected)
+
+
+def test_short_fit_finds_the_structure_of_a_ring():
+    angle = 2 * math.pi * torch.rand(2000)
+    points = torch.stack([angle.cos(), angle.sin()], dim=1) * (1.5 + 0.1 * torch.randn(2000, 1))
+    train, test = points[:1500], points[1500:]
+    flow = CouplingFlow(2, transforms=4, hidden=32, bound=3.0)
+    before = flow.log_prob(test).mean().item()
+    optimiser = torch.optim.Adam(flow.parameters(), lr=5e-3)
+    for _ in range(150):
+        optimiser.zero_grad()
+        (-flow.log_prob(train).mean()).backward()
+        optimiser.step()
+    assert flow.log_prob(test).mean().item() > before + 0.5

@@ -1,0 +1,349 @@
+import copy
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.testing import assert_close
+
+from caloman import bundle
+from caloman.errors import CalomanError
+from caloman.flows import CouplingFlow
+from caloman.generation import parse_energies
+from caloman.manifold import VAE, HurdleHead
+from caloman.models import Density, FactorisedShowerModel, LayerEnergyModel, ManifoldShape
+from caloman.models.noise import CHUNK, chunk_noise
+from caloman.preprocessing import GlobalTransform, LayerwiseTransform
+
+THRESHOLD = 0.01
+flow = partial(CouplingFlow, transforms=2, hidden=8, bins=4)
+shape = partial(
+    ManifoldShape,
+    autoencoder=partial(VAE, latent_dim=3, hidden=(8, 8), head=HurdleHead),
+    density=partial(Density, flow=flow),
+)
+VARIANTS = {
+    "three-step": {
+        "transform": partial(LayerwiseTransform, threshold=THRESHOLD),
+        "energy": partial(LayerEnergyModel, flow=flow, threshold=THRESHOLD),
+    },
+    "two-step": {"transform": partial(GlobalTransform, threshold=THRESHOLD)},
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def model(request, small, randomise):
+    model = FactorisedShowerModel(small, shape=shape, **VARIANTS[request.param])
+    model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
+    return randomise(model, std=0.2).eval()
+
+
+@pytest.fixture
+def energies(rng):
+    return rng.uniform(256, 65536, 2500).astype(np.float32)
+
+
+def inputs(model, n=50):
+    return torch.randn(n, model.noise_dim), 256 + 1000 * torch.rand(n, 1)
+
+
+def test_noise_is_split_into_named_blocks(model):
+    blocks = {"latent": 3, "decoder": 16} if model.energy is None else {"energy": 3, "latent": 3, "decoder": 16}
+    assert model.noise_blocks == blocks
+    assert model.noise_dim == sum(blocks.values())
+
+
+def test_forward_is_a_pure_function(model):
+    noise, incident = inputs(model)
+    copies, state, generator = (
+        (noise.clone(), incident.clone()),
+        copy.deepcopy(model.state_dict()),
+        torch.get_rng_state(),
+    )
+    first, second = model(noise, incident), model(noise, incident)
+    assert torch.equal(first, second)
+    assert torch.equal(noise, copies[0])
+    assert torch.equal(incident, copies[1])
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_showers_are_non_negative_and_cut(model):
+    voxels = model(*inputs(model))
+    assert voxels.shape == (50, 16)
+    assert torch.all((voxels == 0) | (voxels >= THRESHOLD * (1 - 1e-6)))
+    assert torch.any(voxels > 0)
+
+
+def test_every_block_of_the_noise_and_the_energy_matter(model):
+    noise, incident = inputs(model)
+    showers = model(noise, incident)
+    assert not torch.equal(model(noise, 2 * incident), showers)
+    start = 0
+    for name, size in model.noise_blocks.items():
+        other = noise.clone()
+        other[:, start : start + size] = torch.randn(50, size)
+        assert not torch.equal(model(other, incident), showers), name
+        start += size
+
+
+def test_layers_hold_the_energy_that_the_energy_model_gave_them(small, randomise):
+    model = randomise(FactorisedShowerModel(small, shape=shape, **VARIANTS["three-step"]), std=0.5)
+    noise, incident = inputs(model, 500)
+    expected = model.energy(noise[:, :3], incident)
+    assert_close(model.transform.layers.sum(model(noise, incident)), expected, rtol=1e-5, atol=0)
+
+
+def test_energy_model_empties_layers_below_its_threshold(small, randomise):
+    model = randomise(LayerEnergyModel(small, flow, threshold=500.0))
+    layers = model(torch.randn(500, 3), torch.full((500, 1), 1000.0))
+    assert torch.all((layers == 0) | (layers >= 500))
+    assert torch.any(layers == 0)
+    assert torch.any(layers > 0)
+
+
+def test_energy_model_has_a_density_for_empty_layers(make_showers, small):
+    model = LayerEnergyModel(small, flow, threshold=THRESHOLD)
+    showers = make_showers(100, small)
+    layers = torch.stack([torch.from_numpy(showers.voxels[:, s]).sum(1) for s in small.layer_slices], 1)
+    incident = torch.from_numpy(showers.incident_energies)[:, None]
+    assert torch.any(layers == 0)
+    model.fit(lambda: [(layers, incident)])
+    assert torch.all(torch.isfinite(model.log_prob(layers, incident)))
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_others(model, energies):
+    a, b, c = (model.sample(energies[:100], seed=seed).voxels for seed in (3, 3, 4))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_showers_do_not_depend_on_how_many_follow_in_other_chunks(model, energies):
+    many = model.sample(energies, seed=1)
+    assert len(many) == 2500
+    assert np.array_equal(model.sample(energies[:CHUNK], seed=1).voxels, many.voxels[:CHUNK])
+    third = model.sample_chunk(energies[2 * CHUNK :], seed=1, chunk=2)
+    assert np.array_equal(third.voxels, many.voxels[2 * CHUNK :])
+
+
+def test_chunks_have_noise_of_their_own(model):
+    showers = model.sample(np.full(2 * CHUNK, 1024.0), seed=1).voxels
+    assert not np.array_equal(showers[:CHUNK], showers[CHUNK:])
+
+
+def test_noise_of_a_shower_does_not_depend_on_the_size_of_its_chunk():
+    assert np.array_equal(chunk_noise(5, 2, 10, 7), chunk_noise(5, 2, CHUNK, 7)[:10])
+    assert abs(chunk_noise(5, 2, CHUNK, 7).mean()) < 0.05
+
+
+@pytest.mark.parametrize("energy", [255.0, 65540.0, -1.0, 0.0, np.nan, np.inf])
+def test_energies_outside_the_trained_range_are_refused(model, energy):
+    with pytest.raises(CalomanError, match="256 to 65536 MeV"):
+        model.sample([1000.0, energy])
+
+
+def test_ends_of_the_range_are_inside(model):
+    assert len(model.sample([256.0, 65536.0])) == 2
+
+
+def test_empty_request_gives_no_showers(model):
+    assert model.sample([]).voxels.shape == (0, 16)
+
+
+FLOW_SPEC = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
+AUTOENCODER_SPEC = {
+    "class_path": "caloman.manifold.VAE",
+    "init_args": {"latent_dim": 3, "hidden": [8, 8], "head": {"class_path": "caloman.manifold.HurdleHead"}},
+}
+SPEC = {
+    "class_path": "caloman.models.FactorisedShowerModel",
+    "init_args": {
+        "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": THRESHOLD}},
+        "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW_SPEC}},
+        "shape": {
+            "class_path": "caloman.models.ManifoldShape",
+            "init_args": {
+                "autoencoder": AUTOENCODER_SPEC,
+                "density": {"class_path": "caloman.models.Density", "init_args": {"flow": FLOW_SPEC}},
+            },
+        },
+    },
+}
+TRAINING = {"files": [{"name": "train.hdf5", "sha256": "0" * 64}], "showers": 10}
+
+
+@pytest.fixture
+def saved(small, randomise, tmp_path):
+    """A bundle, and the model that it was made from."""
+    model = randomise(bundle.build_model(SPEC, small, tmp_path), std=0.2).eval()
+    model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
+    bundle.save(model, SPEC, TRAINING, tmp_path / "bundle")
+    return tmp_path / "bundle", model
+
+
+@pytest.mark.parametrize("name", ["bundle", "."])
+def test_loaded_bundle_gives_the_same_bits(saved, energies, name):
+    folder, model = saved
+    loaded = bundle.load(folder.parent / name)
+    assert loaded.geometry == model.geometry
+    assert not loaded.training
+    assert np.array_equal(loaded.sample(energies, seed=2).voxels, model.sample(energies, seed=2).voxels)
+
+
+def test_bundle_holds_what_the_readme_says_and_nothing_is_left_beside_it(saved):
+    folder, _ = saved
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.yaml", "model.safetensors", "geometry.xml", "README.md"}
+    assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_saving_replaces_an_older_bundle(saved, randomise):
+    folder, model = saved
+    bundle.save(randomise(model), SPEC, TRAINING, folder)
+    assert np.array_equal(bundle.load(folder).sample([1e3]).voxels, model.sample([1e3]).voxels)
+
+
+def truncate(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def edit(change):
+    def apply(folder):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        change(config)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+    return apply
+
+
+def shape_arguments(config):
+    return config["model"]["init_args"]["shape"]["init_args"]
+
+
+def replace_density(value):
+    return edit(lambda c: shape_arguments(c).update(density=value))
+
+
+DAMAGES = {
+    "weights truncated": (truncate, "model.safetensors"),
+    "weights missing": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
+    "weights of another model": (
+        edit(lambda c: shape_arguments(c)["autoencoder"]["init_args"].update(latent_dim=4)), "model.safetensors",
+    ),
+    "config missing": (lambda f: (f / "config.yaml").unlink(), "no finished model"),
+    "config empty": (lambda f: (f / "config.yaml").write_text(""), "config.yaml"),
+    "config not YAML": (lambda f: (f / "config.yaml").write_text("a: [1"), "config.yaml"),
+    "config not text": (lambda f: (f / "config.yaml").write_bytes(b"\xff\xfe\x00"), "config.yaml"),
+    "format not a number": (edit(lambda c: c.update(format="one")), "config.yaml"),
+    "newer format": (edit(lambda c: c.update(format=99)), "newer"),
+    "unknown argument": (edit(lambda c: c["model"]["init_args"].update(colour=1)), "colour"),
+    "unknown class": (edit(lambda c: c["model"].update(class_path="caloman.models.Nothing")), "config.yaml"),
+    "foreign class": (edit(lambda c: c["model"].update(class_path="os.system")), "not a caloman"),
+    "foreign class inside": (replace_density({"class_path": "collections.OrderedDict"}), "OrderedDict"),
+    "foreign function by name alone": (replace_density("shutil.rmtree"), "not a caloman class"),
+    "foreign function through a caloman module": (
+        replace_density({"class_path": "caloman.bundle.shutil.rmtree"}), "not a caloman class",
+    ),
+    "function of caloman": (replace_density({"class_path": "caloman.files.write"}), "not a caloman class"),
+    "geometry missing": (lambda f: (f / "geometry.xml").unlink(), "geometry.xml"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_damaged_bundle_is_refused(saved, damage, message):
+    folder, _ = saved
+    damage(folder)
+    with pytest.raises(CalomanError, match=message) as error:
+        bundle.load(folder)
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["trap.factory", {"class_path": "trap.factory"}])
+def test_refused_bundle_imports_nothing(saved, tmp_path, monkeypatch, value):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trap.py").write_text("def factory(*arguments): ...\n")
+    monkeypatch.delitem(sys.modules, "trap", raising=False)
+    folder, _ = saved
+    replace_density(value)(folder)
+    with pytest.raises(CalomanError):
+        bundle.load(folder)
+    assert "trap" not in sys.modules
+
+
+@pytest.mark.filterwarnings("ignore")  # outside of tests a warning does not stop it either
+def test_bundle_calls_nothing_that_a_caloman_module_happens_to_import(saved, tmp_path):
+    folder, _ = saved
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    rmtree = {"class_path": "caloman.bundle.shutil.rmtree", "dict_kwargs": {"path": str(victim)}}
+    edit(lambda c: c["model"]["init_args"].update(transform=rmtree))(folder)
+    with pytest.raises(CalomanError):
+        bundle.load(folder)
+    assert victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("1024", [1024]),
+        ("1GeV,2.5GeV, 1TeV", [1e3, 2.5e3, 1e6]),
+        ("500keV,512 MeV,1e3", [0.5, 512, 1e3]),
+    ],
+)
+def test_listed_energies(spec, expected):
+    spectrum = parse_energies(spec)
+    assert spectrum.size == len(expected)
+    np.testing.assert_allclose(spectrum.chunk(0, 0, len(expected)), expected)
+
+
+def test_listed_energies_start_again_across_chunks():
+    spectrum = parse_energies("1,2,3")
+    joined = np.concatenate([spectrum.chunk(0, 0, CHUNK), spectrum.chunk(0, 1, 10)])
+    np.testing.assert_array_equal(joined, np.resize([1, 2, 3], CHUNK + 10))
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("uniform", lambda e: e), ("log-uniform", np.log)])
+def test_spectra_fill_their_range_evenly(kind, scale):
+    energies = parse_energies(f"{kind}:1GeV:1TeV").chunk(seed=1, chunk=0, rows=CHUNK)
+    u = (scale(energies.astype(float)) - scale(1e3)) / (scale(1e6) - scale(1e3))
+    assert u.min() >= -1e-6
+    assert u.max() <= 1 + 1e-6
+    np.testing.assert_allclose(np.quantile(u, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.05)
+
+
+def test_spectra_are_seeded_by_chunk():
+    spectrum = parse_energies("uniform:1:2")
+    assert np.array_equal(spectrum.chunk(1, 5, 10), spectrum.chunk(1, 5, CHUNK)[:10])
+    assert not np.array_equal(spectrum.chunk(1, 5, 10), spectrum.chunk(1, 6, 10))
+    assert not np.array_equal(spectrum.chunk(1, 5, 10), spectrum.chunk(2, 5, 10))
+
+
+def test_energies_from_a_file(make_showers, small, tmp_path):
+    showers = make_showers(20, small)
+    showers.save(tmp_path / "showers.hdf5")
+    spectrum = parse_energies(str(tmp_path / "showers.hdf5"))
+    assert np.array_equal(spectrum.chunk(0, 0, spectrum.size), showers.incident_energies)
+
+
+BAD_SPECS = [
+    "", "abc", "1GeV,", "1GeV,,2GeV", "-5", "0", "1XeV", "1.2.3", "nan", "inf", "9e999", "1 GeV 2", "uniform:1GeV",
+    "uniform:2GeV:1GeV", "log-uniform:0:1GeV", "log-uniform:1:2:3", "gauss:1:2", "none.hdf5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", BAD_SPECS)
+def test_unreadable_energies_are_quoted_back(spec):
+    with pytest.raises(CalomanError) as error:
+        parse_energies(spec)
+    assert spec in str(error.value)
+
+
+@pytest.mark.parametrize("content", [{}, {"incident_energies": np.zeros((0, 1))}, {"incident_energies": [[1.0], [0]]}])
+def test_files_without_usable_energies_are_named(write_hdf5, content):
+    path = write_hdf5(content, "energies.hdf5")
+    with pytest.raises(CalomanError, match=r"energies\.hdf5.*'incident_energies'"):
+        parse_energies(str(path))

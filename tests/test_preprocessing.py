@@ -1,0 +1,228 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.testing import assert_close
+
+from caloman.preprocessing import (
+    GlobalTransform,
+    LayerFractions,
+    LayerMap,
+    LayerwiseTransform,
+    LogStandardise,
+    MaxAbs,
+    Standardise,
+    Whiten,
+)
+
+RATIO = 3.1
+
+
+def as_tensors(showers, dtype=torch.float32):
+    return torch.from_numpy(showers.voxels).to(dtype), torch.from_numpy(showers.incident_energies).to(dtype)[:, None]
+
+
+deposits = st.just(0.0) | st.floats(-3, 6).map(lambda exponent: 10**exponent)
+
+
+@st.composite
+def layer_energies(draw):
+    """Energies of 5 layers and of the particle, from empty showers to more than the particle had."""
+    energies = draw(arrays(np.float64, (8, 5), elements=deposits))
+    response = draw(arrays(np.float64, (8, 1), elements=st.floats(0.01, RATIO * 0.999)))
+    return torch.from_numpy(energies), torch.from_numpy(np.maximum(energies.sum(1, keepdims=True), 1e-3) / response)
+
+
+@given(layer_energies())
+@settings(deadline=None)
+@pytest.mark.parametrize(
+    ("dtype", "alpha", "tolerance"),
+    [(torch.float32, 1e-6, 1e-5), (torch.float32, 1e-9, 1e-5), (torch.float64, 1e-9, 1e-10)],
+)
+def test_layer_fractions_are_inverted(dtype, alpha, tolerance, energies):
+    layers, incident = (tensor.to(dtype) for tensor in energies)
+    fractions = LayerFractions(RATIO, alpha)
+    logits = fractions(layers, incident)
+    assert torch.all(torch.isfinite(logits))
+    error = (fractions.inverse(logits, incident) - layers).abs()
+    # a layer that is small against alpha keeps an absolute accuracy only
+    assert torch.all(error <= tolerance * (layers + alpha * incident))
+
+
+def test_layer_fractions_are_those_of_caloflow():
+    alpha, incident = 1e-6, torch.tensor([[100.0]], dtype=torch.float64)
+    layers = torch.tensor([[10.0, 0.0, 60.0, 20.0, 30.0]], dtype=torch.float64)
+    u = torch.tensor([[120 / (RATIO * 100), 10 / 120, 0 / 110, 60 / 110, 20 / 50]], dtype=torch.float64)
+    assert_close(LayerFractions(RATIO, alpha)(layers, incident), torch.logit(alpha + (1 - 2 * alpha) * u))
+
+
+def test_layer_fractions_never_exceed_the_largest_deposit():
+    incident = torch.full((1000, 1), 512.0)
+    layers = LayerFractions(RATIO).inverse(20 * torch.randn(1000, 5), incident)
+    assert torch.all(layers >= 0)
+    assert layers.sum(1).max() <= RATIO * 512 * (1 + 1e-5)
+
+
+def test_layer_map_sums_and_spreads(make_showers, photons):
+    voxels, _ = as_tensors(make_showers(20, photons))
+    layers = LayerMap(photons)
+    sums = layers.sum(voxels)
+    for i, columns in enumerate(photons.layer_slices):
+        assert_close(sums[:, i], voxels[:, columns].sum(1))
+        assert torch.all(layers.spread(sums)[:, columns] == sums[:, i : i + 1])
+    assert torch.all(layers.sum(layers.is_largest(voxels).float()) == 1)
+    assert_close(layers.sum(torch.where(layers.is_largest(voxels), voxels, 0)).max(1).values, voxels.max(1).values)
+
+
+TRANSFORMS = [LayerwiseTransform, GlobalTransform]
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.parametrize("threshold", [0.0, 0.01, 10.0])
+def test_showers_are_restored_to_rounding(kind, threshold, make_showers, photons):
+    voxels, incident = as_tensors(make_showers(500, photons))
+    voxels[7] = 0
+    transform = kind(photons, threshold)
+    expected = torch.where(voxels < threshold, 0, voxels)
+    prepared = transform(voxels, incident)
+    restored = transform.inverse(prepared.shapes, incident, prepared.layer_energies)
+    assert_close(restored, expected, rtol=1e-5, atol=0)
+    assert torch.equal(restored == 0, expected == 0)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_voxels_at_the_threshold_are_restored(kind, photons):
+    threshold, n = 0.01, 200
+    voxels = threshold * (torch.rand(n, 368) < 0.3) + 1000 * torch.rand(n, 368) * (torch.rand(n, 368) < 0.05)
+    incident = torch.full((n, 1), 65536.0)
+    transform = kind(photons, threshold)
+    prepared = transform(voxels, incident)
+    restored = transform.inverse(prepared.shapes, incident, prepared.layer_energies)
+    assert_close(restored, voxels, rtol=1e-5, atol=0)
+
+
+def test_layerwise_shapes_have_unit_sum_or_are_empty(make_showers, photons):
+    voxels, incident = as_tensors(make_showers(200, photons))
+    transform = LayerwiseTransform(photons, threshold=0.01)
+    prepared = transform(voxels, incident)
+    sums = transform.layers.sum(prepared.shapes)
+    assert torch.any(prepared.layer_energies == 0)
+    assert_close(sums, (prepared.layer_energies > 0).float())
+    assert_close(prepared.layer_energies, transform.layers.sum(torch.where(voxels < 0.01, 0, voxels)))
+
+
+def test_contexts_are_those_of_caloman(photons):
+    incident = torch.tensor([[1000.0]])
+    layers = torch.tensor([[0.0, 10.0, 500.0, 1e3, 1e5]])
+    context = LayerwiseTransform(photons).context(incident, layers)
+    expected = torch.cat([torch.log10(incident + 0.001), torch.log10((layers + 0.001) / 1e5) - 1], dim=1)
+    assert_close(context, expected)
+    assert context.shape[1] == LayerwiseTransform(photons).context_dim == 6
+    assert_close(GlobalTransform(photons).context(incident, None), torch.zeros(1, 1))
+
+
+def test_global_shapes_are_shares_of_the_largest_deposit(make_showers, photons):
+    voxels, incident = as_tensors(make_showers(10, photons))
+    prepared = GlobalTransform(photons, max_deposit_ratio=3.1)(voxels, incident)
+    assert_close(prepared.shapes, voxels / (3.1 * incident))
+
+
+def garbage(n, geometry):
+    """Shapes as a bad decoder makes them: any size, many decades, some beyond the bounds."""
+    return 10 ** (2 * torch.randn(n, geometry.n_voxels) - 3)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.01, 10.0])
+def test_layerwise_inverse_conserves_layer_energies(threshold, photons):
+    layers = 10 ** (6 * torch.rand(500, 5) - 2)
+    transform = LayerwiseTransform(photons, threshold)
+    voxels = transform.inverse(garbage(500, photons), torch.full((500, 1), 1e6), layers)
+    assert_close(transform.layers.sum(voxels), torch.where(layers < threshold, 0, layers), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_no_voxel_is_left_below_the_threshold(kind, photons):
+    layers = 10 ** (6 * torch.rand(500, 5) - 2)
+    voxels = kind(photons, 10.0).inverse(garbage(500, photons), torch.full((500, 1), 1e4), layers)
+    assert torch.all((voxels == 0) | (voxels >= 10 * (1 - 1e-6)))
+    assert torch.any(voxels > 0)
+
+
+def test_layers_without_energy_stay_empty_whatever_the_shape(photons):
+    transform = LayerwiseTransform(photons, threshold=0.01)
+    layers = torch.rand(100, 5) * (torch.rand(100, 5) < 0.5)
+    voxels = transform.inverse(garbage(100, photons), torch.full((100, 1), 1e3), layers)
+    assert torch.equal(transform.layers.sum(voxels) > 0, layers >= 0.01)
+
+
+def test_published_variant_does_not_renormalise(photons):
+    shapes, layers = torch.rand(10, 368) / 100, torch.full((10, 5), 100.0)
+    transform = LayerwiseTransform(photons, renormalise=False)
+    assert_close(transform.inverse(shapes, torch.ones(10, 1), layers), shapes * 100)
+
+
+SCALINGS = [Standardise, LogStandardise, MaxAbs, Whiten]
+
+
+@pytest.fixture
+def correlated():
+    """Positive rows of 6 entries: mixed, of different sizes, the last one constant."""
+    rows = (0.5 * torch.randn(1000, 6) @ torch.randn(6, 6)).exp() * torch.tensor([1e-2, 1, 1, 10, 100, 1])
+    rows[:, 5] = 3.0
+    return rows
+
+
+def fitted(kind, batches):
+    scaling = kind(6)
+    scaling.fit(batches)
+    return scaling
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_fit_in_batches_equals_fit_on_all(kind, correlated):
+    whole, parts = fitted(kind, [correlated]), fitted(kind, iter(correlated.split(137)))
+    assert whole.state_dict()
+    for name, value in whole.state_dict().items():
+        assert_close(parts.state_dict()[name], value, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_scaling_is_inverted(kind, correlated):
+    scaling = fitted(kind, [correlated])
+    assert_close(scaling.inverse(scaling(correlated)), correlated, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_state_dict_carries_the_statistics(kind, correlated):
+    scaling, fresh = fitted(kind, [correlated]), kind(6)
+    assert not torch.allclose(fresh(correlated), scaling(correlated))
+    fresh.load_state_dict(scaling.state_dict())
+    assert torch.equal(fresh(correlated), scaling(correlated))
+
+
+@pytest.mark.parametrize("kind", [Standardise, MaxAbs, Whiten])
+def test_scaling_is_the_identity_before_the_fit(kind, correlated):
+    assert_close(kind(6)(correlated), correlated)
+
+
+@pytest.mark.parametrize("kind", [Standardise, LogStandardise])
+def test_standardised_entries_have_zero_mean_and_unit_variance(kind, correlated):
+    scaled = fitted(kind, [correlated])(correlated)
+    assert_close(scaled.mean(0), torch.zeros(6), rtol=0, atol=1e-4)
+    assert_close(scaled[:, :5].std(0, correction=0), torch.ones(5), rtol=1e-3, atol=0)
+    assert_close(scaled[:, 5], torch.zeros(1000), rtol=0, atol=1e-4)
+
+
+def test_whitened_entries_have_unit_covariance_and_a_constant_stays_constant(correlated):
+    rows = correlated.log()  # sizes alike, strongly correlated
+    scaled = fitted(Whiten, [rows])(rows)
+    variances = torch.linalg.eigvalsh(torch.cov(scaled.T, correction=0))
+    assert_close(variances, torch.tensor([0.0, 1, 1, 1, 1, 1]), rtol=0, atol=1e-3)
+    assert_close(scaled.mean(0), torch.zeros(6), rtol=0, atol=1e-3)
+
+
+def test_max_abs_uses_one_scale_for_all_entries():
+    scaling = fitted(MaxAbs, [torch.tensor([[1.0, -8, 0, 0, 0, 2]])])
+    assert_close(scaling(torch.full((1, 6), 4.0)), torch.full((1, 6), 0.5))

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = _run(name, arguments[1:])
     except CalomanError as error:
         return _fail(f"caloman {name}: error: {error}")
+    except OSError as error:  # a full disk or a folder that may not be written to, wherever it was met
+        return _fail(f"caloman {name}: error: {error}")
     except KeyboardInterrupt:
         return _fail(f"caloman {name}: interrupted")
     if result is not None:

@@ -3,6 +3,7 @@
 A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from caloman.geometry import Geometry
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
+SPARE_BYTES = 8 * CHUNK_BYTES
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,15 @@ class ShowerWriter:
         )  # fmt: skip
 
     def append(self, showers: Showers) -> None:
-        """Adds showers at the end of the file."""
+        """Adds showers at the end of the file.
+
+        Raises:
+            CalomanError: if there may not be enough space; found out before, for HDF5 cannot close a file that it
+                could not flush.
+        """
+        free = shutil.disk_usage(self.path.parent).free
+        if free < showers.voxels.nbytes + SPARE_BYTES:
+            raise CalomanError(f"{self.path}: only {free // 2**20} MiB are free there, make space or write elsewhere")
         start, stop = len(self._energies), len(self._energies) + len(showers)
         with _writing(self.path):
             self._energies.resize(stop, axis=0)

@@ -220,3 +220,28 @@ def test_short_training_improves_the_likelihood(small, batch, head):
         vae.loss(*batch)["loss"].backward()
         optimiser.step()
     assert vae.loss(*batch)["loss"].item() < before - 5
+
+
+def test_scores_are_the_noise_that_gives_the_shapes_back(photons, make_showers):
+    torch.manual_seed(0)
+    head = HurdleHead(photons)
+    voxels = torch.from_numpy(make_showers(200, photons).voxels)
+    layers = head.layers
+    shapes = voxels * layers.spread(torch.where(layers.sum(voxels) > 0, 1 / layers.sum(voxels), 0))
+    head.fit([shapes])
+    parameters = 0.3 * torch.randn(200, head.n_parameters)
+    scores = head.scores(parameters, shapes)
+    again = head.sample(parameters, scores)
+    filled = layers.spread(layers.sum(shapes)) > 0  # an empty layer is given a hit here
+    assert torch.equal((again > 0)[filled], (shapes > 0)[filled])
+    hits = (shapes > 0) & (scores.abs() < 4)
+    same = torch.isclose(again[hits], shapes[hits], rtol=1e-2)
+    assert same.float().mean() > 0.999  # sizes far below what the head expects are cut off
+
+
+def test_scores_of_samples_are_standard_normal(photons):
+    head = HurdleHead(photons)
+    head.log_mean.fill_(-8.0)
+    parameters = 0.3 * torch.randn(1, head.n_parameters).expand(2000, -1)
+    scores = head.scores(parameters, head.sample(parameters, torch.randn(2000, head.noise_dim)))
+    assert kstest(scores[:, 20:30].flatten().numpy(), "norm").pvalue > 1e-3

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from caloman.errors import CalomanError
 from caloman.geometry import Geometry
-from caloman.manifold.heads import GaussianHead, Head, HurdleHead
+from caloman.manifold.heads import GaussianHead, Head
 from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardise
 
@@ -70,13 +69,7 @@ class Autoencoder(nn.Module):
         return self.head.sample(self._decoder_output(latents, context), noise)
 
     def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back.
-
-        Raises:
-            CalomanError: if the head is deterministic.
-        """
-        if not isinstance(self.head, HurdleHead):
-            raise CalomanError(f"a residual model needs a stochastic head, not {type(self.head).__name__}")
+        """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back."""
         return self.head.scores(self._decoder_output(latents, context), shapes)
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:

@@ -40,6 +40,10 @@ class Head(nn.Module, ABC):
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Shapes (N, V) from parameters (N, n_parameters) and standard normal noise (N, noise_dim)."""
 
+    @abstractmethod
+    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        """The noise (N, noise_dim) from which `sample` makes the shapes (N, V), drawn at random where many do."""
+
 
 class GaussianHead(Head):
     """CaloMan's head: a normal density with one width per shower, decoded to its mean.
@@ -60,6 +64,9 @@ class GaussianHead(Head):
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         return parameters[:, :-1]
+
+    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        return shapes.new_zeros(len(shapes), 0)
 
 
 class HurdleHead(Head):
@@ -117,12 +124,12 @@ class HurdleHead(Head):
         return (torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))).sum(dim=1)
 
     def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
-        """The normal scores (N, V) that `sample` would turn into these shapes; drawn at random below the hurdle."""
         hit, location, scale, skew, tail = self._unpack(parameters)
         probability = hit.sigmoid()
         logs = torch.where(shapes > 0, shapes, torch.ones_like(shapes)).log()
         score = (tail * ((logs - location) / scale).asinh() - skew).clamp(-20, 20).sinh()
-        size_tail = probability * torch.special.ndtr(-score)
+        # below 1, so that the smallest hits do not round to the other side of the hurdle
+        size_tail = probability * torch.special.ndtr(-score).clamp(max=1 - 1e-5)
         zero_tail = probability + (1 - probability) * torch.rand_like(probability)
         tail_probability = torch.where(shapes > 0, size_tail, zero_tail)
         return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 from caloman.manifold import Autoencoder
 from caloman.models.density import Density
@@ -34,6 +35,9 @@ class ManifoldShape(ShapeModel):
         sample_posterior: train the density on samples of a variational encoder, not on its means; right when the
             decoder is a likelihood that is sampled.
 
+    Raises:
+        CalomanError: if there is a residual and the head is deterministic.
+
     References:
         Cresswell et al., CaloMan (arXiv:2211.15380); Brehmer & Cranmer (arXiv:2003.13913) for the two phases.
     """
@@ -51,6 +55,8 @@ class ManifoldShape(ShapeModel):
         self.autoencoder = autoencoder(geometry, context)
         self.density = density(self.autoencoder.latent_dim, context)
         n_scores, latent_dim = self.autoencoder.head.noise_dim, self.autoencoder.latent_dim
+        if residual and n_scores == 0:
+            raise CalomanError(f"a residual needs a stochastic head, not {type(self.autoencoder.head).__name__}")
         self.residual = residual(n_scores, latent_dim + context) if residual else None
         self.sample_posterior = sample_posterior
         self.noise_blocks = {"latent": self.density.noise_dim, "decoder": self.autoencoder.head.noise_dim}

@@ -23,12 +23,11 @@ def fit(arguments: Sequence[str]) -> str:
     """
     own = argparse.ArgumentParser(prog="caloman fit", usage=USAGE, add_help=False, allow_abbrev=False)
     _add_run_arguments(own)
-    if {"-h", "--help"} & set(arguments):
+    if any(argument.endswith(("-h", "help")) for argument in arguments):  # also --model.help and the like
         full = ArgumentParser(prog="caloman fit", usage=USAGE, description=DESCRIPTION)
         _add_run_arguments(full)
         add_pipeline_arguments(full)
-        full.print_help()
-        return ""
+        full.parse_args(arguments)
     own.add_argument("config")
     options, overrides = own.parse_known_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

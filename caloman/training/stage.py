@@ -104,7 +104,7 @@ def train_stage(
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # as it does after a kill
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    folder.finish(fingerprint, _best_part(task, folder))
+    folder.finish(fingerprint, _best_weights(folder))
 
 
 def _callbacks(name: str, settings: StageTrainer, folder: StageFolder) -> list[Callback]:
@@ -129,11 +129,10 @@ def _loggers(name: str, folder: StageFolder, pipeline: Pipeline) -> list[Logger]
     return loggers
 
 
-def _best_part(task: Task, folder: StageFolder) -> dict[str, torch.Tensor]:
+def _best_weights(folder: StageFolder) -> dict[str, torch.Tensor]:
     """State of the trained part at its best epoch, under the names that it has in the model."""
     best = folder.checkpoints / "best.ckpt"
     if not best.is_file():
         raise CalomanError(f"{folder.path}: no epoch gave a finite loss; lower learning_rate or set gradient_clip")
     state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = f"model.{task.part}."
-    return {key.removeprefix("model."): value.contiguous() for key, value in state.items() if key.startswith(prefix)}
+    return {name.removeprefix("model."): value.contiguous() for name, value in state.items()}

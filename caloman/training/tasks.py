@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -38,6 +38,7 @@ class Task(pl.LightningModule, ABC):
         schedule: Literal["cosine", "onecycle", "constant"] = "cosine",
     ) -> None:
         super().__init__()
+        self.strict_loading = False  # checkpoints hold the trained part only
         self.model = model
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -77,6 +78,12 @@ class Task(pl.LightningModule, ABC):
     def validation_step(self, batch: Batch) -> None:
         x, context = self.inputs(batch)
         self._log("validation", self.losses(x, context), len(x))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the trained part only: the others are fixed, and have files of their own."""
+        weights = checkpoint["state_dict"]
+        prefix = f"model.{self.part}."
+        checkpoint["state_dict"] = {name: value for name, value in weights.items() if name.startswith(prefix)}
 
     def _log(self, split: str, losses: dict[str, Tensor], n: int) -> None:
         values = {f"{split}_{name}": value for name, value in losses.items()}

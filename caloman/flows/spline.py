@@ -42,16 +42,17 @@ def rational_quadratic_spline(
     # clamped before and selected after: a NaN in the unselected branch would poison the gradient
     values = inputs.clamp(-bound, bound)
 
-    x_knots, x_sizes = _bins(widths, bound)
-    y_knots, y_sizes = _bins(heights, bound)
-    one = torch.ones_like(values).unsqueeze(0)
-    slopes = torch.cat([one, MIN_DERIVATIVE + F.softplus(derivatives + _UNIT_SLOPE), one])
+    x_sizes, x_ends = _bins(widths, bound)
+    y_sizes, y_ends = _bins(heights, bound)
+    level = torch.zeros_like(values).unsqueeze(0)  # slope 1 at both ends of the box
+    slopes = torch.cat([level, derivatives, level])
 
-    knots = y_knots if inverse else x_knots
-    index = (values >= knots[1:]).sum(dim=0, keepdim=True)
-    x, w, y, h, d0, d1 = (
-        table.gather(0, index).squeeze(0) for table in (x_knots, x_sizes, y_knots, y_sizes, slopes[:-1], slopes[1:])
+    ends = y_ends if inverse else x_ends
+    index = (values >= ends[:-1]).sum(dim=0, keepdim=True, dtype=torch.uint8).long()
+    w, x, h, y, d0, d1 = (
+        table.gather(0, index).squeeze(0) for table in (x_sizes, x_ends, y_sizes, y_ends, slopes[:-1], slopes[1:])
     )
+    x, y, d0, d1 = x - w, y - h, _slope(d0), _slope(d1)
     s = h / w
     curvature = d0 + d1 - 2 * s
     if inverse:
@@ -72,9 +73,13 @@ def rational_quadratic_spline(
 
 
 def _bins(logits: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    """Left knots and sizes of the bins, both of shape (K, *)."""
-    sizes = 2 * bound * (MIN_BIN + (1 - MIN_BIN * len(logits)) * logits.softmax(dim=0))
-    return torch.cat([torch.zeros_like(sizes[:1]), sizes[:-1].cumsum(dim=0)]) - bound, sizes
+    """Sizes and upper ends of the bins, both of shape (K, *)."""
+    sizes = 2 * bound * (1 - MIN_BIN * len(logits)) * logits.softmax(dim=0) + 2 * bound * MIN_BIN
+    return sizes, sizes.cumsum(dim=0) - bound
+
+
+def _slope(derivative: Tensor) -> Tensor:
+    return MIN_DERIVATIVE + F.softplus(derivative + _UNIT_SLOPE)
 
 
 def _ratio(position: Tensor, s: Tensor, d0: Tensor, curvature: Tensor) -> Tensor:

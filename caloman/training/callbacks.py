@@ -43,6 +43,11 @@ class StageProgress(pl.Callback):
                 values = ", ".join(f"{split} {loss}" for split, loss in losses.items())
                 logger.info("%s: epoch %d of at most %d: loss %s", self.name, epoch, epochs, values)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, pl_module)
+        if isinstance(exception, KeyboardInterrupt):
+            logger.info("%s: interrupted in epoch %d; the same command goes on", self.name, trainer.current_epoch + 1)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,6 +114,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
     Raises:
         CalomanError: with the first key or value that does not fit.
     """
+    path = _find(path)
     _check_file(path)
     parser = ArgumentParser(exit_on_error=False)
     add_pipeline_arguments(parser)
@@ -123,6 +125,12 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
         raise CalomanError(f"{path}: {_explain(str(error))}") from None
     del pipeline.config
     return Pipeline(**vars(pipeline)), yaml.safe_load(parser.dump(namespace))
+
+
+def _find(path: Path) -> Path:
+    """The file itself, or one of that name among those that are installed with the package."""
+    shipped = Path(str(files("caloman"))) / path
+    return shipped if shipped.is_file() and not path.exists() else path
 
 
 def _check_file(path: Path) -> None:

@@ -24,6 +24,8 @@ from caloman.evaluation.samples import Sample, Summary, summarise
 from caloman.showers import find_geometry
 
 MIN_SHOWERS = 20
+CLASSIFIER_BYTES = 2**31
+"""Largest size of the inputs of a classifier, both samples together; larger samples are cut."""
 
 
 def evaluate(
@@ -112,9 +114,10 @@ def compare_samples(
         seeds: one for each training of a classifier.
         advance: called with the name of every step.
     """
-    parts = [summary.sample.first(preset.max_showers) for summary in (generated, reference)]
+    limit = min(preset.max_showers, CLASSIFIER_BYTES // (8 * (reference.sample.geometry.n_voxels + 1)))
+    parts = [summary.sample.first(limit) for summary in (generated, reference)]
     sizes = [len(part) for part in parts]
-    high = np.concatenate([high_level_inputs(s.observables[: preset.max_showers]) for s in (generated, reference)])
+    high = np.concatenate([high_level_inputs(s.observables[:limit]) for s in (generated, reference)])
     scores = []
     for name, inputs in (("low", low_level_inputs(parts)), ("high", high)):
         values = []

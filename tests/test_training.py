@@ -73,6 +73,10 @@ def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, t
     changed = {name for name, value in finish_times(run).items() if value != times[name]}
     assert changed == {"latent"}
 
+    fit(config, run, overrides=["--model.shape.sample_posterior=false"])
+    assert finish_times(run)["energy"] == times["energy"]
+    assert finish_times(run)["residual"] != times["residual"]
+
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(config, tmp_path):
     run = tmp_path / "run"

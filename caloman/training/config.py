@@ -153,12 +153,14 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Pipeline)
 
 
-def part_of(config: Mapping[str, Any], part: str) -> object:
-    """The configuration of a part of the model, such as ``shape.density``."""
-    value: Any = config["model"]
+def part_of(config: Mapping[str, Any], part: str) -> list[object]:
+    """The configuration of a part of the model, such as ``shape.density``, after the plain options of all around it."""
+    value, result = config["model"], []
     for name in part.split("."):
-        value = value["init_args"][name]
-    return value
+        arguments = value["init_args"]
+        result.append({key: option for key, option in arguments.items() if not isinstance(option, Mapping)})
+        value = arguments[name]
+    return [*result, value]
 
 
 def _explain(message: str) -> str:

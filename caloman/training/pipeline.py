@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,9 @@ class Run:
 
     def _fingerprint(self, name: str, task: Task) -> str:
         """Hash of everything that the stage's result depends on."""
-        arguments = self.config["model"]["init_args"]
         depends_on = {
             "part": part_of(self.config, task.part),
-            "transform": arguments.get("transform"),
-            "options": {key: value for key, value in arguments.items() if not isinstance(value, Mapping)},
+            "transform": self.config["model"]["init_args"].get("transform"),
             "stage": self.config["stages"][name],
             "data": {**self.config["data"], "train": [file["sha256"] for file in self.files]},
             "geometry": repr(self.geometry),

@@ -12,6 +12,7 @@ COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
+    "simulate": ("caloman.data.simulate:simulate", "simulate showers with a parametric sampler, a stand-in for Geant4"),
     "check": ("caloman.data.check:check", "check that a shower file is valid"),
 }
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""

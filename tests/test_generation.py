@@ -6,8 +6,8 @@ import torch
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.generation import generate
-from caloman.models.noise import CHUNK
 from caloman.showers import Showers
+from caloman.spectra import CHUNK
 
 FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
 SPEC = {

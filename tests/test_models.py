@@ -11,11 +11,11 @@ from torch.testing import assert_close
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.flows import CouplingFlow
-from caloman.generation import parse_energies
 from caloman.manifold import VAE, HurdleHead
 from caloman.models import Density, FactorisedShowerModel, LayerEnergyModel, ManifoldShape
-from caloman.models.noise import CHUNK, chunk_noise
+from caloman.models.noise import chunk_noise
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform
+from caloman.spectra import CHUNK, parse_energies
 
 THRESHOLD = 0.01
 flow = partial(CouplingFlow, transforms=2, hidden=8, bins=4)

@@ -3,14 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 1000
-"""Showers per chunk, the unit of random numbers and the compute batch."""
-
-
-def energy_generator(seed: int, chunk: int) -> np.random.Generator:
-    """Random numbers for the incident energies of a chunk."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(chunk, 0)))
-
 
 def chunk_noise(seed: int, chunk: int, rows: int, noise_dim: int) -> NDArray[np.float32]:
     """Standard normal noise for the first `rows` showers of a chunk, shape (rows, noise_dim)."""

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 from caloman.models.energy import LayerEnergyModel
-from caloman.models.noise import CHUNK, chunk_noise
+from caloman.models.noise import chunk_noise
 from caloman.models.shape import ShapeModel
 from caloman.preprocessing import ShowerTransform
 from caloman.showers import Showers
+from caloman.spectra import CHUNK
 
 
 class ShowerModel(nn.Module, ABC):

@@ -1,0 +1,204 @@
+"""Showers of any mesh from parametrisations: deposits thrown at profiles that fluctuate from shower to shower.
+
+The literature behind the profiles is named in `caloman.data.profiles`.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.data.detector import Detector, find_detector
+from caloman.data.profiles import (
+    RadialProfile,
+    backscatter,
+    electromagnetic_depth,
+    electromagnetic_radius,
+    hadronic_depth,
+    hadronic_radius,
+)
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+
+Array = NDArray[np.float64]
+
+DENSE = 1.0
+"""Deposits expected per voxel above which they are counted voxel by voxel instead of being placed one by one."""
+LOWEST, HIGHEST = 1.0, 1e9
+"""Incident energies that can be asked for [MeV]; the literature covers 1 GeV to 1 TeV, beyond it is extrapolated."""
+CONVERSION = 9 / 7
+"""Mean free path of photons [X0]."""
+
+
+@dataclass(frozen=True)
+class Rings:
+    """The rings of a mesh: voxels of one layer at one radius, which all expect the same energy.
+
+    Args:
+        layer: position of the layer, shape (R,).
+        edges_squared: squared inner and outer radius [mm^2], shape (2, R).
+        n_alpha: number of voxels, shape (R,).
+        first: flat index of the first voxel, shape (R,).
+        stride: distance of its voxels in the flat index, shape (R,).
+    """
+
+    layer: NDArray[np.int64]
+    edges_squared: Array
+    n_alpha: NDArray[np.int64]
+    first: NDArray[np.int64]
+    stride: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> "Rings":
+        """Rings of a mesh."""
+        sizes = [layer.n_r for layer in geometry.layers]
+        edges = [pair for layer in geometry.layers for pair in pairwise(layer.r_edges)]
+        starts = [columns.start + np.arange(n) for columns, n in zip(geometry.layer_slices, sizes, strict=True)]
+        return cls(
+            layer=np.repeat(np.arange(geometry.n_layers), sizes),
+            edges_squared=np.square(np.array(edges, dtype=np.float64).T),
+            n_alpha=np.repeat([layer.n_alpha for layer in geometry.layers], sizes),
+            first=np.concatenate(starts),
+            stride=np.repeat(sizes, sizes),
+        )
+
+
+class ShowerSampler:
+    """Samples showers of a mesh.
+
+    Args:
+        geometry: the mesh; its particle decides between electron, photon and pion showers.
+        detector: material and calibration behind the mesh; by default those of `find_detector`.
+    """
+
+    def __init__(self, geometry: Geometry, detector: Detector | None = None) -> None:
+        self.geometry = geometry
+        self.detector = detector or find_detector(geometry)
+        self._rings = Rings.of(geometry)
+
+    def sample(self, energies: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+        """Samples one shower for each incident energy.
+
+        Args:
+            energies: [MeV], shape (N,).
+            generator: source of random numbers.
+
+        Returns:
+            Voxels [MeV], shape (N, V).
+
+        Raises:
+            CalomanError: if an energy lies outside 1 MeV to 1 PeV.
+        """
+        incident = np.asarray(energies, dtype=np.float64)
+        if not ((incident >= LOWEST) & (incident <= HIGHEST)).all():
+            raise CalomanError(
+                f"incident energies from {incident.min():g} to {incident.max():g} MeV: the parametrisation serves "
+                f"{LOWEST:g} to {HIGHEST:g} MeV, choose --energies within"
+            )
+        expected = self._expected(incident, generator) * self._calibration(incident, generator)[:, None]
+        voxels = self._deposit(expected, generator)
+        # the resolution is measured, so it is drawn for the shower; deposits only share the energy out
+        total = voxels.sum(axis=1, dtype=np.float64)
+        voxels *= np.divide(expected.sum(axis=1), total, out=np.zeros_like(total), where=total > 0)[:, None]
+        voxels[voxels < self.detector.threshold] = 0
+        return voxels.astype(np.float32)
+
+    def _expected(self, energies: Array, generator: np.random.Generator) -> Array:
+        """Energy that each ring of each shower expects [MeV], shape (N, R)."""
+        if self.geometry.particle == "pion":
+            return self._pion(energies, generator)
+        start = np.zeros_like(energies)
+        if self.geometry.particle == "photon":
+            start = CONVERSION * generator.standard_exponential(len(energies))
+        return self._electromagnetic(energies, start, generator)
+
+    def _calibration(self, energies: Array, generator: np.random.Generator) -> Array:
+        """Visible energy per deposited energy: mean response and resolution, shape (N,)."""
+        gev = energies / 1e3
+        (a, b, c), (stochastic, noise, constant) = self.detector.response, self.detector.resolution
+        variance = np.minimum(stochastic**2 / gev + (noise / gev) ** 2 + constant**2, 1.0)
+        mean: Array = np.maximum(a - b * gev**-c, 0.1)
+        return mean * generator.standard_gamma(1 / variance) * variance
+
+    def _electromagnetic(self, energies: Array, start: Array, generator: np.random.Generator) -> Array:
+        """Energy of each ring in electromagnetic showers that start at given depths [X0], shape (N, R) [MeV]."""
+        detector = self.detector
+        log_y = np.log(energies / detector.critical_energy)
+        normal = generator.standard_normal((len(energies), 2))
+        profile, scale = electromagnetic_depth(log_y, detector, start, normal)
+        share, depth = profile.layers(detector.depths)
+        albedo, albedo_radius = backscatter(energies, profile, detector)
+        radius = electromagnetic_radius(depth * scale[:, None], np.log(energies / 1e3), detector)
+        # gains and backscatter move energy between layers, they do not add any
+        seen = (energies[:, None] * share + albedo) * detector.gains
+        factor = energies * share.sum(axis=1) / np.maximum(seen.sum(axis=1), 1e-9)
+        main = self._rings_of((factor * energies)[:, None] * share * detector.gains, radius)
+        return main + self._rings_of(factor[:, None] * albedo * detector.gains, albedo_radius)
+
+    def _pion(self, energies: Array, generator: np.random.Generator) -> Array:
+        """Energy of each ring [MeV], shape (N, R): a track until the first interaction, then two kinds of showers.
+
+        The electromagnetic fraction has the mean 1 - (E / GeV)^(-0.18) of Gabriel et al., Nucl. Instrum. Meth. A 338
+        (1994) 336, and fluctuates as a beta distribution of about their width.
+        """
+        detector = self.detector
+        interaction = generator.standard_exponential(len(energies))
+        start = np.interp(interaction, detector.interaction_depths, detector.depths)
+        passed = np.clip(start[:, None] - detector.depths[:-1], 0, np.diff(detector.depths))
+        # by its definition the critical energy is about what a charged particle loses in one radiation length
+        track = np.minimum(detector.critical_energy * passed, energies[:, None] / self.geometry.n_layers)
+        left = energies - track.sum(axis=1)
+        mean = np.clip(1 - (energies / 1e3) ** -0.18, 0.05, 0.95)
+        fraction = generator.beta(5 * mean, 5 * (1 - mean))
+        neutral = np.maximum(left * fraction, 1e-3)
+        # punch-through: who has not interacted within the layers leaves only a track
+        inside = interaction < detector.interaction_depths[-1]
+        charged = left * (1 - fraction) * detector.hadron_response * inside
+        depth, position = hadronic_depth(np.log(energies / 1e3), interaction).layers(detector.interaction_depths)
+        narrow = np.full_like(track, 0.2 * detector.moliere)
+        expected = self._rings_of(track, RadialProfile(narrow, narrow, np.ones_like(track), detector.moliere))
+        expected += inside[:, None] * self._electromagnetic(neutral, start, generator)
+        expected += charged[:, None] * self._rings_of(depth, hadronic_radius(position, detector))
+        return expected
+
+    def _rings_of(self, layers: Array, radius: RadialProfile) -> Array:
+        """Shares the energy of each layer (N, L) out to its rings (N, R)."""
+        return layers[:, self._rings.layer] * radius.rings(self._rings.layer, self._rings.edges_squared)
+
+    def _deposit(self, expected: Array, generator: np.random.Generator) -> Array:
+        """Throws deposits of exponential energy at the rings, evenly in alpha, shape (N, V) [MeV].
+
+        Their number is Poissonian. Where they are few they are placed one by one, where they are many they are
+        counted for each voxel, which is the same distribution: the cost is bounded by the number of voxels.
+        """
+        counts = expected / self.detector.spots[self._rings.layer]
+        dense = counts > DENSE * self._rings.n_alpha
+        voxels = np.zeros(len(expected) * self.geometry.n_voxels)
+        self._place(voxels, np.where(dense, 0, counts), generator)
+        self._count(voxels, counts, dense, generator)
+        return voxels.reshape(len(expected), -1)
+
+    def _place(self, voxels: Array, counts: Array, generator: np.random.Generator) -> None:
+        """Adds deposits one by one to the flattened voxels, from the number expected in each ring (N, R)."""
+        numbers = generator.poisson(counts)
+        row, ring = np.nonzero(numbers)
+        repeats = numbers[row, ring]
+        row, ring = np.repeat(row, repeats), np.repeat(ring, repeats)
+        energy = generator.standard_exponential(len(ring)) * self.detector.spots[self._rings.layer[ring]]
+        alpha = (generator.random(len(ring)) * self._rings.n_alpha[ring]).astype(np.int64)
+        np.add.at(voxels, self._index(row, ring, alpha), energy)
+
+    def _count(self, voxels: Array, counts: Array, dense: NDArray[np.bool_], generator: np.random.Generator) -> None:
+        """Sets all voxels of the rings that are `dense` (N, R): n exponential deposits sum to a gamma distribution."""
+        row, ring = np.nonzero(dense)
+        repeats = self._rings.n_alpha[ring]
+        alpha = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        row, ring = np.repeat(row, repeats), np.repeat(ring, repeats)
+        hits = generator.poisson(counts[row, ring] / self._rings.n_alpha[ring])
+        spots = self.detector.spots[self._rings.layer[ring]]
+        voxels[self._index(row, ring, alpha)] = generator.standard_gamma(hits) * spots
+
+    def _index(self, row: NDArray, ring: NDArray, alpha: NDArray) -> NDArray[np.int64]:
+        """Position in the flattened (N, V) voxels."""
+        return row * self.geometry.n_voxels + self._rings.first[ring] + alpha * self._rings.stride[ring]

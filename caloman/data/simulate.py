@@ -1,0 +1,95 @@
+"""``caloman simulate``: showers from parametrisations, for any mesh and energies, without Geant4 and without training.
+
+A stand-in for size and tests; the files say so.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from caloman.data.detector import find_detector
+from caloman.data.sampler import ShowerSampler
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.showers import Showers, ShowerWriter
+from caloman.spectra import CHUNK, SPECTRUM_HELP, Spectrum, parse_energies
+
+GENERATOR = "caloman parametric sampler, not Geant4"
+BLOCK_VOXELS = 2**22
+"""Most voxels that are computed at once (32 MiB each for a handful of arrays)."""
+
+
+def simulate(
+    output: str | Path,
+    dataset: str | None = None,
+    n: int | None = None,
+    energies: str | None = None,
+    seed: int = 0,
+    depth: float | None = None,
+) -> str:
+    """Simulates showers with a parametric sampler into a CaloChallenge file.
+
+    The same dataset, seed and energies give the same showers, and more showers begin with the fewer. The file appears
+    when it is complete.
+
+    Args:
+        output: HDF5 file to write.
+        dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file.
+        n: number of showers; may be left out for a list or a file of energies, which are then used once.
+        energies: incident energies: a list (1GeV,10GeV), a spectrum (uniform:1GeV:10GeV, log-uniform:1GeV:1TeV), or an
+            HDF5 file with incident_energies; MeV if no unit is given.
+        seed: of energies and showers.
+        depth: depth of all layers together in radiation lengths, then equally deep; by default that of the dataset's
+            calorimeter, and 25 (80 for pions) for a binning file.
+
+    Returns:
+        A sentence that says what was written.
+
+    Raises:
+        CalomanError: if the dataset is unknown, the energies cannot be read, or the file cannot be written.
+    """
+    if dataset is None:
+        raise CalomanError("say which mesh to fill with --dataset: a dataset id such as 2, or a binning .xml file")
+    geometry = Geometry.load(dataset)
+    if energies is None:
+        raise CalomanError(f"say at which energies to simulate with --energies: {SPECTRUM_HELP}")
+    spectrum = parse_energies(energies)
+    total = n if n is not None else spectrum.size
+    if total is None or total < 1:
+        raise CalomanError(f"energies {energies!r}: say how many showers to simulate with --n, at least 1")
+    if seed < 0:
+        raise CalomanError(f"seed {seed}: must not be negative")
+    sampler = ShowerSampler(geometry, find_detector(geometry, depth))
+    attributes: dict[str, str | int] = {"generator": GENERATOR, "seed": seed, "chunk": CHUNK, "energies": energies}
+    with (
+        ShowerWriter(output, geometry, attributes) as writer,
+        tqdm(total=total, unit="shower", desc="simulate", disable=not sys.stderr.isatty()) as bar,
+    ):
+        for block in simulate_blocks(sampler, spectrum, total, seed):
+            writer.append(block)
+            bar.update(len(block))
+    return f"{total} parametric showers, not Geant4, written to {output}"
+
+
+def simulate_blocks(sampler: ShowerSampler, spectrum: Spectrum, n: int, seed: int) -> Iterator[Showers]:
+    """Simulates showers in blocks, the last one shortened to `n` showers in all.
+
+    Blocks divide the chunks, have random numbers of their own and are always computed whole, so that the showers do
+    not depend on how many are asked for.
+    """
+    size = block_size(sampler.geometry)
+    for start in range(0, n, size):
+        chunk, offset = divmod(start, CHUNK)
+        energies = spectrum.chunk(seed, chunk, CHUNK)[offset : offset + size]
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(chunk, 2, offset)))
+        rows = min(size, n - start)
+        yield Showers(energies, sampler.sample(energies, generator), sampler.geometry)[:rows]
+
+
+def block_size(geometry: Geometry) -> int:
+    """Showers that are computed at once: a divisor of `CHUNK`, so that memory does not depend on the mesh."""
+    most = max(1, BLOCK_VOXELS // geometry.n_voxels)
+    return max(size for size in range(1, 101) if CHUNK % size == 0 and size <= most)

@@ -15,6 +15,7 @@ from caloman.bundle import load
 from caloman.errors import CalomanError
 from caloman.models.noise import CHUNK, energy_generator
 from caloman.showers import ShowerWriter, open_hdf5
+from caloman.slices import ShowerSlice, parse_slices
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ def parse_energies(spec: str) -> Spectrum:
     Raises:
         CalomanError: if it cannot be read; the message lists the forms.
     """
-    if Path(spec).suffix in {".hdf5", ".h5"}:
-        return Listed(_energies_from_file(Path(spec)))
+    if re.search(r"\.(hdf5|h5)(\[|,|$)", spec):
+        return Listed(np.concatenate([_energies_from_file(part) for part in parse_slices(spec)]))
     kind, *ends = spec.split(":")
     if kind in {"uniform", "log-uniform"} and len(ends) == 2:
         low, high = (_parse_energy(end, spec) for end in ends)
@@ -104,14 +105,16 @@ def _parse_energy(text: str, spec: str) -> float:
     return energy
 
 
-def _energies_from_file(path: Path) -> NDArray[np.float32]:
+def _energies_from_file(part: ShowerSlice) -> NDArray[np.float32]:
+    path = part.path
     with open_hdf5(path) as file:
         if "incident_energies" not in file or file["incident_energies"].size == 0:
             raise CalomanError(f"{path}: no 'incident_energies' in this file; give a file that has some [MeV]")
         energies = file["incident_energies"][:].reshape(-1).astype(np.float32)
     if not (np.isfinite(energies) & (energies > 0)).all():
         raise CalomanError(f"{path}: 'incident_energies' holds values that are not positive; correct them")
-    return energies
+    rows = part.within(len(energies))
+    return energies[rows.start : rows.stop]
 
 
 def generate(
@@ -129,8 +132,8 @@ def generate(
     Args:
         run: run folder of `caloman fit`, or a bundle.
         output: HDF5 file to write.
-        energies: incident energies: a list (1GeV,10GeV), a spectrum (uniform:1GeV:10GeV, log-uniform:1GeV:1TeV), or an
-            HDF5 file with incident_energies; MeV if no unit is given.
+        energies: incident energies: a list (1GeV,10GeV), a spectrum (uniform:1GeV:10GeV, log-uniform:1GeV:1TeV), or
+            HDF5 files with incident_energies, whole or some rows such as file.hdf5[0:1000]; MeV if no unit is given.
         n: number of showers; may be left out for a list or a file, which are then used once.
         seed: of energies and noise.
         device: torch device to run on, such as cuda.

@@ -146,7 +146,7 @@ def test_training_and_validation_share_no_shower_and_lose_none():
     geometry = Geometry.load("1-photons")
     data = ShowerDataModule(geometry, DataConfig([str(SAMPLE)], 0.25, max_showers=400), seed=3)
     everything = Showers.load(SAMPLE, geometry)[:400].voxels
-    split = np.concatenate([data.train.voxels.numpy(), data.validation.voxels.numpy()])
+    split = np.concatenate([data.train[:][0].numpy(), data.validation[:][0].numpy()])
     assert len(data.validation) == 100
     np.testing.assert_array_equal(np.unique(split, axis=0), np.unique(everything, axis=0))
 

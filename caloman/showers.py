@@ -130,7 +130,7 @@ class ShowerFile:
     def validation_rows(self) -> NDArray[np.int64] | None:
         """Rows that the file records as held out for validation, ascending, shape (n,); None if it records none."""
         rows = self._file.get("validation_rows")
-        return None if rows is None else rows[:]
+        return None if rows is None else rows[:].astype(np.int64)
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""

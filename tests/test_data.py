@@ -23,13 +23,14 @@ LAYOUTS = {
     "memory": ({"chunks": (7, 5), "compression": "gzip"}, {}),
     "mapped": ({}, {"memory_limit": 0.0}),
     "decoded": ({"chunks": (7, 5), "compression": "gzip"}, {"memory_limit": 0.0}),
+    "double": ({"dtype": np.float64}, {"memory_limit": 0.0}),
 }
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """A buffer of four mapped blocks of three showers, or of two chunk rows."""
-    monkeypatch.setattr("caloman.training.stores.MAPPED_BLOCK_BYTES", 3 * 16 * 4)
+    monkeypatch.setattr("caloman.training.stores.BLOCK_BYTES", 3 * 16 * 4)
     monkeypatch.setattr("caloman.training.stores.BUFFER_BYTES", 12 * 16 * 4)
 
 
@@ -128,7 +129,7 @@ def test_order_depends_on_seed_and_epoch_only(module, layout):
 def test_all_layouts_hold_out_the_same_showers(module):
     splits = {layout: module(layout) for layout in LAYOUTS}
     assert isinstance(splits["memory"].train.store, LoadedShowers)
-    assert all(isinstance(splits[layout].train.store, StreamedShowers) for layout in ("mapped", "decoded"))
+    assert all(isinstance(splits[layout].train.store, StreamedShowers) for layout in ("mapped", "decoded", "double"))
     train, held_out = ({tuple(rows_of([getattr(data, side)[:]])) for data in splits.values()}
                        for side in ("train", "validation"))  # fmt: skip
     assert len(train) == len(held_out) == 1
@@ -257,6 +258,12 @@ def test_forbidden_files_are_refused_by_path_hash_and_source(showers, small, wri
     ShowerDataModule(small, DataConfig([prepared], forbidden=[write(showers[:50], "other.hdf5"), 64 * "0"]), 0)
     with pytest.raises(CalomanError, match=r"tset\.hdf5: no such file, and not a SHA-256"):
         ShowerDataModule(small, DataConfig([prepared], forbidden=["tset.hdf5"]), 0)
+
+
+@pytest.mark.parametrize("options", [{"max_showers": 0}, {"validation_fraction": 0.0}, {"validation_fraction": 1.0}])
+def test_a_split_with_an_empty_side_is_reported(module, options):
+    with pytest.raises(CalomanError, match=r"data\.validation_fraction = .* leaves no showers for training or for val"):
+        module("mapped", **options)
 
 
 # ---- faults -----------------------------------------------------------------------------------------------------

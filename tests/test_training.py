@@ -74,6 +74,17 @@ def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, t
     assert changed == {"latent"}
 
 
+def test_other_rows_are_trained_on_anew_but_not_the_same_rows_read_otherwise(config, tmp_path):
+    def energy_time(*overrides):
+        fit(config, tmp_path / "run", stage="energy", overrides=overrides)
+        return (tmp_path / "run" / "stages" / "energy" / "part.safetensors").stat().st_mtime_ns
+
+    rows = f'--data.train=["{SAMPLE}[0:500]"]'
+    first = energy_time(rows, "--data.memory_limit=0", "--data.workers=1")
+    assert energy_time(rows, "--data.memory_limit=1") == first
+    assert energy_time(f'--data.train=["{SAMPLE}[0:501]"]') != first
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(config, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "caloman.cli", "fit", str(config), "--output", str(run)]

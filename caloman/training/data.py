@@ -108,7 +108,7 @@ class ShowerDataModule(pl.LightningDataModule):
             _refuse_overlap(self.slices)
             if config.forbidden:
                 self._refuse_forbidden(config.forbidden)
-            count = min(len(files), config.max_showers or len(files))
+            count = len(files) if config.max_showers is None else min(len(files), max(0, config.max_showers))
             held_out = _held_out(files, count, config, seed)
             store = open_store(files, count, 1e9 * config.memory_limit)
         self.energy_range = (float(store.incident_energies.min()), float(store.incident_energies.max()))

@@ -101,7 +101,9 @@ class Run:
             "transform": arguments.get("transform"),
             "options": {key: value for key, value in arguments.items() if not isinstance(value, Mapping)},
             "stage": self.config["stages"][name],
-            "data": {key: self.config["data"][key] for key in ("validation_fraction", "max_showers", "symmetries")},
+            "data": {
+                key: getattr(self.pipeline.data, key) for key in ("validation_fraction", "max_showers", "symmetries")
+            },
             "showers": [
                 file["sha256"] + part.rows for file, part in zip(self.data.files, self.data.slices, strict=True)
             ],

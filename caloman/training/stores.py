@@ -15,7 +15,7 @@ from caloman.showers import ShowerFile
 from caloman.slices import ShowerFiles
 
 BUFFER_BYTES = 256 * 2**20
-MAPPED_BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**20
 
 
 class ShowerStore(ABC):
@@ -65,7 +65,8 @@ class LoadedShowers(ShowerStore):
 class StreamedShowers(ShowerStore):
     """Showers that stay on disk and have been checked before.
 
-    Contiguous float32 files are mapped. Others are decoded in whole chunk rows, of which the last `group` are kept.
+    Contiguous float32 files are mapped. Others are decoded in blocks of whole chunk rows, of which the last `group`
+    are kept.
     Each read opens its file anew: no handle can cross a fork to a worker, and pages of a map that was closed do not
     count as memory of the process.
 
@@ -84,8 +85,7 @@ class StreamedShowers(ShowerStore):
         # what has to be added to a row of all slices to get the row of the file
         self._shifts = np.array([rows.start for rows in files.rows]) - files.starts[:-1]
         block_rows = [
-            file.chunk_rows if file.offset is None else max(1, MAPPED_BLOCK_BYTES // self._row_bytes)
-            for file in files.files
+            file.chunk_rows * max(1, BLOCK_BYTES // (file.chunk_rows * self._row_bytes)) for file in files.files
         ]
         edges = []
         for first, end, shift, rows in zip(self._starts, self._starts[1:], self._shifts, block_rows, strict=False):

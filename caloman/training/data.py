@@ -45,7 +45,8 @@ class DataConfig:
             was prepared from them.
         memory_limit: the showers are held in memory if their voxels take at most so many GB there, and are read from
             the files in each epoch if not.
-        workers: processes that read the files, per device; showers in memory need none.
+        workers: processes that read the files, per device, beside the training; showers in memory need none, and
+            prepared files on a fast disk are read faster without.
     """
 
     train: list[str]

@@ -29,8 +29,8 @@ def generate(
     Args:
         run: run folder of `caloman fit`, or a bundle.
         output: HDF5 file to write.
-        energies: incident energies: a list (1GeV,10GeV), a spectrum (uniform:1GeV:10GeV, log-uniform:1GeV:1TeV), or an
-            HDF5 file with incident_energies; MeV if no unit is given.
+        energies: incident energies: a list (1GeV,10GeV), a spectrum (uniform:1GeV:10GeV, log-uniform:1GeV:1TeV), or
+            HDF5 files with incident_energies, whole or some rows such as file.hdf5[0:1000]; MeV if no unit is given.
         n: number of showers; may be left out for a list or a file, which are then used once.
         seed: of energies and noise.
         device: torch device to run on, such as cuda.

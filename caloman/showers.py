@@ -117,6 +117,21 @@ class ShowerFile:
         """Attributes of the file."""
         return dict(self._file.attrs)
 
+    @property
+    def chunk_rows(self) -> int:
+        """Showers per HDF5 chunk: what has to be decoded for one of them; 1 if the file is contiguous."""
+        return self._voxels.chunks[0] if self._voxels.chunks else 1
+
+    @property
+    def offset(self) -> int | None:
+        """Byte at which all voxels follow one another as float32, ready to be mapped; None if they do not."""
+        return self._voxels.id.get_offset() if self._voxels.dtype == np.float32 else None
+
+    def validation_rows(self) -> NDArray[np.int64] | None:
+        """Rows that the file records as held out for validation, ascending, shape (n,); None if it records none."""
+        rows = self._file.get("validation_rows")
+        return None if rows is None else rows[:].astype(np.int64)
+
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
         with _reading(self.path):
@@ -136,13 +151,15 @@ class ShowerFile:
         _check_voxels(voxels, self.path, first_row=start)
         return Showers(energies, voxels, self.geometry)
 
-    def blocks(self) -> Iterator[Showers]:
-        """Iterates over the file in blocks of whole HDF5 chunk rows, each at most about 64 MiB."""
-        chunk_rows = self._voxels.chunks[0] if self._voxels.chunks else 1
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Showers]:
+        """Iterates over rows ``start`` to ``stop`` in blocks of whole HDF5 chunk rows, each at most about 64 MiB."""
         row_bytes = self.geometry.n_voxels * self._voxels.dtype.itemsize
-        rows = max(1, BLOCK_BYTES // (row_bytes * chunk_rows)) * chunk_rows
-        for start in range(0, len(self), rows):
-            yield self.read(start, min(start + rows, len(self)))
+        rows = max(1, BLOCK_BYTES // (row_bytes * self.chunk_rows)) * self.chunk_rows
+        stop = len(self) if stop is None else stop
+        while start < stop:
+            end = min(stop, start - start % self.chunk_rows + rows)
+            yield self.read(start, end)
+            start = end
 
 
 class ShowerWriter:

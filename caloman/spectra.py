@@ -3,13 +3,13 @@
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.showers import open_hdf5
+from caloman.slices import ShowerSlice, parse_slices
 
 CHUNK = 1000
 """Showers per chunk, the unit of random numbers and the compute batch."""
@@ -83,8 +83,8 @@ def parse_energies(spec: str) -> Spectrum:
     Raises:
         CalomanError: if it cannot be read; the message lists the forms.
     """
-    if Path(spec).suffix in {".hdf5", ".h5"}:
-        return Listed(_energies_from_file(Path(spec)))
+    if re.search(r"\.(hdf5|h5)(\[|,|$)", spec):
+        return Listed(np.concatenate([_energies_from_file(part) for part in parse_slices(spec)]))
     kind, *ends = spec.split(":")
     if kind in {"uniform", "log-uniform"} and len(ends) == 2:
         low, high = (_parse_energy(end, spec) for end in ends)
@@ -105,11 +105,13 @@ def _parse_energy(text: str, spec: str) -> float:
     return energy
 
 
-def _energies_from_file(path: Path) -> NDArray[np.float32]:
+def _energies_from_file(part: ShowerSlice) -> NDArray[np.float32]:
+    path = part.path
     with open_hdf5(path) as file:
         if "incident_energies" not in file or file["incident_energies"].size == 0:
             raise CalomanError(f"{path}: no 'incident_energies' in this file; give a file that has some [MeV]")
         energies = file["incident_energies"][:].reshape(-1).astype(np.float32)
     if not (np.isfinite(energies) & (energies > 0)).all():
         raise CalomanError(f"{path}: 'incident_energies' holds values that are not positive; correct them")
-    return energies
+    rows = part.within(len(energies))
+    return energies[rows.start : rows.stop]

@@ -16,10 +16,11 @@ MAY_IMPORT = {
     "files": {"errors"},
     "geometry": {"errors"},
     "showers": {"errors", "geometry"},
+    "slices": {"errors", "geometry", "showers"},
     "observables": {"geometry", "showers"},
-    "spectra": {"errors", "showers"},
-    "data": {"errors", "files", "geometry", "showers", "observables", "spectra"},
-    "evaluation": {"errors", "files", "geometry", "showers", "observables", "nn"},
+    "spectra": {"errors", "showers", "slices"},
+    "data": {"errors", "files", "geometry", "showers", "slices", "observables", "spectra"},
+    "evaluation": {"errors", "files", "geometry", "showers", "slices", "observables", "nn"},
     "nn": set(),
     "flows": {"nn"},
     "preprocessing": {"errors", "geometry"},
@@ -27,7 +28,10 @@ MAY_IMPORT = {
     "models": {"errors", "geometry", "showers", "spectra", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
     "generation": {"errors", "showers", "spectra", "models", "bundle"},
-    "training": {"errors", "files", "geometry", "showers", "flows", "preprocessing", "manifold", "models", "bundle"},
+    "training": {
+        *("errors", "files", "geometry", "showers", "slices"),
+        *("flows", "preprocessing", "manifold", "models", "bundle"),
+    },
     "cli": EVERYTHING,
 }
 """Part of the package -> the parts below it. A new part has to take its place here."""

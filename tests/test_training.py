@@ -78,6 +78,17 @@ def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, t
     assert finish_times(run)["residual"] != times["residual"]
 
 
+def test_other_rows_are_trained_on_anew_but_not_the_same_rows_read_otherwise(config, tmp_path):
+    def energy_time(*overrides):
+        fit(config, tmp_path / "run", stage="energy", overrides=overrides)
+        return (tmp_path / "run" / "stages" / "energy" / "part.safetensors").stat().st_mtime_ns
+
+    rows = f'--data.train=["{SAMPLE}[0:500]"]'
+    first = energy_time(rows, "--data.memory_limit=0", "--data.workers=1")
+    assert energy_time(rows, "--data.memory_limit=1") == first
+    assert energy_time(f'--data.train=["{SAMPLE}[0:501]"]') != first
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(config, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "caloman.cli", "fit", str(config), "--output", str(run)]
@@ -150,7 +161,7 @@ def test_training_and_validation_share_no_shower_and_lose_none():
     geometry = Geometry.load("1-photons")
     data = ShowerDataModule(geometry, DataConfig([str(SAMPLE)], 0.25, max_showers=400), seed=3)
     everything = Showers.load(SAMPLE, geometry)[:400].voxels
-    split = np.concatenate([data.train.voxels.numpy(), data.validation.voxels.numpy()])
+    split = np.concatenate([data.train[:][0].numpy(), data.validation[:][0].numpy()])
     assert len(data.validation) == 100
     np.testing.assert_array_equal(np.unique(split, axis=0), np.unique(everything, axis=0))
 

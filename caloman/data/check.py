@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caloman.showers import ShowerFile, find_geometry
+from caloman.showers import find_geometry
+from caloman.slices import ShowerFiles, parse_slices
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,16 @@ def check(file: str, dataset: str | None = None) -> FileSummary:
     """Checks that a shower file is readable, fits the dataset and holds only possible values.
 
     Args:
-        file: HDF5 file with incident_energies (N, 1) and showers (N, V).
+        file: HDF5 file with incident_energies (N, 1) and showers (N, V); some of its rows, such as file.hdf5[0:1000];
+            or several joined by commas.
         dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; may be left out if the file names it.
 
     Raises:
         CalomanError: with the first fault: unreadable, wrong shape, NaN, negative voxel, energy that is not positive.
     """
-    geometry = find_geometry(file, dataset)
+    geometry = find_geometry(parse_slices(file)[0].path, dataset)
     energies, responses, zeros, smallest = [], [], 0, np.inf
-    with ShowerFile(file, geometry) as showers:
+    with ShowerFiles(file, geometry) as showers:
         for block in showers.blocks():
             energies.append(block.incident_energies)
             responses.append(block.voxels.sum(axis=1, dtype=np.float64) / block.incident_energies)

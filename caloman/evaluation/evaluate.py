@@ -22,6 +22,7 @@ from caloman.evaluation.metrics import Comparison, collect_metrics
 from caloman.evaluation.report import Report
 from caloman.evaluation.samples import Sample, Summary, summarise
 from caloman.showers import find_geometry
+from caloman.slices import parse_slices
 
 MIN_SHOWERS = 20
 CLASSIFIER_BYTES = 2**31
@@ -39,7 +40,8 @@ def evaluate(
 ) -> Report:
     """Compares generated with reference showers and writes metrics.json, figures and index.html.
 
-    Every number stands beside its floor: the same comparison of two sets of Geant4 showers.
+    Every number stands beside its floor: the same comparison of two sets of Geant4 showers. Each set is a file, some
+    of its rows such as ``showers.hdf5[0:50000]``, or several of these joined by commas.
 
     Args:
         generated: HDF5 file with the generated showers.
@@ -56,8 +58,8 @@ def evaluate(
     """
     if repeats < 1:
         raise CalomanError(f"repeats is {repeats}: train each classifier at least once")
-    geometry = find_geometry(reference, dataset)
-    samples = [_enough(Sample.open(Path(path), geometry)) for path in (generated, reference, floor) if path]
+    geometry = find_geometry(parse_slices(reference)[0].path, dataset)
+    samples = [_enough(Sample.open(path, geometry)) for path in (generated, reference, floor) if path]
     seeds = range(seed, seed + repeats)
     steps = 4 * repeats + (4 if floor else 5)
     with tqdm(total=steps, desc="evaluate", unit="step", disable=None) as bar:
@@ -85,7 +87,7 @@ def _comparisons(
 
     def summary(sample: Sample) -> Summary:
         result = summarise(sample, truth.spectrum_edges)
-        advance(f"{sample.path.name} read")
+        advance(f"{sample.name} read")
         return result
 
     score = compare_samples(summary(generated), truth, binnings, preset, seeds, advance)
@@ -132,7 +134,7 @@ def compare_samples(
 def _enough(sample: Sample) -> Sample:
     if len(sample) < MIN_SHOWERS:
         raise CalomanError(
-            f"{sample.path}: only {len(sample)} showers can be compared, at least {MIN_SHOWERS} are needed; "
+            f"{sample.files}: only {len(sample)} showers can be compared, at least {MIN_SHOWERS} are needed; "
             "use a larger file with the same incident energies"
         )
     return sample

@@ -9,7 +9,6 @@ from caloman.evaluation.cautions import cautions
 from caloman.evaluation.classifier import ClassifierPreset, Score
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.samples import Sample, Summary
-from caloman.files import sha256
 
 SCHEMA = 1
 SIGNIFICANCE = 2.0
@@ -50,9 +49,9 @@ def collect_metrics(
         preset: settings of the classifiers.
         seeds: seeds of the trainings.
     """
-    hashes = [sha256(sample.path) for sample in samples]
+    hashes = [sample.sha256 for sample in samples]
     files = {
-        role: {"file": sample.path.name, "sha256": digest, "showers": len(sample)}
+        role: {"file": sample.name, "sha256": digest, "showers": len(sample)}
         for role, sample, digest in zip(("generated", "reference", "floor"), samples, hashes, strict=False)
     }
     kind = "independent file" if len(samples) == 3 else "halves of the reference (floor at N/2)"

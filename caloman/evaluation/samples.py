@@ -1,4 +1,4 @@
-"""The showers of a file that take part in a comparison, and one pass over them."""
+"""The showers of a file, or of several, that take part in a comparison, and one pass over them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from caloman.files import sha256
 from caloman.geometry import Geometry
 from caloman.observables import Observables, apply_threshold, compute_observables
-from caloman.showers import ShowerFile, Showers
+from caloman.showers import Showers
+from caloman.slices import ShowerFiles, parse_slices
 
 Array = NDArray[np.float64]
 
@@ -19,29 +21,39 @@ MAX_DISCRETE_ENERGIES = 32
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of a shower file.
+    """Rows of shower files.
 
     Args:
-        path: the HDF5 file.
+        files: the HDF5 file, or several and slices of them; see `caloman.slices`.
         geometry: the voxel mesh.
-        energies: incident energies of all showers of the file [MeV], shape (N_file,).
-        rows: which of them belong to the sample, shape (N_file,).
+        energies: incident energies of all showers of the files [MeV], shape (N_files,).
+        rows: which of them belong to the sample, shape (N_files,).
     """
 
-    path: Path
+    files: str | Path
     geometry: Geometry
     energies: NDArray[np.float32]
     rows: NDArray[np.bool_]
 
     @classmethod
-    def open(cls, path: Path, geometry: Geometry) -> "Sample":
-        """Returns the sample of all showers of a file."""
-        with ShowerFile(path, geometry) as file:
-            energies = file.incident_energies()
-        return cls(path, geometry, energies, np.ones(len(energies), dtype=bool))
+    def open(cls, files: str | Path, geometry: Geometry) -> "Sample":
+        """Returns the sample of all showers of the files."""
+        with ShowerFiles(files, geometry) as opened:
+            energies = opened.incident_energies()
+        return cls(files, geometry, energies, np.ones(len(energies), dtype=bool))
 
     def __len__(self) -> int:
         return int(self.rows.sum())
+
+    @property
+    def name(self) -> str:
+        """Names of the files, with the rows that are used."""
+        return ", ".join(f"{part.path.name}{part.rows}" for part in parse_slices(self.files))
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the files, with the rows that are used."""
+        return ", ".join(f"{sha256(part.path)}{part.rows}" for part in parse_slices(self.files))
 
     @property
     def incident_energies(self) -> NDArray[np.float32]:
@@ -51,8 +63,8 @@ class Sample:
     def blocks(self) -> Iterator[Showers]:
         """Iterates over the showers in blocks; voxels below the geometry's threshold are zero."""
         start = 0
-        with ShowerFile(self.path, self.geometry) as file:
-            for block in file.blocks():
+        with ShowerFiles(self.files, self.geometry) as opened:
+            for block in opened.blocks():
                 rows = self.rows[start : start + len(block)]
                 start += len(block)
                 chosen = block if rows.all() else block[rows]
@@ -62,8 +74,8 @@ class Sample:
     def shower(self, position: int) -> Showers:
         """Reads one shower of the sample; voxels below the geometry's threshold are zero."""
         row = int(np.flatnonzero(self.rows)[position])
-        with ShowerFile(self.path, self.geometry) as file:
-            return self._cut(file.read(row, row + 1))
+        with ShowerFiles(self.files, self.geometry) as opened:
+            return self._cut(opened.read(row, row + 1))
 
     def first(self, count: int) -> "Sample":
         """Returns the first showers of the sample."""

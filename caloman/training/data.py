@@ -1,7 +1,11 @@
 """Shower files as batches for training and validation."""
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +16,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from caloman.errors import CalomanError
+from caloman.files import sha256
 from caloman.geometry import Geometry
-from caloman.showers import ShowerFile
+from caloman.slices import ShowerFiles, ShowerSlice, recorded_sources
+from caloman.training.batches import EpochBatches
+from caloman.training.stores import ShowerStore, StreamedShowers, open_store
 
 Batch = tuple[Tensor, Tensor]
 """Voxels (n, V) and incident energies (n, 1), both in MeV."""
+
+STATISTICS_ROWS = 2000
+STATISTICS_BYTES = 64 * 2**20
 
 
 @dataclass
@@ -24,83 +34,137 @@ class DataConfig:
     """What to train on.
 
     Args:
-        train: shower files; paths are relative to the working directory.
-        validation_fraction: part of the showers that is held out to select models.
+        train: shower files, or rows of them such as ``showers.hdf5[0:50000]``; paths are relative to the working
+            directory.
+        validation_fraction: part of the showers that is held out to select models; not used if all files record
+            their validation rows, as prepared files do.
         max_showers: use only the first so many showers of all files together.
         symmetries: show each training shower under a random rotation and reflection in alpha; right where the detector
             is the same all around the incident particle.
+        forbidden: files, or their SHA-256, that must not be trained on, such as the test file; refuses them and what
+            was prepared from them.
+        memory_limit: the showers are held in memory if their voxels take at most so many GB there, and are read from
+            the files in each epoch if not.
+        workers: processes that read the files, per device, beside the training; showers in memory need none, and
+            prepared files on a fast disk are read faster without.
     """
 
     train: list[str]
     validation_fraction: float = 0.2
     max_showers: int | None = None
     symmetries: bool = False
+    forbidden: list[str] = field(default_factory=list)
+    memory_limit: float = 4.0
+    workers: int = 0
 
 
 class ShowerDataset(Dataset[Batch]):
-    """Showers in memory, taken by lists of rows.
+    """Some showers of a store, taken by lists of positions.
 
     Args:
-        voxels: [MeV], shape (N, V).
-        incident_energies: [MeV], shape (N, 1).
+        store: the showers.
+        rows: rows of the store that belong to the data set, ascending, shape (N,).
         symmetries: orders of the voxels, shape (S, V), of which each shower gets a random one whenever it is taken.
     """
 
-    def __init__(self, voxels: Tensor, incident_energies: Tensor, symmetries: Tensor | None = None) -> None:
-        self.voxels = voxels
-        self.incident_energies = incident_energies
+    def __init__(self, store: ShowerStore, rows: NDArray[np.int64], symmetries: Tensor | None = None) -> None:
+        self.store = store
+        self.rows = rows
         self.symmetries = symmetries
 
     def __len__(self) -> int:
-        return len(self.voxels)
+        return len(self.rows)
 
-    def __getitems__(self, rows: Sequence[int]) -> Batch:
-        index = torch.as_tensor(rows)
-        voxels = self.voxels[index]
+    def __getitem__(self, positions: NDArray[np.int64] | slice) -> Batch:
+        rows = self.rows[positions]
+        voxels = torch.from_numpy(self.store.take(rows))
         if self.symmetries is not None:
-            voxels = voxels.gather(1, self.symmetries[torch.randint(len(self.symmetries), (len(index),))])
-        return voxels, self.incident_energies[index]
+            voxels = voxels.gather(1, self.symmetries[torch.randint(len(self.symmetries), (len(rows),))])
+        return voxels, torch.from_numpy(self.store.incident_energies[rows])
 
 
 class ShowerDataModule(pl.LightningDataModule):
-    """Reads the training files once and splits off a validation set that depends on the seed only.
+    """Reads and checks the training files once and splits off a validation set.
+
+    The split is the one that the files record, or else depends on the seed only. On several devices each gets its own
+    showers; `EpochBatches` shares them out, so Lightning's distributed sampler has to be off.
 
     Args:
         geometry: the voxel mesh.
         config: which files, and how to split them.
-        seed: of the split.
+        seed: of the split and of the order of the showers.
 
     Raises:
-        CalomanError: if a file is unusable or the split leaves one side empty.
+        CalomanError: if a file is unusable or forbidden, or the split leaves one side empty.
     """
 
     def __init__(self, geometry: Geometry, config: DataConfig, seed: int) -> None:
         super().__init__()
         self.batch_size = 1
-        voxels, energies = _read(geometry, config)
-        order = np.random.default_rng(seed).permutation(len(voxels))
-        n_validation = round(config.validation_fraction * len(voxels))
-        if not 0 < n_validation < len(voxels):
-            raise CalomanError(
-                f"data.validation_fraction = {config.validation_fraction} leaves no showers for training or for "
-                f"validation out of {len(voxels)}; use a value between 0 and 1 and enough showers"
-            )
-        self.energy_range = (float(energies.min()), float(energies.max()))
-        self.validation = ShowerDataset(voxels[order[:n_validation]], energies[order[:n_validation]])
+        self.seed = seed
+        if not config.train:
+            raise CalomanError("data.train lists no file; name at least one shower file")
+        with ShowerFiles(config.train, geometry) as files:
+            self.slices = files.slices
+            _refuse_overlap(self.slices)
+            if config.forbidden:
+                self._refuse_forbidden(config.forbidden)
+            count = len(files) if config.max_showers is None else min(len(files), max(0, config.max_showers))
+            held_out = _held_out(files, count, config, seed)
+            store = open_store(files, count, 1e9 * config.memory_limit)
+        self.energy_range = (float(store.incident_energies.min()), float(store.incident_energies.max()))
+        self.workers = config.workers if isinstance(store, StreamedShowers) else 0
         symmetries = torch.from_numpy(alpha_symmetries(geometry)) if config.symmetries else None
-        self.train = ShowerDataset(voxels[order[n_validation:]], energies[order[n_validation:]], symmetries)
+        self.train = ShowerDataset(store, np.flatnonzero(~held_out), symmetries)
+        self.validation = ShowerDataset(store, np.flatnonzero(held_out))
+
+    @cached_property
+    def files(self) -> list[dict[str, str]]:
+        """Name, with the rows that are used, and SHA-256 of each training file."""
+        return [{"name": f"{part.path.name}{part.rows}", "sha256": sha256(part.path)} for part in self.slices]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(
-            self.train, min(self.batch_size, len(self.train)), shuffle=True, drop_last=True, collate_fn=_as_is
-        )
+        return self._loader(self.train, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.validation, self.batch_size, collate_fn=_as_is)
+        return self._loader(self.validation, None)
 
     def statistics_batches(self) -> Iterator[Batch]:
         """The training showers once, in order, to fit statistics on."""
-        yield from DataLoader(self.train, 2000, collate_fn=_as_is)
+        row_bytes = self.train[:1][0].nbytes
+        rows = max(1, min(STATISTICS_ROWS, STATISTICS_BYTES // row_bytes))
+        for start in range(0, len(self.train), rows):
+            yield self.train[start : start + rows]
+
+    def _loader(self, data: ShowerDataset, seed: int | None) -> DataLoader[Batch]:
+        trainer = self.trainer
+        world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        blocks, group = data.store.block_of(data.rows), data.store.group
+        batches = EpochBatches(blocks, group, self.batch_size, seed, world_size, rank, self.workers)
+        return DataLoader(
+            data,
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+            collate_fn=_as_is,
+        )
+
+    def _refuse_forbidden(self, forbidden: list[str]) -> None:
+        """Compares files by their own hash and by those of the files that they were prepared from."""
+        refused: dict[str, str] = {}
+        for item in forbidden:
+            path = Path(item)
+            hashes = [sha256(path), *recorded_sources(path)] if path.is_file() else [_as_hash(item)]
+            refused |= dict.fromkeys(hashes, item)
+        for part, file in zip(self.slices, self.files, strict=True):
+            for digest in (file["sha256"], *recorded_sources(part.path)):
+                if digest in refused:
+                    raise CalomanError(
+                        f"{part.path}: holds the showers of {refused[digest]}, which data.forbidden keeps from "
+                        "training; remove it from data.train"
+                    )
 
 
 def alpha_symmetries(geometry: Geometry) -> NDArray[np.int64]:
@@ -129,17 +193,33 @@ def _as_is(batch: Any) -> Any:  # noqa: ANN401 - the dataset hands over whole ba
     return batch
 
 
-def _read(geometry: Geometry, config: DataConfig) -> tuple[Tensor, Tensor]:
-    voxels, energies, left = [], [], config.max_showers
-    for path in config.train:
-        with ShowerFile(path, geometry) as file:
-            for block in file.blocks():
-                rows = block[:left]
-                voxels.append(torch.from_numpy(rows.voxels))
-                energies.append(torch.from_numpy(rows.incident_energies).unsqueeze(1))
-                left = None if left is None else left - len(rows)
-                if left == 0:
-                    return torch.cat(voxels), torch.cat(energies)
-    if not voxels:
-        raise CalomanError("data.train lists no file; name at least one shower file")
-    return torch.cat(voxels), torch.cat(energies)
+def _held_out(files: ShowerFiles, count: int, config: DataConfig, seed: int) -> NDArray[np.bool_]:
+    """Which of the first `count` showers are for validation, shape (count,)."""
+    held_out = np.zeros(count, dtype=bool)
+    recorded = files.validation_rows()
+    if recorded is not None:
+        held_out[recorded[recorded < count]] = True
+    else:
+        n_validation = max(0, round(config.validation_fraction * count))
+        held_out[np.random.default_rng(seed).permutation(count)[:n_validation]] = True
+    if held_out.all() or not held_out.any():
+        split = f"data.validation_fraction = {config.validation_fraction}" if recorded is None else "the recorded split"
+        raise CalomanError(
+            f"{split} leaves no showers for training or for validation out of {count}; use a fraction between 0 and 1 "
+            "and enough showers"
+        )
+    return held_out
+
+
+def _refuse_overlap(slices: Sequence[ShowerSlice]) -> None:
+    for one, other in combinations(slices, 2):
+        if one.path.samefile(other.path) and max(one.start, other.start) < min(one.end, other.end):
+            raise CalomanError(
+                f"data.train: {one} and {other} share showers, so training and validation would; list each shower once"
+            )
+
+
+def _as_hash(text: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise CalomanError(f"data.forbidden: {text}: no such file, and not a SHA-256; correct or remove it")
+    return text.lower()

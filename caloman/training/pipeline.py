@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.files import sha256, write
+from caloman.files import write
 from caloman.geometry import Geometry
 from caloman.training.config import Pipeline, load_pipeline, part_of
 from caloman.training.data import ShowerDataModule
@@ -61,7 +61,6 @@ class Run:
         self.folder = folder
         self.geometry = Geometry.load(pipeline.geometry)
         self.data = ShowerDataModule(self.geometry, pipeline.data, pipeline.seed)
-        self.files = [{"name": Path(path).name, "sha256": sha256(path)} for path in pipeline.data.train]
         torch.manual_seed(pipeline.seed)
         self.model = pipeline.model(self.geometry)
         self.model.energy_range.copy_(torch.tensor(self.data.energy_range))
@@ -100,7 +99,12 @@ class Run:
             "part": part_of(self.config, task.part),
             "transform": self.config["model"]["init_args"].get("transform"),
             "stage": self.config["stages"][name],
-            "data": {**self.config["data"], "train": [file["sha256"] for file in self.files]},
+            "data": {
+                key: getattr(self.pipeline.data, key) for key in ("validation_fraction", "max_showers", "symmetries")
+            },
+            "showers": [
+                file["sha256"] + part.rows for file, part in zip(self.data.files, self.data.slices, strict=True)
+            ],
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,
             "upstream": [self._finished.get(part) for part in task.upstream],
@@ -109,7 +113,7 @@ class Run:
 
     def _write_bundle(self) -> None:
         training = {
-            "files": self.files,
+            "files": self.data.files,
             "showers": len(self.data.train),
             "energy_range": list(self.data.energy_range),
             "seed": self.pipeline.seed,

@@ -96,10 +96,11 @@ def train_stage(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the data module shares the showers out itself
         log_every_n_steps=1,
     )
     with warnings.catch_warnings():
-        # showers are in memory, so worker processes would only copy them
+        # showers in memory need no workers, and how many read those on disk is the user's choice
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # as it does after a kill

@@ -1,0 +1,187 @@
+"""Where the training showers are while they are trained on: in memory, or on disk."""
+
+import os
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.showers import ShowerFile
+from caloman.slices import ShowerFiles
+
+BUFFER_BYTES = 256 * 2**20
+BLOCK_BYTES = 2**20
+
+
+class ShowerStore(ABC):
+    """Showers that are taken by lists of rows.
+
+    Args:
+        incident_energies: of all showers [MeV], shape (N, 1).
+    """
+
+    group: int = 1
+    """Number of blocks that a store holds at hand, so that their rows may be taken in any order."""
+
+    def __init__(self, incident_energies: NDArray[np.float32]) -> None:
+        self.incident_energies = incident_energies
+
+    def __len__(self) -> int:
+        return len(self.incident_energies)
+
+    @abstractmethod
+    def block_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of the block that each row is read with, shape (n,)."""
+
+    @abstractmethod
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Voxels of some rows [MeV], shape (n, V)."""
+
+
+class LoadedShowers(ShowerStore):
+    """Showers in memory.
+
+    Args:
+        voxels: [MeV], shape (N, V).
+        incident_energies: [MeV], shape (N, 1).
+    """
+
+    def __init__(self, voxels: NDArray[np.float32], incident_energies: NDArray[np.float32]) -> None:
+        super().__init__(incident_energies)
+        self.voxels = voxels
+
+    def block_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.zeros_like(rows)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.voxels[rows]
+
+
+class StreamedShowers(ShowerStore):
+    """Showers that stay on disk and have been checked before.
+
+    Contiguous float32 files are mapped. Others are decoded in blocks of whole chunk rows, of which the last `group`
+    are kept.
+    Each read opens its file anew: no handle can cross a fork to a worker, and pages of a map that was closed do not
+    count as memory of the process.
+
+    Args:
+        files: the open files.
+        incident_energies: of the showers to use, which are the first ones [MeV], shape (N, 1).
+    """
+
+    def __init__(self, files: ShowerFiles, incident_energies: NDArray[np.float32]) -> None:
+        super().__init__(incident_energies)
+        self.geometry: Geometry = files.geometry
+        self._row_bytes = 4 * files.geometry.n_voxels
+        self._paths = [part.path for part in files.slices]
+        self._offsets = [file.offset for file in files.files]
+        self._starts = files.starts
+        # what has to be added to a row of all slices to get the row of the file
+        self._shifts = np.array([rows.start for rows in files.rows]) - files.starts[:-1]
+        block_rows = [
+            file.chunk_rows * max(1, BLOCK_BYTES // (file.chunk_rows * self._row_bytes)) for file in files.files
+        ]
+        edges = []
+        for first, end, shift, rows in zip(self._starts, self._starts[1:], self._shifts, block_rows, strict=False):
+            aligned = np.arange((first + shift) // rows * rows, end + shift, rows) - shift
+            edges.append(np.maximum(aligned, first))
+        self._edges = np.append(np.concatenate(edges), self._starts[-1])
+        self.group = max(2, BUFFER_BYTES // (max(block_rows) * self._row_bytes))
+        self._recent: OrderedDict[int, NDArray[np.float32] | None] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recent": OrderedDict()}
+
+    def block_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._edges, rows, side="right") - 1
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        voxels = np.empty((len(rows), self.geometry.n_voxels), np.float32)
+        blocks = self.block_of(rows)
+        for block in dict.fromkeys(blocks.tolist()):  # in the order of use, so that the oldest are forgotten first
+            decoded = self._visit(block)
+            if decoded is not None:
+                at = np.flatnonzero(blocks == block)
+                voxels[at] = decoded[rows[at] - self._edges[block]]
+        slices = self._slice_of(rows)
+        for index in np.unique(slices).tolist():
+            if self._offsets[index] is not None:
+                self._take_mapped(index, rows, np.flatnonzero(slices == index), voxels)
+        return voxels
+
+    def _slice_of(self, rows: Any) -> Any:  # noqa: ANN401 - one row or an array
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def _take_mapped(
+        self, index: int, rows: NDArray[np.int64], at: NDArray[np.intp], voxels: NDArray[np.float32]
+    ) -> None:
+        path, stop = self._paths[index], int(self._starts[index + 1] + self._shifts[index])
+        try:
+            mapped = np.memmap(path, np.float32, "r", self._offsets[index] or 0, (stop, voxels.shape[1]))
+        except (OSError, ValueError):
+            raise CalomanError(f"{path}: changed during training; restore it and run the same command again") from None
+        file_rows = rows[at] + self._shifts[index]
+        if len(at) == len(rows):
+            np.take(mapped, file_rows, axis=0, out=voxels, mode="clip")  # any other mode would go through a copy
+        else:
+            voxels[at] = mapped[file_rows]
+
+    def _visit(self, block: int) -> NDArray[np.float32] | None:
+        """Voxels of a block, read if it is not at hand; None if it is mapped."""
+        if block not in self._recent:
+            while len(self._recent) >= self.group:
+                self._recent.popitem(last=False)
+            self._recent[block] = self._read_block(block)
+        self._recent.move_to_end(block)
+        return self._recent[block]
+
+    def _read_block(self, block: int) -> NDArray[np.float32] | None:
+        """Decodes a block, or only tells the system to read it ahead if it is mapped."""
+        start, stop = self._edges[block : block + 2]
+        index = int(self._slice_of(start))
+        path, offset = self._paths[index], self._offsets[index]
+        rows = range(int(start + self._shifts[index]), int(stop + self._shifts[index]))
+        if offset is not None:
+            _read_ahead(path, offset + rows.start * self._row_bytes, len(rows) * self._row_bytes)
+            return None
+        with ShowerFile(path, self.geometry) as file:
+            return file.read(rows.start, rows.stop).voxels
+
+
+def open_store(files: ShowerFiles, count: int, memory_bytes: float) -> ShowerStore:
+    """Reads and checks the first `count` showers once, and keeps them in memory if they fit.
+
+    Args:
+        files: the open files.
+        count: number of showers to use.
+        memory_bytes: the most that the voxels may take in memory.
+
+    Raises:
+        CalomanError: if a value is impossible, see `ShowerFile.read`.
+    """
+    n_voxels = files.geometry.n_voxels
+    voxels = np.empty((count, n_voxels), np.float32) if 4 * count * n_voxels <= memory_bytes else None
+    energies = np.empty((count, 1), np.float32)
+    start = 0
+    for block in files.blocks():
+        rows = block[: count - start]
+        energies[start : start + len(rows), 0] = rows.incident_energies
+        if voxels is not None:
+            voxels[start : start + len(rows)] = rows.voxels
+        start += len(rows)
+        if start == count:
+            break
+    return StreamedShowers(files, energies) if voxels is None else LoadedShowers(voxels, energies)
+
+
+def _read_ahead(path: Path, start: int, length: int) -> None:
+    if not hasattr(os, "posix_fadvise"):  # a hint, which not every system takes
+        return
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_WILLNEED)

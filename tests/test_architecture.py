@@ -15,9 +15,10 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "geometry": {"errors"},
-    "showers": {"errors", "geometry"},
+    "hdf5": {"errors"},
+    "showers": {"errors", "geometry", "hdf5"},
     "observables": {"geometry", "showers"},
-    "data": {"errors", "files", "geometry", "showers", "observables"},
+    "data": {"errors", "files", "geometry", "hdf5", "showers", "observables"},
     "evaluation": {"errors", "files", "geometry", "showers", "observables", "nn"},
     "nn": set(),
     "flows": {"nn"},
@@ -32,7 +33,7 @@ MAY_IMPORT = {
 """Part of the package -> the parts below it. A new part has to take its place here."""
 
 RESERVED = {
-    "h5py": ("caloman.showers", "caloman.data"),
+    "h5py": ("caloman.hdf5", "caloman.showers", "caloman.data"),
     "matplotlib": ("caloman.evaluation.plots",),
     "pytorch_lightning": ("caloman.training",),
     "lightning": ("caloman.training",),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
-from caloman.hdf5 import check_space, open_hdf5, reading, writing
+from caloman.hdf5 import check_space, open_hdf5, read_rows, reading, writing
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
@@ -133,9 +133,9 @@ class ShowerFile:
         voxels = np.empty((len(energies), self.geometry.n_voxels), np.float32)
         if len(energies):
             with reading(self.path):
-                # HDF5 converts a float64 file on the way, which spares a copy of twice the size
-                self._energies.read_direct(energies, np.s_[start:stop])
-                self._voxels.read_direct(voxels, np.s_[start:stop])
+                # a float64 file is converted on the way, which spares a copy of twice the size
+                read_rows(self._energies, start, energies)
+                read_rows(self._voxels, start, voxels)
         energies = energies[:, 0]
         _checked_energies(energies, self.path, first_row=start)
         _check_voxels(voxels, self.path, first_row=start)

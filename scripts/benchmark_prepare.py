@@ -1,4 +1,4 @@
-"""Times ``caloman prepare`` against gunzipping the chunks of the same file, on one core.
+"""Times ``caloman prepare`` against gunzipping the chunks of the same file.
 
 The file is made for the purpose: sparse showers in the official layout (gzip, float64, automatic chunks).
 
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -21,22 +22,15 @@ from caloman.geometry import Geometry
 from caloman.showers import ShowerFile
 
 CHUNKS = {"2": (391, 51), "3": (196, 159)}
-PREPARE = """
-import json, resource, sys, time
-from caloman.data.prepare import prepare
-source, target, dataset, compress = sys.argv[1:]
-start = time.perf_counter()
-prepare([source], target, dataset, compress=compress == "True")
-seconds = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
-"""
-CHECK = """
+ALONE = """
 import json, resource, sys, time
 from caloman.data.check import check
-start = time.perf_counter()
-check(sys.argv[1], sys.argv[3])
-seconds = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+from caloman.data.prepare import prepare
+command, source, target, dataset, compress = sys.argv[1:]
+wall, cpu = time.perf_counter(), time.process_time()
+check(source, dataset) if command == "check" else prepare([source], target, dataset, compress=compress == "True")
+result = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+print(json.dumps(result | {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
 """
 
 
@@ -60,39 +54,40 @@ def make_official(path: Path, dataset: str, n_showers: int) -> None:
             showers[start : start + rows] = deposits
 
 
-def gunzip(path: Path) -> float:
-    """Seconds to read and decompress every chunk, without HDF5's copy into rows."""
-    start = time.perf_counter()
+def gunzip(path: Path) -> None:
+    """Reads and decompresses every chunk, without HDF5's copy into rows."""
     with h5py.File(path) as file:
         chunks = file["showers"].id
         for index in range(chunks.get_num_chunks()):
             zlib.decompress(chunks.read_direct_chunk(chunks.get_chunk_info(index).chunk_offset)[1])
-    return time.perf_counter() - start
 
 
-def read_rows(path: Path, dataset: str) -> float:
-    """Seconds to read the file in whole chunk rows with h5py, as it is stored."""
-    start = time.perf_counter()
+def read_rows(path: Path, dataset: str) -> None:
+    """Reads the file in whole chunk rows with h5py, as it is stored."""
     with h5py.File(path) as file:
         rows = CHUNKS[dataset][0]
         for first in range(0, len(file["showers"]), rows):
             file["showers"][first : first + rows]
-    return time.perf_counter() - start
 
 
-def read_blocks(path: Path, dataset: str) -> float:
-    """Seconds to read the file with `ShowerFile`: whole chunk rows, converted and checked."""
-    start = time.perf_counter()
+def read_blocks(path: Path, dataset: str) -> None:
+    """Reads the file with `ShowerFile`: whole chunk rows, converted and checked."""
     with ShowerFile(path, Geometry.load(dataset)) as file:
         for _ in file.blocks():
             pass
-    return time.perf_counter() - start
 
 
-def in_process(code: str, *arguments: object) -> dict[str, float]:
-    """Seconds and peak memory [KiB] of a command in a process of its own."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def timed(function: Callable[[], object]) -> dict[str, float]:
+    """Wall time and processor time [s] of a function."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def in_process(command: str, *arguments: object) -> dict[str, float]:
+    """Wall time and processor time [s] and peak memory [KiB] of a command in a process of its own."""
+    run = [sys.executable, "-c", ALONE, command, *map(str, arguments)]
+    return json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
@@ -107,25 +102,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         source, target = Path(folder, "official.hdf5"), Path(folder, "prepared.h5")
         make_official(source, options.dataset, options.showers)
+        arguments = (source, target, options.dataset, options.compress)
         runs = [
             {
-                "gunzip the chunks": gunzip(source),
-                "h5py, chunk rows": read_rows(source, options.dataset),
-                "ShowerFile.blocks": read_blocks(source, options.dataset),
-                "prepare": in_process(PREPARE, source, target, options.dataset, options.compress),
-                "check": in_process(CHECK, source, target, options.dataset),
+                "gunzip the chunks": timed(lambda: gunzip(source)),
+                "h5py, chunk rows": timed(lambda: read_rows(source, options.dataset)),
+                "ShowerFile.blocks": timed(lambda: read_blocks(source, options.dataset)),
+                "prepare": in_process("prepare", *arguments),
+                "check": in_process("check", *arguments),
             }
             for _ in range(options.repeats)
         ]
         sizes = [path.stat().st_size / 2**20 for path in (source, target)]
     print(f"dataset {options.dataset}, {options.showers} showers, {sizes[0]:.0f} MiB in, {sizes[1]:.0f} MiB out")
-    print(f"{'':20} {'seconds':>8} {'speed of gunzip':>16} {'peak memory':>12}")
-    base = min(run["gunzip the chunks"] for run in runs)
-    for name in runs[0]:
-        times = [run[name]["seconds"] if isinstance(run[name], dict) else run[name] for run in runs]
-        rss = max((run[name]["rss"] for run in runs if isinstance(run[name], dict)), default=None)
-        memory = f"{rss / 1024:.0f} MiB" if rss else ""
-        print(f"{name:20} {min(times):8.2f} {100 * base / min(times):14.0f} % {memory:>12}")
+    print(f"{'':20} {'wall s':>8} {'CPU s':>8} {'speed of gunzip':>16} {'the same in CPU':>16} {'peak memory':>12}")
+    best = {name: {key: min(run[name][key] for run in runs) for key in runs[0][name]} for name in runs[0]}
+    base = best["gunzip the chunks"]
+    for name, found in best.items():
+        ratios = [100 * base[key] / found[key] for key in ("seconds", "cpu")]
+        memory = f"{max(run[name]['rss'] for run in runs) / 1024:.0f} MiB" if "rss" in found else ""
+        times = f"{found['seconds']:8.2f} {found['cpu']:8.2f}"
+        print(f"{name:20} {times} {ratios[0]:14.0f} % {ratios[1]:14.0f} % {memory:>12}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import signature
 
 from caloman import __version__
 from caloman.errors import CalomanError
@@ -64,7 +65,16 @@ def _run(name: str, arguments: list[str]) -> object:
     if several:
         parser.add_argument(several, nargs="+", type=str, help=text)
     parser.add_function_arguments(command, as_positional=True, skip={several.lstrip("-")})
-    return command(**parser.parse_args(arguments))
+    return command(**parser.parse_args(_spell_out(arguments, command)))
+
+
+def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str]:
+    """Lets ``--flag`` stand for ``--flag true``."""
+    flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
+    ]
 
 
 def _overview() -> str:

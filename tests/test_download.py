@@ -1,3 +1,4 @@
+import gc
 import hashlib
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from caloman.cli import main
 from caloman.data.download import OFFICIAL_FILES, OfficialFile, download
 from caloman.errors import CalomanError
 from caloman.geometry import BUILT_IN
+
+# pooch leaves the socket of a failed transfer to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 ROOT = Path(module.__file__).parents[2]
 CONTENT = {"a.hdf5": bytes(range(256)) * 4096, "b.hdf5": b"showers" * 1000}
@@ -45,11 +49,12 @@ def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Zenodo) as server:
         server.mood, server.requests = "good", []
         server.url = f"http://127.0.0.1:{server.server_port}/records"
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +143,11 @@ def test_no_network_is_said(tmp_path):
     sentence = failure(tmp_path, "http://127.0.0.1:9/records")
     assert "http://127.0.0.1:9 cannot be reached; check the network" in sentence
     assert names(tmp_path) == []
+
+
+def test_base_url_may_end_in_a_slash(server, tmp_path):
+    download("2", str(tmp_path), ["train"], server.url + "/")
+    assert server.requests == ["/records/1234/files/a.hdf5?download=1"]
 
 
 def test_folder_below_a_file_is_said(server, tmp_path):

@@ -145,9 +145,13 @@ def test_validation_rows_are_distinct_ascending_and_follow_the_seed(fraction, ex
 
 def test_command_line_is_that_of_the_design(official, photons, target, capsys):
     (_, a), (_, b) = official(60, "a.hdf5"), official(40, "b.hdf5")
+    for options in (["--dataset", "1-photons"], ["--compress", "--dataset=1-photons"]):
+        assert main(["prepare", *options, str(a), str(target)]) == 0
     assert main(["prepare", str(a), str(target), "--dataset", "1-photons"]) == 0
     assert len(Showers.load(target, photons)) == 60
-    assert main(["prepare", str(a), str(b), str(target), "--dataset", "1-photons", "--compress", "true"]) == 0
+    assert main(["prepare", str(a), str(b), str(target), "--compress", "--dataset", "1-photons"]) == 0
+    with h5py.File(target) as file:
+        assert file["showers"].compression == "gzip"
     assert len(Showers.load(target, photons)) == 100
     assert "SHA-256" in capsys.readouterr().out
 

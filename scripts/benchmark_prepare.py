@@ -57,9 +57,11 @@ def make_official(path: Path, dataset: str, n_showers: int) -> None:
 def gunzip(path: Path) -> None:
     """Reads and decompresses every chunk, without HDF5's copy into rows."""
     with h5py.File(path) as file:
-        chunks = file["showers"].id
-        for index in range(chunks.get_num_chunks()):
-            zlib.decompress(chunks.read_direct_chunk(chunks.get_chunk_info(index).chunk_offset)[1])
+        showers = file["showers"]
+        rows, columns = showers.chunks
+        for row in range(0, len(showers), rows):
+            for column in range(0, showers.shape[1], columns):
+                zlib.decompress(showers.id.read_direct_chunk((row, column))[1], bufsize=rows * columns * 8)
 
 
 def read_rows(path: Path, dataset: str) -> None:

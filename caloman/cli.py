@@ -2,8 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import signature
 
 from caloman import __version__
 from caloman.errors import CalomanError
@@ -12,10 +13,18 @@ COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
+    "download": ("caloman.data.download:download", "download official files from Zenodo"),
+    "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
     "simulate": ("caloman.data.simulate:simulate", "simulate showers with a parametric sampler, a stand-in for Geant4"),
     "check": ("caloman.data.check:check", "check that a shower file is valid"),
 }
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
+
+SEVERAL = {
+    "download": ("--files", "which files, by name or by role (train, reference); all by default"),
+    "prepare": ("inputs", "HDF5 files in the CaloChallenge format, and last the file to make"),
+}
+"""Command -> (argument that takes several values without brackets, help)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"caloman {name}: interrupted")
     if result is not None:
         _say(str(result))
-    return 0
+    return int(getattr(result, "exit_status", 0))
 
 
 def _run(name: str, arguments: list[str]) -> object:
@@ -53,8 +62,20 @@ def _run(name: str, arguments: list[str]) -> object:
     if name == "fit":  # its options are the keys of a pipeline file
         return command(arguments)
     parser = ArgumentParser(prog=f"caloman {name}")
-    parser.add_function_arguments(command, as_positional=True)
-    return command(**parser.parse_args(arguments))
+    several, text = SEVERAL.get(name, ("", ""))
+    if several:
+        parser.add_argument(several, nargs="+", type=str, help=text)
+    parser.add_function_arguments(command, as_positional=True, skip={several.lstrip("-")})
+    return command(**parser.parse_args(_spell_out(arguments, command)))
+
+
+def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str]:
+    """Lets ``--flag`` stand for ``--flag true``."""
+    flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
+    ]
 
 
 def _overview() -> str:

@@ -133,8 +133,17 @@ class Geometry:
             CalomanError: if the file is missing, is not a binning file, or does not list the particle.
         """
         try:
-            bins = ET.parse(path).getroot().findall("Bin")
-        except (OSError, ET.ParseError) as error:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CalomanError(f"{path}: not a readable binning XML file ({error})") from None
+        return cls.from_text(text, str(path), particle)
+
+    @classmethod
+    def from_text(cls, text: str, path: str, particle: str | None = None) -> "Geometry":
+        """Reads the text of a CaloChallenge binning file, which comes from `path`; see `from_xml`."""
+        try:
+            bins = ET.fromstring(text).findall("Bin")
+        except (ValueError, ET.ParseError) as error:
             raise CalomanError(f"{path}: not a readable binning XML file ({error})") from None
         found = {element.get("name", ""): element for element in bins}
         particle = particle or (next(iter(found)) if len(found) == 1 else "")
@@ -149,7 +158,11 @@ class Geometry:
             raise CalomanError(f"{path}: unreadable layer in the binning of {particle!r} ({error})") from None
 
     def to_xml(self, path: str | Path) -> None:
-        """Writes the mesh as a CaloChallenge binning file.
+        """Writes the mesh as a CaloChallenge binning file; see `to_text`."""
+        Path(path).write_text(self.to_text(), encoding="utf-8")
+
+    def to_text(self) -> str:
+        """The mesh as the text of a CaloChallenge binning file.
 
         Layer ids equal positions in that format, so missing ids are written as layers without voxels. The attributes
         ``threshold`` and ``dataset`` are additions that the official reader ignores.
@@ -166,7 +179,7 @@ class Geometry:
             n_alpha = layer.n_alpha if layer else 1
             ET.SubElement(element, "Layer", id=str(layer_id), r_edges=edges, n_bin_alpha=str(n_alpha))
         ET.indent(root)
-        ET.ElementTree(root).write(path)
+        return ET.tostring(root, encoding="unicode")
 
 
 def _layer_from_xml(element: ET.Element) -> Layer | None:

@@ -3,9 +3,7 @@
 A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +15,10 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
+from caloman.hdf5 import check_space, open_hdf5, read_rows, reading, writing
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
-SPARE_BYTES = 8 * CHUNK_BYTES
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,10 @@ class ShowerFile:
             raise CalomanError(f"{self.path}: no dataset {name!r}; a CaloChallenge file has 'incident_energies' "
                                "and 'showers'")  # fmt: skip
         if dataset.ndim != 2 or dataset.shape[1] != columns or dataset.dtype.kind not in "fiu":
+            fix = "choose the dataset that the file was made for" if columns > 1 else "store one energy per row"
             raise CalomanError(
                 f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, but dataset {self.geometry.name!r} needs "
-                f"numbers of shape (N, {columns}); choose the dataset that the file was made for"
+                f"numbers of shape (N, {columns}); {fix}"
             )
         if len(dataset) == 0:
             raise CalomanError(f"{self.path}: {name!r} is empty; the file must hold at least one shower")
@@ -134,7 +133,7 @@ class ShowerFile:
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
-        with _reading(self.path):
+        with reading(self.path):
             energies = self._energies[:, 0].astype(np.float32)
         return _checked_energies(energies, self.path, first_row=0)
 
@@ -144,9 +143,15 @@ class ShowerFile:
         Raises:
             CalomanError: if an energy is not positive, or a voxel is negative or not finite.
         """
-        with _reading(self.path):
-            energies = self._energies[start:stop, 0].astype(np.float32)
-            voxels = self._voxels[start:stop].astype(np.float32, copy=False)
+        stop = min(stop, len(self))
+        energies = np.empty((max(stop - start, 0), 1), np.float32)
+        voxels = np.empty((len(energies), self.geometry.n_voxels), np.float32)
+        if len(energies):
+            with reading(self.path):
+                # a float64 file is converted on the way, which spares a copy of twice the size
+                read_rows(self._energies, start, energies)
+                read_rows(self._voxels, start, voxels)
+        energies = energies[:, 0]
         _checked_energies(energies, self.path, first_row=start)
         _check_voxels(voxels, self.path, first_row=start)
         return Showers(energies, voxels, self.geometry)
@@ -180,7 +185,7 @@ class ShowerWriter:
         self.path = Path(path)
         self.geometry = geometry
         self._partial = self.path.with_name(f".{self.path.name}.partial")
-        with _writing(self.path):
+        with writing(self.path):
             self._file = h5py.File(self._partial, "w")
             self._energies = self._create("incident_energies", columns=1)
             self._voxels = self._create("showers", columns=geometry.n_voxels)
@@ -200,11 +205,9 @@ class ShowerWriter:
             CalomanError: if there may not be enough space; found out before, for HDF5 cannot close a file that it
                 could not flush.
         """
-        free = shutil.disk_usage(self.path.parent).free
-        if free < showers.voxels.nbytes + SPARE_BYTES:
-            raise CalomanError(f"{self.path}: only {free // 2**20} MiB are free there, make space or write elsewhere")
+        check_space(self.path, showers.voxels.nbytes)
         start, stop = len(self._energies), len(self._energies) + len(showers)
-        with _writing(self.path):
+        with writing(self.path):
             self._energies.resize(stop, axis=0)
             self._voxels.resize(stop, axis=0)
             self._energies[start:stop, 0] = showers.incident_energies
@@ -217,7 +220,7 @@ class ShowerWriter:
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            with _writing(self.path):
+            with writing(self.path):
                 self._file.close()
                 if kind is None:
                     self._partial.replace(self.path)
@@ -225,8 +228,25 @@ class ShowerWriter:
             self._partial.unlink(missing_ok=True)
 
 
+def prepared_layout(path: str | Path) -> int | None:
+    """Where the showers of a file lie, if they lie there row after row as the numbers that training needs.
+
+    Returns:
+        The offset [bytes] for ``np.memmap(path, np.float32, "r", offset, shape=(N, V))``, or None if the showers are
+        chunked, compressed or not float32 of this machine.
+
+    Raises:
+        CalomanError: if the file is missing, truncated or has no showers.
+    """
+    with open_hdf5(Path(path)) as file:
+        dataset = file.get("showers")
+        if not isinstance(dataset, h5py.Dataset):
+            raise CalomanError(f"{path}: no dataset 'showers'; give the path of a file with showers")
+        return dataset.id.get_offset() if dataset.dtype == np.dtype(np.float32) else None
+
+
 def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
-    """Geometry of a shower file: of the dataset that is named, or else of the one that the file says it belongs to.
+    """Geometry of a shower file: of the dataset that is named, or else the one that the file holds or names.
 
     Raises:
         CalomanError: if neither tells the dataset.
@@ -234,26 +254,12 @@ def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
     if dataset is not None:
         return Geometry.load(dataset)
     with open_hdf5(Path(path)) as file:
-        name = file.attrs.get("dataset")
+        name, xml = file.attrs.get("dataset"), file.attrs.get("geometry")
+    if xml is not None:
+        return Geometry.from_text(str(xml), str(path))
     if name is None:
         raise CalomanError(f"{path}: does not say which dataset it belongs to; add --dataset, such as --dataset 2")
     return Geometry.load(str(name))
-
-
-def open_hdf5(path: Path) -> h5py.File:
-    """Opens an HDF5 file for reading.
-
-    Raises:
-        CalomanError: if the file is missing, truncated or not HDF5.
-    """
-    if not path.is_file():
-        raise CalomanError(f"{path}: no such file; give the path of an HDF5 file with showers")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise CalomanError(
-            f"{path}: not a complete HDF5 file, download or generate it again ({_reason(error)})"
-        ) from None
 
 
 def _checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:
@@ -276,24 +282,3 @@ def _check_voxels(voxels: NDArray[np.float32], path: Path, first_row: int) -> No
         f"{path}: 'showers' holds {voxels[row, voxel]:g} MeV in voxel {voxel} of shower {first_row + row}; "
         "voxels must be finite and not negative, remove or correct that shower"
     )
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the checks report
-            yield
-    except OSError as error:
-        raise CalomanError(f"{path}: damaged file, download or generate it again ({_reason(error)})") from None
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when it cannot flush to a full disk
-        raise CalomanError(f"{path}: cannot be written, check folder and free space ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]

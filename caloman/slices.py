@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
-from caloman.showers import ShowerFile, Showers, open_hdf5
+from caloman.hdf5 import open_hdf5
+from caloman.showers import ShowerFile, Showers
 
 Specification = str | Path | Sequence[str | Path]
 

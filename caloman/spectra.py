@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.showers import open_hdf5
+from caloman.hdf5 import open_hdf5
 from caloman.slices import ShowerSlice, parse_slices
 
 CHUNK = 1000

@@ -15,11 +15,12 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "geometry": {"errors"},
-    "showers": {"errors", "geometry"},
-    "slices": {"errors", "geometry", "showers"},
+    "hdf5": {"errors"},
+    "showers": {"errors", "geometry", "hdf5"},
+    "slices": {"errors", "geometry", "hdf5", "showers"},
     "observables": {"geometry", "showers"},
-    "spectra": {"errors", "showers", "slices"},
-    "data": {"errors", "files", "geometry", "showers", "slices", "observables", "spectra"},
+    "spectra": {"errors", "hdf5", "slices"},
+    "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
     "evaluation": {"errors", "files", "geometry", "showers", "slices", "observables", "nn"},
     "nn": set(),
     "flows": {"nn"},
@@ -37,7 +38,7 @@ MAY_IMPORT = {
 """Part of the package -> the parts below it. A new part has to take its place here."""
 
 RESERVED = {
-    "h5py": ("caloman.showers", "caloman.data"),
+    "h5py": ("caloman.hdf5", "caloman.showers", "caloman.data"),
     "matplotlib": ("caloman.evaluation.plots",),
     "pytorch_lightning": ("caloman.training",),
     "lightning": ("caloman.training",),

@@ -1,72 +1,255 @@
-"""``caloman check``: is this a readable shower file of that dataset?"""
+"""``caloman check``: is this a readable shower file of that dataset, and could it be submitted?"""
 
-from dataclasses import dataclass
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import h5py
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
-from caloman.showers import find_geometry
+from caloman.data.official import OFFICIAL, energy_deviations
+from caloman.data.voxel_order import order_fault
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.hdf5 import open_hdf5
+from caloman.showers import Showers, find_geometry
 from caloman.slices import ShowerFiles, parse_slices
+
+OWN_DATASETS = ("incident_energies", "showers", "validation_rows")
+ROUNDING = 1e-3
+"""By how much a file that was stored with few digits may fall below the threshold."""
+PLAUSIBLE_MEAN = (0.2, 2.0)
+LARGEST_RESPONSE = 10.0
+UNITS = 30.0
+"""A mean E_tot / E_inc within this factor of 1000 or 1/1000 is a matter of units."""
 
 
 @dataclass(frozen=True)
-class FileSummary:
-    """What a valid shower file holds.
+class FileReport:
+    """What a shower file holds.
 
     Args:
         path: the file.
         dataset: the geometry that it fits.
-        n_showers: number of showers.
-        energies: smallest and largest incident energy [MeV].
-        response: smallest, mean and largest E_tot / E_inc.
-        smallest_deposit: smallest voxel above zero [MeV].
-        zero_fraction: fraction of voxels without energy.
+        rows: name, what was seen, what is official (or nothing).
+        faults: what makes the file unusable for that dataset.
+        deviations: differences from a file that can be submitted.
+        submission: whether deviations count as faults.
     """
 
     path: str
     dataset: str
-    n_showers: int
-    energies: tuple[float, float]
-    response: tuple[float, float, float]
-    smallest_deposit: float
-    zero_fraction: float
+    rows: list[tuple[str, str, str]]
+    faults: list[str]
+    deviations: list[str]
+    submission: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """0 if the file is what was asked for."""
+        return int(bool(self.faults or (self.submission and self.deviations)))
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}: valid for dataset {self.dataset}\n"
-            f"  showers            {self.n_showers}\n"
-            f"  incident energies  {self.energies[0]:g} to {self.energies[1]:g} MeV\n"
-            f"  E_tot / E_inc      {self.response[0]:.3f} to {self.response[2]:.3f}, mean {self.response[1]:.3f}\n"
-            f"  smallest deposit   {self.smallest_deposit:.3g} MeV\n"
-            f"  zero voxels        {100 * self.zero_fraction:.1f} %"
-        )
+        widths = [max(len(row[column]) for row in self.rows) for column in (0, 1)]
+        table = [f"  {name:{widths[0]}}  {seen:{widths[1]}}  {wanted}".rstrip() for name, seen, wanted in self.rows]
+        notes = [f"  fault: {fault}" for fault in self.faults]
+        notes += [f"  {'fault' if self.submission else 'warning'}: {text}" for text in self.deviations]
+        return "\n".join([f"{self.path}: {self._verdict()}", *table, *notes])
+
+    def _verdict(self) -> str:
+        if self.faults:
+            return f"not valid for dataset {self.dataset}"
+        if self.dataset not in OFFICIAL:
+            return f"valid for dataset {self.dataset}"
+        return f"valid for dataset {self.dataset}, {'not ' if self.deviations else ''}a submission"
 
 
-def check(file: str, dataset: str | None = None) -> FileSummary:
-    """Checks that a shower file is readable, fits the dataset and holds only possible values.
+def check(file: str, dataset: str | None = None, submission: bool = False) -> FileReport:
+    """Checks that a shower file is readable, fits the dataset and holds plausible values.
+
+    The exit status is 1 if it is not. What differs from the official file is a warning, or a fault of a submission.
 
     Args:
         file: HDF5 file with incident_energies (N, 1) and showers (N, V); some of its rows, such as file.hdf5[0:1000];
             or several joined by commas.
         dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; may be left out if the file names it.
+        submission: whether the file has to be as official ones are, in counts, spectrum and threshold.
 
     Raises:
-        CalomanError: with the first fault: unreadable, wrong shape, NaN, negative voxel, energy that is not positive.
+        CalomanError: with the first fault that stops reading: unreadable, wrong shape, NaN, negative voxel, energy that
+            is not positive.
     """
-    geometry = find_geometry(parse_slices(file)[0].path, dataset)
-    energies, responses, zeros, smallest = [], [], 0, np.inf
-    with ShowerFiles(file, geometry) as showers:
+    first = parse_slices(file)[0].path
+    geometry = find_geometry(first, dataset)
+    if submission and geometry.name not in OFFICIAL:
+        raise CalomanError(
+            f"--submission: {geometry.name} is not an official dataset; use one of {', '.join(OFFICIAL)}"
+        )
+    layout = _Layout.of(first)
+    seen = _Seen(np.zeros(geometry.n_voxels))
+    with (
+        ShowerFiles(file, geometry) as showers,
+        closing(tqdm(total=len(showers), unit="shower", desc="check", disable=not sys.stderr.isatty())) as bar,
+    ):
         for block in showers.blocks():
-            energies.append(block.incident_energies)
-            responses.append(block.voxels.sum(axis=1, dtype=np.float64) / block.incident_energies)
-            zeros += int((block.voxels == 0).sum())
-            smallest = min(smallest, block.voxels.min(where=block.voxels > 0, initial=np.inf))
-    energy, response = np.concatenate(energies), np.concatenate(responses)
-    return FileSummary(
+            seen.add(block)
+            bar.update(len(block))
+    statistics = seen.summary()
+    return FileReport(
         path=file,
         dataset=geometry.name,
-        n_showers=len(energy),
-        energies=(float(energy.min()), float(energy.max())),
-        response=(float(response.min()), float(response.mean()), float(response.max())),
-        smallest_deposit=float(smallest),
-        zero_fraction=zeros / (len(energy) * geometry.n_voxels),
+        rows=layout.rows() + _rows(statistics, geometry),
+        faults=layout.faults() + _faults(statistics, geometry),
+        deviations=layout.deviations() + _deviations(statistics, geometry),
+        submission=submission,
     )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the file is stored.
+
+    Args:
+        types: type of the numbers of each dataset that is expected.
+        storage: how the showers lie in the file.
+        extra: what else the file holds.
+    """
+
+    types: dict[str, np.dtype]
+    storage: str
+    extra: list[str]
+
+    @classmethod
+    def of(cls, path: Path) -> "_Layout":
+        with open_hdf5(path) as file:
+            datasets = {name: file[name] for name in OWN_DATASETS[:2] if isinstance(file.get(name), h5py.Dataset)}
+            showers = datasets.get("showers")
+            storage = ""
+            if showers is not None:
+                chunks = f"chunks {showers.chunks}" if showers.chunks else "contiguous"
+                storage = f"{chunks}, {showers.compression}" if showers.compression else chunks
+            types = {name: dataset.dtype for name, dataset in datasets.items()}
+            return cls(types, storage, [name for name in file if name not in OWN_DATASETS])
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        types = ", ".join(f"{name} {dtype}" for name, dtype in self.types.items())
+        return [("numbers", types, "float64 or float32"), ("showers stored", self.storage, "")]
+
+    def faults(self) -> list[str]:
+        if self.types["showers"].kind == "f":
+            return []
+        return [f"'showers' are {self.types['showers']}, which cuts deposits to whole MeV; store them as float32"]
+
+    def deviations(self) -> list[str]:
+        found = []
+        narrow = [f"{name!r} is {dtype}" for name, dtype in self.types.items() if dtype not in (np.float32, np.float64)]
+        if narrow:
+            found.append(f"{' and '.join(narrow)} instead of float32 or float64")
+        if self.extra:
+            found.append(f"extra datasets {', '.join(map(repr, self.extra))}, which readers ignore")
+        return found
+
+
+@dataclass
+class _Seen:
+    """What one pass over the blocks of a file keeps: the mean shower, and a few numbers per shower."""
+
+    total: NDArray[np.float64]
+    energies: list[NDArray[np.float32]] = field(default_factory=list)
+    responses: list[NDArray[np.float64]] = field(default_factory=list)
+    hashes: list[NDArray[np.int64]] = field(default_factory=list)
+    zeros: int = 0
+    smallest: float = np.inf
+
+    def add(self, block: Showers) -> None:
+        deposits = block.voxels.sum(axis=1, dtype=np.float64)
+        self.energies.append(block.incident_energies)
+        self.responses.append(deposits / block.incident_energies)
+        # an empty shower is no copy of another
+        self.hashes.append(np.array([hash(row.tobytes()) for row in block.voxels[deposits > 0]], np.int64))
+        self.total += block.voxels.sum(axis=0, dtype=np.float64)
+        occupied = block.voxels > 0
+        self.zeros += occupied.size - int(np.count_nonzero(occupied))
+        self.smallest = min(self.smallest, float(block.voxels.min(where=occupied, initial=np.inf)))
+
+    def summary(self) -> "_Statistics":
+        energies, responses = np.concatenate(self.energies), np.concatenate(self.responses)
+        hashes = np.concatenate(self.hashes)
+        n_showers = len(energies)
+        return _Statistics(
+            energies=energies,
+            responses=responses,
+            duplicates=len(hashes) - len(np.unique(hashes)),
+            empty=n_showers - len(hashes),
+            zero_fraction=self.zeros / (n_showers * len(self.total)),
+            smallest=self.smallest if np.isfinite(self.smallest) else 0.0,
+            mean=self.total / n_showers,
+        )
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    energies: NDArray[np.float32]
+    responses: NDArray[np.float64]
+    duplicates: int
+    empty: int
+    zero_fraction: float
+    smallest: float
+    mean: NDArray[np.float64]
+
+
+def _rows(seen: _Statistics, geometry: Geometry) -> list[tuple[str, str, str]]:
+    official = OFFICIAL.get(geometry.name)
+    counts = spectrum = threshold = ""
+    if official:
+        low, high = official.energy_range
+        counts = " or ".join(map(str, official.n_showers))
+        shape = f"{len(official.counts)} values" if official.counts else "log-uniform"
+        spectrum = f"{low:.7g} to {high:.7g} MeV, {shape}"
+        threshold = f"{official.threshold:.4g} MeV" if official.threshold else "any"
+    n_values = len(np.unique(seen.energies))
+    response = seen.responses
+    return [
+        ("showers", str(len(seen.energies)), counts),
+        ("voxels", str(geometry.n_voxels), str(geometry.n_voxels)),
+        (
+            "incident energies",
+            f"{seen.energies.min():.7g} to {seen.energies.max():.7g} MeV, {n_values} values",
+            spectrum,
+        ),
+        ("E_tot / E_inc", f"{response.min():.3f} to {response.max():.3f}, mean {response.mean():.3f}", ""),
+        ("smallest deposit", f"{seen.smallest:.4g} MeV", threshold),
+        ("zero voxels", f"{100 * seen.zero_fraction:.1f} %", ""),
+        ("empty showers", str(seen.empty), ""),
+        ("duplicates", str(seen.duplicates), "0"),
+    ]
+
+
+def _faults(seen: _Statistics, geometry: Geometry) -> list[str]:
+    faults = []
+    mean = float(seen.responses.mean())
+    for factor, what in ((1000.0, "'incident_energies'"), (0.001, "'showers'")):
+        if factor / UNITS < mean < factor * UNITS:
+            faults.append(f"E_tot / E_inc is {mean:.3g} on average: {what} seem to be in GeV; store MeV")
+    order = order_fault(seen.mean, geometry)
+    return [*faults, order] if order else faults
+
+
+def _deviations(seen: _Statistics, geometry: Geometry) -> list[str]:
+    official = OFFICIAL.get(geometry.name)
+    found = energy_deviations(seen.energies, official) if official else []
+    if official and 0 < seen.smallest < official.threshold * (1 - ROUNDING):
+        found.append(
+            f"deposits down to {seen.smallest:.3g} MeV are below the threshold of {official.threshold:.4g} MeV"
+        )
+    mean, largest = float(seen.responses.mean()), float(seen.responses.max())
+    if not PLAUSIBLE_MEAN[0] < mean < PLAUSIBLE_MEAN[1]:
+        found.append(f"E_tot / E_inc is {mean:.3g} on average, where about 1 is expected")
+    if largest > LARGEST_RESPONSE:
+        found.append(f"{int((seen.responses > LARGEST_RESPONSE).sum())} showers have E_tot / E_inc up to {largest:.3g}")
+    if seen.duplicates:
+        found.append(f"{seen.duplicates} showers are copies of another one")
+    return found

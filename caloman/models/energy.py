@@ -10,7 +10,7 @@ from caloman.flows import Flow
 from caloman.geometry import Geometry
 from caloman.models.density import Density
 from caloman.preprocessing.layers import LayerFractions
-from caloman.preprocessing.scaling import Scaling, Standardise
+from caloman.preprocessing.scaling import Standardise
 
 
 class LayerEnergyModel(nn.Module):
@@ -25,7 +25,6 @@ class LayerEnergyModel(nn.Module):
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
         max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logit.
-        scaling: of the logits, fitted before training.
 
     References:
         CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -38,12 +37,11 @@ class LayerEnergyModel(nn.Module):
         threshold: float = 0.0,
         max_deposit_ratio: float = 3.1,
         alpha: float = 1e-6,
-        scaling: Callable[[int], Scaling] = Standardise,
     ) -> None:
         super().__init__()
         self.threshold = threshold
         self.fractions = LayerFractions(max_deposit_ratio, alpha)
-        self.density = Density(geometry.n_layers, 1, flow, scaling)
+        self.density = Density(geometry.n_layers, 1, flow, Standardise)
         self.noise_dim = geometry.n_layers
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:

@@ -1,0 +1,184 @@
+"""``caloman download``: the official CaloChallenge files from Zenodo, checked against their MD5 sums."""
+
+import hashlib
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from tqdm import tqdm
+
+from caloman.errors import CalomanError
+
+ZENODO = "https://zenodo.org/records"
+TIMEOUT = 30
+CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """A file of the CaloChallenge.
+
+    Args:
+        name: its name.
+        record: the Zenodo record that holds it.
+        md5: MD5 sum of its bytes, in hexadecimal.
+        role: ``train``, or ``reference`` for the showers that generators are compared with.
+    """
+
+    name: str
+    record: int
+    md5: str
+    role: str
+
+
+# the sums as found in independent public repositories; arXiv 2410.21611 describes the datasets
+OFFICIAL_FILES = {
+    "1-photons": (
+        OfficialFile("dataset_1_photons_1.hdf5", 8099322, "005d2adeda7db034b388112661265656", "train"),
+        OfficialFile("dataset_1_photons_2.hdf5", 8099322, "4767715ed56e99565fd9c67340661e70", "reference"),
+    ),
+    "1-pions": (
+        OfficialFile("dataset_1_pions_1.hdf5", 8099322, "6a5f52722064a1bcd8a0bc002f16515d", "train"),
+        OfficialFile("dataset_1_pions_2.hdf5", 8099322, "fee7457b40127bc23c8ab909e2638ca0", "reference"),
+    ),
+    "2": (
+        OfficialFile("dataset_2_1.hdf5", 6366271, "e590333e9a2da51b258288d74bd8357a", "train"),
+        OfficialFile("dataset_2_2.hdf5", 6366271, "7a56fd68aa53ded37c2ac445694d9736", "reference"),
+    ),
+    "3": (
+        OfficialFile("dataset_3_1.hdf5", 6366324, "d33f03418aa311b0965452fcbef1ff87", "train"),
+        OfficialFile("dataset_3_2.hdf5", 6366324, "911dec2c40aafa64a07b7450b80881bf", "train"),
+        OfficialFile("dataset_3_3.hdf5", 6366324, "5ea62f6831a1821bb5035fafc9f030e8", "reference"),
+        OfficialFile("dataset_3_4.hdf5", 6366324, "5e8d82e6a6c28c6914a3b602a1cfa299", "reference"),
+    ),
+}
+"""Dataset id -> its files."""
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """The files of a dataset in a folder.
+
+    Args:
+        folder: the folder.
+        states: name of each file -> ``downloaded`` or ``already there``.
+    """
+
+    folder: Path
+    states: dict[str, str]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.folder / name}: {state}, MD5 as expected" for name, state in self.states.items())
+
+
+def download(dataset: str, folder: str = "data", files: list[str] | None = None, base_url: str = ZENODO) -> Downloads:
+    """Downloads official files; those that are there with the right MD5 sum are not fetched again.
+
+    A file takes its name when it is complete and its MD5 sum is right. After a transfer that broke off the same command
+    starts that file anew.
+
+    Args:
+        dataset: dataset id (1-photons, 1-pions, 2, 3).
+        folder: where to put the files.
+        files: which files, by name or by role (train, reference); all by default.
+        base_url: address of a mirror, which serves BASE_URL/RECORD/files/NAME.
+
+    Raises:
+        CalomanError: if there is no such file, no network, no space, or if what arrived is not the file.
+    """
+    chosen = _choose(dataset, files)
+    pooch = _import_pooch()
+    target = Path(folder)
+    states = {}
+    for file in chosen:
+        path = target / file.name
+        if path.is_file() and _md5(path) == file.md5:
+            states[file.name] = "already there"
+            continue
+        _fetch(f"{base_url.rstrip('/')}/{file.record}/files/{file.name}?download=1", path, file.md5, pooch)
+        states[file.name] = "downloaded"
+    return Downloads(target, states)
+
+
+def _choose(dataset: str, wanted: list[str] | None) -> list[OfficialFile]:
+    if dataset not in OFFICIAL_FILES:
+        raise CalomanError(f"unknown dataset {dataset!r}: use one of {', '.join(OFFICIAL_FILES)}")
+    official = OFFICIAL_FILES[dataset]
+    for name in wanted or ():
+        if not any(name in (file.name, file.role) for file in official):
+            names = ", ".join(file.name for file in official)
+            raise CalomanError(f"--files {name}: not a file of dataset {dataset}; use train, reference, {names}")
+    return [file for file in official if not wanted or file.name in wanted or file.role in wanted]
+
+
+def _import_pooch() -> ModuleType:
+    try:
+        import pooch
+    except ImportError:
+        raise CalomanError("pooch, which downloads, is not installed: pip install 'caloman[data]'") from None
+    return pooch
+
+
+def _fetch(url: str, path: Path, md5: str, pooch: ModuleType) -> None:
+    """Downloads one file under a temporary name and renames it when its MD5 sum is right."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _transfer(url, partial, path, pooch)
+        found = _md5(partial)
+        if found != md5:
+            raise CalomanError(
+                f"{path}: what arrived has MD5 {found} instead of {md5}, so it was deleted; run the same command again"
+            )
+        partial.replace(path)
+    except OSError as error:
+        raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _transfer(url: str, partial: Path, path: Path, pooch: ModuleType) -> None:
+    from requests import exceptions
+
+    # pooch asks for the truth of the bar and sets its total, so it needs one from the beginning
+    bar = tqdm(desc=path.name, total=1, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+    fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK_BYTES, timeout=TIMEOUT)
+    try:
+        fetch(url, str(partial), None)
+    except exceptions.HTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        raise CalomanError(f"{path}: {url} answers with status {status}; try later, or download it by hand") from None
+    except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError):
+        raise _broken(path) from None
+    except exceptions.ConnectionError as error:
+        if partial.is_file() and partial.stat().st_size:
+            raise _broken(path) from None
+        raise CalomanError(
+            f"{path}: {url.split('/records')[0]} cannot be reached; check the network or the proxy, or download "
+            f"{url} elsewhere and put it there ({_cause(error)})"
+        ) from None
+    except exceptions.RequestException as error:
+        raise CalomanError(f"{path}: cannot be downloaded from {url} ({_cause(error)})") from None
+    finally:
+        bar.close()
+
+
+def _broken(path: Path) -> CalomanError:
+    return CalomanError(f"{path}: the transfer broke off; run the same command again, which starts this file anew")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason: requests wraps several layers around it."""
+    inner = getattr(error, "reason", error.args[0] if error.args else None)
+    return _cause(inner) if isinstance(inner, BaseException) else str(error).rsplit(": ", 1)[-1][:120]
+
+
+def _md5(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise CalomanError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,120 @@
+"""HDF5 files, opened and written with errors that a user can read."""
+
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.errors import CalomanError
+
+SPARE_BYTES = 8 * 2**20
+THREADS = min(8, os.cpu_count() or 1)
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Opens an HDF5 file for reading.
+
+    Raises:
+        CalomanError: if the file is missing, truncated or not HDF5.
+    """
+    if not path.is_file():
+        raise CalomanError(f"{path}: no such file; give the path of an HDF5 file with showers")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise CalomanError(
+            f"{path}: not a complete HDF5 file, download or generate it again ({_reason(error)})"
+        ) from None
+
+
+def read_rows(dataset: h5py.Dataset, start: int, out: NDArray[np.float32]) -> None:
+    """Reads rows of a table into `out`, shape (n, columns), from row `start` on.
+
+    Whole rows of gzipped chunks, as in official files, are unzipped by several threads; HDF5 does it with one, and h5py
+    holds Python's lock meanwhile.
+
+    Raises:
+        OSError: if the file is damaged.
+    """
+    stop = start + len(out)
+    if not _is_plain_gzip(dataset) or start % dataset.chunks[0] or (stop % dataset.chunks[0] and stop < len(dataset)):
+        dataset.read_direct(out, np.s_[start:stop])
+        return
+    rows, columns = dataset.chunks
+    with ThreadPoolExecutor(THREADS) as pool:
+        for first in range(start, stop, rows):
+            pieces = []
+            for column in range(0, dataset.shape[1], columns):
+                target = out[first - start : first - start + rows, column : column + columns]
+                skipped, content = dataset.id.read_direct_chunk((first, column))
+                pieces.append(pool.submit(_unzip, content, bool(skipped), dataset.chunks, dataset.dtype, target))
+            for piece in pieces:
+                piece.result()
+
+
+def _is_plain_gzip(dataset: h5py.Dataset) -> bool:
+    """Whether each chunk is there and holds nothing but gzipped numbers."""
+    if dataset.ndim != 2 or not dataset.chunks or dataset.dtype.kind != "f":
+        return False
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    return filters == [h5py.h5z.FILTER_DEFLATE] and dataset.id.get_num_chunks() == n_chunks
+
+
+def _unzip(
+    content: bytes, unzipped: bool, chunk: tuple[int, int], dtype: np.dtype, target: NDArray[np.float32]
+) -> None:
+    try:
+        content = content if unzipped else zlib.decompress(content, bufsize=math.prod(chunk) * dtype.itemsize)
+        values = np.frombuffer(content, dtype).reshape(chunk)
+    except (zlib.error, ValueError) as error:
+        raise OSError(f"a chunk cannot be unzipped: {error}") from None
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the readers report
+        target[...] = values[: target.shape[0], : target.shape[1]]
+
+
+def check_space(path: Path, n_bytes: int) -> None:
+    """Makes sure, before HDF5 writes, that the disk has room; HDF5 cannot close a file that it could not flush.
+
+    Raises:
+        CalomanError: if there may not be enough space.
+    """
+    with writing(path):
+        free = shutil.disk_usage(path.parent).free
+    if free < n_bytes + SPARE_BYTES:
+        raise CalomanError(
+            f"{path}: only {free // 2**20} MiB are free there, but {(n_bytes + SPARE_BYTES) // 2**20} MiB are needed; "
+            "make space or write elsewhere"
+        )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what goes wrong when an HDF5 file is read into a `CalomanError` that names `path`."""
+    try:
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the checks report
+            yield
+    except (OSError, RuntimeError, ValueError) as error:  # what h5py raises depends on where the damage is
+        raise CalomanError(f"{path}: damaged file, download or generate it again ({_reason(error)})") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong when an HDF5 file is written into a `CalomanError` that names `path`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when it cannot flush to a full disk
+        raise CalomanError(f"{path}: cannot be written, check folder and free space ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

@@ -1,0 +1,350 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import caloman.data.check as module
+from caloman.cli import main
+from caloman.data.check import check
+from caloman.data.official import OFFICIAL, energy_deviations
+from caloman.data.voxel_order import order_fault
+from caloman.errors import CalomanError
+from caloman.geometry import BUILT_IN
+from caloman.showers import Showers
+
+SAMPLE = Path(module.__file__).parents[2] / "data_prep" / "samples" / "photons_test.hdf5"
+AXES = ("layer", "alpha", "r")
+THRESHOLD = 0.5e-3 / 0.033
+
+
+def mean_shower(geometry):
+    """A smooth shower: rises and falls with depth, falls steeply with r, even in alpha; (V,)."""
+    parts = []
+    for depth, layer in enumerate(geometry.layers):
+        profile = (depth + 1) ** 2 * np.exp(-(depth + 1) / (0.1 * geometry.n_layers))
+        edges = np.asarray(layer.r_edges) / layer.r_edges[-1]
+        # energy between two radii, of a density that falls exponentially
+        radial = np.diff(1 - np.exp(-14 * edges) * (1 + 14 * edges))
+        parts.append(profile * np.tile(radial / layer.n_alpha, layer.n_alpha))
+    return np.concatenate(parts) / np.concatenate(parts).sum()
+
+
+@pytest.fixture
+def realistic(rng):
+    """Noisy copies of a smooth shower; a log-uniform or the official discrete spectrum."""
+
+    def make(n, name):
+        geometry = BUILT_IN[name]
+        if name.startswith("1"):
+            energies = 2.0 ** rng.integers(8, 23, n)
+        else:
+            energies = 10 ** rng.permutation(np.linspace(3, 6, n))
+        voxels = mean_shower(geometry) * rng.gamma(2.0, 0.5, (n, geometry.n_voxels)) * energies[:, None]
+        voxels[voxels < geometry.threshold] = 0
+        return Showers(energies.astype(np.float32), voxels.astype(np.float32), geometry)
+
+    return make
+
+
+@pytest.fixture
+def as_file(write_hdf5):
+    def write(showers, spoil=None, name="showers.hdf5"):
+        datasets = {
+            "incident_energies": showers.incident_energies.astype(np.float64)[:, None],
+            "showers": showers.voxels.astype(np.float64),
+        }
+        if spoil:
+            spoil(datasets)
+        return str(write_hdf5(datasets, name))
+
+    return write
+
+
+def official_energies(name):
+    counts = OFFICIAL[name].counts
+    return np.repeat(np.array(list(counts), np.float32), list(counts.values()))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_plausible_file_is_valid_and_too_short_for_a_submission(realistic, as_file, name):
+    path = as_file(realistic(60, name))
+    report = check(path, name)
+    assert (report.faults, report.exit_status) == ([], 0)
+    assert any("60 showers instead of" in text for text in report.deviations)
+    assert f"valid for dataset {name}, not a submission" in str(report)
+    submission = check(path, name, submission=True)
+    assert submission.exit_status == 1
+    assert "  fault: 60 showers instead of" in str(submission)
+
+
+@pytest.mark.parametrize("name", ["1-photons", "1-pions"])
+def test_official_energies_and_counts_have_no_deviation(name):
+    energies = official_energies(name)
+    assert [len(energies)] == list(OFFICIAL[name].n_showers)
+    assert energy_deviations(energies, OFFICIAL[name]) == []
+
+
+@pytest.mark.parametrize(("name", "n"), [("2", 100_000), ("3", 50_000), ("3", 100_000)])
+def test_log_uniform_energies_have_no_deviation(rng, name, n):
+    energies = (10 ** rng.uniform(3, 6, n)).astype(np.float32)
+    energies[:2] = 1e3, 1e6
+    assert energy_deviations(energies, OFFICIAL[name]) == []
+
+
+def test_complete_photon_file_is_a_submission(realistic, tmp_path):
+    energies = official_energies("1-photons")
+    few = realistic(1000, "1-photons")
+    shapes = few.voxels / few.incident_energies[:, None]
+    rows = np.arange(len(energies))
+    # each shower its own: copies are a deviation
+    voxels = shapes[rows % 1000] * (energies * (1 + 1e-3 * (rows // 1000)))[:, None]
+    with h5py.File(tmp_path / "all.hdf5", "w") as file:
+        file["incident_energies"], file["showers"] = energies[:, None], voxels.astype(np.float32)
+    report = check(str(tmp_path / "all.hdf5"), "1-photons", submission=True)
+    assert (report.faults, report.deviations, report.exit_status) == ([], [], 0)
+    assert "valid for dataset 1-photons, a submission" in str(report)
+
+
+def test_other_counts_and_energies_are_named():
+    energies = official_energies("1-pions")
+    energies[:3] = 300
+    other, counts = energy_deviations(energies, OFFICIAL["1-pions"])
+    assert "3 showers of incident energies that the dataset lacks (300 MeV)" in other
+    assert "1 of 15 incident energies have other counts (9997 instead of 10000 at 256 MeV)" in counts
+
+
+def test_other_spectra_are_named(rng):
+    official = OFFICIAL["2"]
+    uniform = rng.uniform(1e3, 1e6, 100_000).astype(np.float32)
+    assert "not log-uniform" in energy_deviations(uniform, official)[0]
+    outside = (10 ** rng.uniform(2, 6, 100_000)).astype(np.float32)
+    assert "incident energies outside 1000 to 1e+06 MeV" in energy_deviations(outside, official)[0]
+    in_gev = (10 ** rng.uniform(0, 3, 100_000)).astype(np.float32)
+    assert "GeV instead of MeV?" in energy_deviations(in_gev, official)[0]
+
+
+def reordered(order, name):
+    """Stores voxels in another order of the axes."""
+    geometry = BUILT_IN[name]
+    shape = (geometry.n_layers, geometry.layers[0].n_alpha, geometry.layers[0].n_r)
+
+    def spoil(datasets):
+        cube = datasets["showers"].reshape(-1, *shape)
+        datasets["showers"] = cube.transpose(0, *(axis + 1 for axis in order)).reshape(len(cube), -1)
+
+    return spoil
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_every_other_order_of_the_axes_is_a_fault(realistic, as_file, capsys, order):
+    path = as_file(realistic(60, "2"), reordered(order, "2"))
+    assert main(["check", path, "--dataset", "2"]) == 1
+    text = capsys.readouterr().out
+    assert f"{path}: not valid for dataset 2" in text
+    assert "  fault: voxels seem to be ordered (" in text
+    assert "instead of (layer, alpha, r)" in text
+
+
+def test_seeming_order_is_named_where_the_mean_shower_tells(realistic):
+    mean = realistic(300, "3").voxels.mean(axis=0, dtype=np.float64).reshape(45, 50, 18)
+    for order in ((0, 2, 1), (2, 1, 0)):
+        fault = order_fault(mean.transpose(order).ravel(), BUILT_IN["3"])
+        assert f"({', '.join(AXES[axis] for axis in order)}) instead" in fault
+
+
+@pytest.mark.parametrize("name", ["1-photons", "1-pions"])
+def test_swapped_axes_of_unequal_layers_are_a_fault(realistic, name):
+    geometry = BUILT_IN[name]
+    mean = realistic(60, name).voxels.mean(axis=0, dtype=np.float64)
+    assert order_fault(mean, geometry) is None
+    for layer, part in zip(geometry.layers, geometry.layer_slices, strict=True):
+        mean[part] = mean[part].reshape(layer.n_alpha, layer.n_r).T.ravel()
+    assert "(layer, r, alpha) instead" in order_fault(mean, geometry)
+
+
+def reversed_r(mean, geometry):
+    return np.concatenate(
+        [
+            mean[part].reshape(layer.n_alpha, layer.n_r)[:, ::-1].ravel()
+            for layer, part in zip(geometry.layers, geometry.layer_slices, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", ["2", "3"])
+def test_reversed_r_is_a_fault(realistic, name):
+    mean = realistic(60, name).voxels.mean(axis=0, dtype=np.float64)
+    assert "from large r to small" in order_fault(reversed_r(mean, BUILT_IN[name]), BUILT_IN[name])
+
+
+@pytest.mark.parametrize("n", [10, 100, 1000])
+def test_order_of_geant4_showers_is_right(photons, n):
+    mean = Showers.load(SAMPLE, photons)[:n].voxels.mean(axis=0, dtype=np.float64)
+    assert order_fault(mean, photons) is None
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_empty_or_structureless_showers_have_no_order_fault(rng, name):
+    geometry = BUILT_IN[name]
+    assert order_fault(np.zeros(geometry.n_voxels), geometry) is None
+    assert order_fault(rng.random(geometry.n_voxels), geometry) is None
+
+
+def scaled(name, factor):
+    def spoil(datasets):
+        datasets[name] = datasets[name] * factor
+
+    return spoil
+
+
+@pytest.mark.parametrize("name", ["incident_energies", "showers"])
+def test_gev_are_a_fault(realistic, as_file, name):
+    report = check(as_file(realistic(60, "2"), scaled(name, 1e-3)), "2")
+    assert report.exit_status == 1
+    assert f"'{name}' seem to be in GeV; store MeV" in report.faults[0]
+
+
+def test_both_in_gev_is_seen_in_the_spectrum(realistic, as_file):
+    def spoil(datasets):
+        scaled("incident_energies", 1e-3)(datasets)
+        scaled("showers", 1e-3)(datasets)
+
+    report = check(as_file(realistic(60, "2"), spoil), "2", submission=True)
+    assert report.exit_status == 1
+    assert any("GeV instead of MeV?" in text for text in report.deviations)
+
+
+def test_integer_voxels_are_a_fault(realistic, as_file):
+    def spoil(datasets):
+        datasets["showers"] = datasets["showers"].astype(np.int32)
+
+    report = check(as_file(realistic(60, "1-photons"), spoil), "1-photons")
+    assert "cuts deposits to whole MeV" in report.faults[0]
+    assert "int32" in str(report)
+
+
+def integer_energies(datasets):
+    datasets["incident_energies"] = datasets["incident_energies"].astype(np.int64)
+
+
+def extra(datasets):
+    datasets["energy_deposits"] = np.ones(3)
+
+
+def copied(datasets):
+    datasets["showers"][7] = datasets["showers"][40]
+    datasets["showers"][8] = datasets["showers"][40]
+
+
+def noise(datasets):
+    datasets["showers"][0, 0] = 1e-4
+
+
+def bright(datasets):
+    datasets["showers"][0] *= 20
+
+
+WARNINGS = {
+    "integer energies": (integer_energies, "'incident_energies' is int64"),
+    "extra dataset": (extra, "extra datasets 'energy_deposits'"),
+    "duplicates": (copied, "2 showers are copies of another one"),
+    "below the threshold": (noise, "deposits down to 0.0001 MeV are below the threshold of 0.01515 MeV"),
+    "bright shower": (bright, "1 showers have E_tot / E_inc up to"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), WARNINGS.values(), ids=WARNINGS)
+def test_deviations_warn_and_fail_a_submission(realistic, as_file, capsys, spoil, message):
+    path = as_file(realistic(60, "2"), spoil)
+    assert main(["check", path, "--dataset", "2"]) == 0
+    assert f"  warning: {message}" in capsys.readouterr().out
+    for flag in (["--submission"], ["--submission", "true"]):
+        assert main(["check", *flag, "--dataset", "2", path]) == 1
+        assert f"  fault: {message}" in capsys.readouterr().out
+    assert main(["check", path, "--dataset", "2", "--submission", "false"]) == 0
+
+
+def test_rounded_threshold_and_empty_showers_are_no_deviation(realistic, as_file):
+    def spoil(datasets):
+        datasets["showers"][0, 0] = THRESHOLD * (1 - 1e-4)
+        datasets["showers"][5:9] = 0
+
+    report = check(as_file(realistic(60, "2"), spoil), "2")
+    assert report.deviations == ["60 showers instead of 100000"]
+    assert ("empty showers", "4", "") in report.rows
+
+
+def transposed(datasets):
+    datasets["incident_energies"] = datasets["incident_energies"].T
+
+
+def flat(datasets):
+    datasets["incident_energies"] = datasets["incident_energies"].ravel()
+
+
+def nan(datasets):
+    datasets["showers"][17, 3] = np.nan
+
+
+def negative(datasets):
+    datasets["showers"][17, 3] = -0.1
+
+
+def without_showers(datasets):
+    del datasets["showers"]
+
+
+FATAL = {
+    "transposed energies": (transposed, "(1, 60), but dataset '2' needs numbers of shape (N, 1); store one energy"),
+    "flat energies": (flat, "(60,), but dataset '2' needs numbers of shape (N, 1); store one energy"),
+    "NaN": (nan, "nan MeV in voxel 3 of shower 17"),
+    "negative": (negative, "-0.1 MeV in voxel 3 of shower 17"),
+    "no showers": (without_showers, "no dataset 'showers'"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), FATAL.values(), ids=FATAL)
+def test_what_cannot_be_read_is_one_sentence(realistic, as_file, capsys, spoil, message):
+    path = as_file(realistic(60, "2"), spoil)
+    assert main(["check", path, "--dataset", "2"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"caloman check: error: {path}: ")
+    assert message in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+def test_truncated_file_and_wrong_dataset_are_one_sentence(realistic, as_file, tmp_path):
+    path = as_file(realistic(60, "2"))
+    with pytest.raises(CalomanError, match=r"needs numbers of shape \(N, 40500\); choose the dataset"):
+        check(path, "3")
+    content = (tmp_path / "showers.hdf5").read_bytes()
+    (tmp_path / "cut.hdf5").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CalomanError, match=r"cut\.hdf5: not a complete HDF5 file, download"):
+        check(str(tmp_path / "cut.hdf5"), "2")
+
+
+def test_submission_needs_an_official_dataset(make_showers, small, tmp_path):
+    make_showers(60, small).save(tmp_path / "small.hdf5")
+    small.to_xml(tmp_path / "small.xml")
+    report = check(str(tmp_path / "small.hdf5"), str(tmp_path / "small.xml"))
+    assert (report.faults, report.deviations) == ([], [])
+    assert "valid for dataset small\n" in str(report)
+    with pytest.raises(CalomanError, match="not an official dataset"):
+        check(str(tmp_path / "small.hdf5"), str(tmp_path / "small.xml"), submission=True)
+
+
+def test_blocks_do_not_change_the_report(realistic, as_file, monkeypatch):
+    path = as_file(realistic(200, "1-photons"), copied)
+    whole = str(check(path, "1-photons"))
+    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", 1)
+    assert str(check(path, "1-photons")) == whole
+
+
+def test_table_shows_numbers_and_storage(realistic, as_file, tmp_path):
+    text = str(check(as_file(realistic(60, "2")), "2"))
+    for part in ("incident_energies float64, showers float64", "gzip", "log-uniform", "1000 to 1000000 MeV", "mean "):
+        assert part in text
+    with h5py.File(tmp_path / "plain.hdf5", "w") as file:
+        file["incident_energies"], file["showers"] = np.full((2, 1), 256.0), np.ones((2, 368))
+    assert "contiguous" in str(check(str(tmp_path / "plain.hdf5"), "1-photons"))

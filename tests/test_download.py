@@ -1,0 +1,200 @@
+import gc
+import hashlib
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+import caloman.data.download as module
+from caloman.cli import main
+from caloman.data.download import OFFICIAL_FILES, OfficialFile, download
+from caloman.errors import CalomanError
+from caloman.geometry import BUILT_IN
+
+# pooch leaves the socket of a failed transfer to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+ROOT = Path(module.__file__).parents[2]
+CONTENT = {"a.hdf5": bytes(range(256)) * 4096, "b.hdf5": b"showers" * 1000}
+
+
+class Zenodo(BaseHTTPRequestHandler):
+    """Serves whole files, or breaks off, corrupts them or refuses, as `server.mood` says."""
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        name = self.path.split("?")[0].split("/")[-1]
+        mood, content = self.server.mood, CONTENT[name]
+        if mood == "missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if mood == "breaks off":
+            content = content[: len(content) // 2]
+        if mood == "corrupt":
+            content = b"x" + content[1:]
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Zenodo) as server:
+        server.mood, server.requests = "good", []
+        server.url = f"http://127.0.0.1:{server.server_port}/records"
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _two_small_files(monkeypatch):
+    def official(name, role):
+        return OfficialFile(name, 1234, hashlib.md5(CONTENT[name]).hexdigest(), role)
+
+    monkeypatch.setitem(OFFICIAL_FILES, "2", (official("a.hdf5", "train"), official("b.hdf5", "reference")))
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_files_arrive_in_a_new_folder_from_their_record(server, tmp_path):
+    result = download("2", str(tmp_path / "new" / "data"), base_url=server.url)
+    assert {name: (tmp_path / "new/data" / name).read_bytes() for name in CONTENT} == CONTENT
+    assert names(tmp_path / "new" / "data") == ["a.hdf5", "b.hdf5"]
+    assert server.requests == [f"/records/1234/files/{name}?download=1" for name in CONTENT]
+    assert str(result).count("downloaded") == 2
+
+
+def test_complete_files_are_not_fetched_again(server, tmp_path):
+    download("2", str(tmp_path), ["train"], server.url)
+    result = download("2", str(tmp_path), base_url=server.url)
+    assert [request.split("/")[-1] for request in server.requests] == ["a.hdf5?download=1", "b.hdf5?download=1"]
+    assert result.states == {"a.hdf5": "already there", "b.hdf5": "downloaded"}
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("b.hdf5", "b.hdf5"), ("reference", "b.hdf5"), ("train", "a.hdf5")])
+def test_files_are_chosen_by_name_or_role(server, tmp_path, wanted, expected):
+    download("2", str(tmp_path), [wanted], server.url)
+    assert names(tmp_path) == [expected]
+
+
+def failure(folder, url, files=("train",)):
+    with pytest.raises(CalomanError) as error:
+        download("2", str(folder), list(files), url)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("mood", "message"),
+    [("breaks off", "broke off; run the same command again"), ("corrupt", "instead of"), ("missing", "status 404")],
+)
+def test_failed_transfer_says_so_leaves_nothing_and_can_be_repeated(server, tmp_path, mood, message):
+    server.mood = mood
+    sentence = failure(tmp_path, server.url)
+    assert sentence.startswith(f"{tmp_path / 'a.hdf5'}: ")
+    assert message in sentence
+    assert names(tmp_path) == []
+    server.mood = "good"
+    download("2", str(tmp_path), ["train"], server.url)
+    assert names(tmp_path) == ["a.hdf5"]
+
+
+@pytest.mark.parametrize("mood", ["breaks off", "corrupt"])
+def test_an_older_file_is_replaced_only_by_the_right_one(server, tmp_path, mood):
+    (tmp_path / "a.hdf5").write_bytes(b"older")
+    server.mood = mood
+    failure(tmp_path, server.url)
+    assert (tmp_path / "a.hdf5").read_bytes() == b"older"
+    server.mood = "good"
+    download("2", str(tmp_path), ["train"], server.url)
+    assert (tmp_path / "a.hdf5").read_bytes() == CONTENT["a.hdf5"]
+
+
+def test_finished_files_survive_the_failure_of_a_later_one(server, tmp_path, monkeypatch):
+    wrong = OfficialFile("b.hdf5", 1234, "0" * 32, "reference")
+    monkeypatch.setitem(OFFICIAL_FILES, "2", (OFFICIAL_FILES["2"][0], wrong))
+    with pytest.raises(CalomanError, match=r"b\.hdf5.*MD5"):
+        download("2", str(tmp_path), base_url=server.url)
+    assert names(tmp_path) == ["a.hdf5"]
+
+
+def test_a_partial_file_of_a_killed_run_is_started_anew(server, tmp_path):
+    (tmp_path / ".a.hdf5.partial").write_bytes(b"half")
+    download("2", str(tmp_path), ["train"], server.url)
+    assert names(tmp_path) == ["a.hdf5"]
+
+
+def test_no_network_is_said(tmp_path):
+    sentence = failure(tmp_path, "http://127.0.0.1:9/records")
+    assert "http://127.0.0.1:9 cannot be reached; check the network" in sentence
+    assert names(tmp_path) == []
+
+
+def test_base_url_may_end_in_a_slash(server, tmp_path):
+    download("2", str(tmp_path), ["train"], server.url + "/")
+    assert server.requests == ["/records/1234/files/a.hdf5?download=1"]
+
+
+def test_folder_below_a_file_is_said(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written, check folder" in failure(tmp_path / "file" / "data", server.url)
+    assert server.requests == []
+
+
+def test_full_disk_is_said(server, tmp_path, monkeypatch):
+    small = Path("/dev/full")
+    if not small.exists():
+        pytest.skip("no /dev/full")
+    (tmp_path / ".a.hdf5.partial").symlink_to(small)
+    assert "free space (No space left on device)" in failure(tmp_path, server.url)
+    assert names(tmp_path) == []
+
+
+def test_missing_pooch_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    assert "pip install 'caloman[data]'" in failure(tmp_path, "http://127.0.0.1:9")
+
+
+def test_unknown_dataset_and_file_list_what_there_is(tmp_path):
+    with pytest.raises(CalomanError, match="'4': use one of 1-photons, 1-pions, 2, 3"):
+        download("4", str(tmp_path))
+    assert "b.hdf5" in failure(tmp_path, "http://127.0.0.1:9", ["c.hdf5"])
+
+
+def test_command_line_takes_several_files(server, tmp_path, capsys):
+    arguments = ["2", "--folder", str(tmp_path), "--base_url", server.url, "--files", "a.hdf5", "b.hdf5"]
+    assert main(["download", *arguments]) == 0
+    assert capsys.readouterr().out.count("downloaded") == 2
+    assert names(tmp_path) == ["a.hdf5", "b.hdf5"]
+
+
+def test_every_dataset_has_train_and_reference_files():
+    assert set(OFFICIAL_FILES) == set(BUILT_IN)
+    for dataset, files in OFFICIAL_FILES.items():
+        assert {file.role for file in files} == {"train", "reference"}
+        if dataset != "2":  # replaced by small files here
+            assert all(len(file.md5) == 32 and file.name.startswith("dataset_") for file in files)
+    assert len({file.md5 for files in OFFICIAL_FILES.values() for file in files}) == 10
+
+
+@pytest.mark.parametrize("name", ["download", "prepare"])
+def test_scripts_run_without_being_installed(name):
+    command = [sys.executable, str(ROOT / "data_prep" / f"{name}.py"), "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"usage: caloman {name}" in result.stdout

@@ -1,14 +1,26 @@
 """Small files that appear whole, and fingerprints of large ones."""
 
 import hashlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from caloman.errors import CalomanError
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Writes a file under a temporary name, and renames it when it is complete.
+    """Writes a file that appears when it is complete.
+
+    Raises:
+        CalomanError: if the folder cannot be written to.
+    """
+    with appearing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name to write to, which becomes `path` at the end and is removed after an error.
 
     Raises:
         CalomanError: if the folder cannot be written to.
@@ -16,7 +28,7 @@ def write(path: Path, content: str | bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield partial
         partial.replace(path)
     except OSError as error:
         raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None

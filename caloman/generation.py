@@ -1,17 +1,13 @@
 """Showers on demand: generation chunk by chunk into a file."""
 
-import logging
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
 from caloman.bundle import load
-from caloman.errors import CalomanError
 from caloman.showers import ShowerWriter
-from caloman.spectra import CHUNK, SPECTRUM_HELP, parse_energies
-
-logger = logging.getLogger(__name__)
+from caloman.spectra import CHUNK, read_request
 
 
 def generate(
@@ -42,14 +38,9 @@ def generate(
         CalomanError: if the run has no bundle, the energies cannot be read or lie outside the trained range, or the
             file cannot be written.
     """
-    if energies is None:
-        raise CalomanError(f"say at which energies to generate with --energies: {SPECTRUM_HELP}")
-    spectrum = parse_energies(energies)
-    total = n if n is not None else spectrum.size
-    if total is None or total < 1:
-        raise CalomanError(f"energies {energies!r}: say how many showers to draw with --n, at least 1")
+    spectrum, total = read_request(energies, n)
     model = load(run).to(device)
-    attributes: dict[str, str | int] = {"generator": "caloman", "seed": seed, "chunk": CHUNK, "energies": energies}
+    attributes: dict[str, str | int] = {"generator": "caloman", "seed": seed, "chunk": CHUNK, "energies": str(energies)}
     with (
         ShowerWriter(output, model.geometry, attributes) as writer,
         tqdm(total=total, unit="shower", desc="generate", disable=not sys.stderr.isatty()) as bar,

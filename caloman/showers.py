@@ -228,23 +228,6 @@ class ShowerWriter:
             self._partial.unlink(missing_ok=True)
 
 
-def prepared_layout(path: str | Path) -> int | None:
-    """Where the showers of a file lie, if they lie there row after row as the numbers that training needs.
-
-    Returns:
-        The offset [bytes] for ``np.memmap(path, np.float32, "r", offset, shape=(N, V))``, or None if the showers are
-        chunked, compressed or not float32 of this machine.
-
-    Raises:
-        CalomanError: if the file is missing, truncated or has no showers.
-    """
-    with open_hdf5(Path(path)) as file:
-        dataset = file.get("showers")
-        if not isinstance(dataset, h5py.Dataset):
-            raise CalomanError(f"{path}: no dataset 'showers'; give the path of a file with showers")
-        return dataset.id.get_offset() if dataset.dtype == np.dtype(np.float32) else None
-
-
 def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
     """Geometry of a shower file: of the dataset that is named, or else the one that the file holds or names.
 

@@ -77,6 +77,21 @@ class Uniform(Spectrum):
         return (self.low + (self.high - self.low) * u).astype(np.float32)
 
 
+def read_request(energies: str | None, n: int | None) -> tuple[Spectrum, int]:
+    """The spectrum that was asked for and the number of showers, by default that of the energies listed.
+
+    Raises:
+        CalomanError: if the energies are missing or cannot be read, or the number is missing or not positive.
+    """
+    if energies is None:
+        raise CalomanError(f"say at which energies with --energies: {SPECTRUM_HELP}")
+    spectrum = parse_energies(energies)
+    total = n if n is not None else spectrum.size
+    if total is None or total < 1:
+        raise CalomanError(f"energies {energies!r}: say how many showers with --n, at least 1")
+    return spectrum, total
+
+
 def parse_energies(spec: str) -> Spectrum:
     """Reads an energy specification: a file, a list, or a spectrum.
 

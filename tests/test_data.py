@@ -11,9 +11,9 @@ from caloman.data.check import check
 from caloman.errors import CalomanError
 from caloman.evaluation.samples import Sample
 from caloman.files import sha256
-from caloman.generation import parse_energies
 from caloman.showers import Showers
 from caloman.slices import ShowerFiles, parse_slices
+from caloman.spectra import parse_energies
 from caloman.training.batches import EpochBatches
 from caloman.training.data import DataConfig, ShowerDataModule
 from caloman.training.stores import LoadedShowers, StreamedShowers

@@ -15,9 +15,14 @@ from caloman.data.prepare import choose_validation_rows, prepare
 from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.geometry import BUILT_IN
-from caloman.showers import Showers, find_geometry, prepared_layout
+from caloman.showers import ShowerFile, Showers, find_geometry
 
 ROOT = Path(module.__file__).parents[2]
+
+
+def offset_of(path):
+    with ShowerFile(path, BUILT_IN["1-photons"]) as file:
+        return file.offset
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ def test_prepared_showers_are_those_of_the_sources_in_order(
 def test_plain_file_can_be_memory_mapped(official, target):
     showers, source = official()
     prepare([str(source)], str(target), "1-photons")
-    offset = prepared_layout(target)
+    offset = offset_of(target)
     mapped = np.memmap(target, np.float32, "r", offset, shape=(60, 368))
     np.testing.assert_array_equal(mapped, showers.voxels)
 
@@ -78,9 +83,10 @@ def test_other_layouts_cannot_be_memory_mapped(official, target, tmp_path):
     prepare([str(source)], str(target), "1-photons", compress=True)
     with h5py.File(tmp_path / "double.h5", "w") as file:
         file["showers"] = np.ones((3, 368))
-    assert [prepared_layout(path) for path in (source, target, tmp_path / "double.h5")] == [None] * 3
+        file["incident_energies"] = np.ones((3, 1))
+    assert [offset_of(path) for path in (source, target, tmp_path / "double.h5")] == [None] * 3
     with h5py.File(tmp_path / "none.h5", "w"), pytest.raises(CalomanError):
-        prepared_layout(tmp_path / "none.h5")
+        offset_of(tmp_path / "none.h5")
 
 
 def test_compressed_file_is_chunked_by_whole_rows(official, target):
@@ -246,7 +252,7 @@ def test_checksums_notice_one_changed_bit(official, target):
     prepare([str(source)], str(target), "1-photons")
     before = module.checksums(target)
     content = bytearray(target.read_bytes())
-    content[prepared_layout(target) + 4 * 368 * 17] ^= 1
+    content[offset_of(target) + 4 * 368 * 17] ^= 1
     target.write_bytes(content)
     after = module.checksums(target)
     assert after["showers"] != before["showers"]

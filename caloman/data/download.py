@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ from types import ModuleType
 from tqdm import tqdm
 
 from caloman.errors import CalomanError
+from caloman.files import appearing
 
 ZENODO = "https://zenodo.org/records"
 TIMEOUT = 30
@@ -123,21 +123,13 @@ def _import_pooch() -> ModuleType:
 
 def _fetch(url: str, path: Path, md5: str, pooch: ModuleType) -> None:
     """Downloads one file under a temporary name and renames it when its MD5 sum is right."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(path) as partial:
         _transfer(url, partial, path, pooch)
         found = _md5(partial)
         if found != md5:
             raise CalomanError(
                 f"{path}: what arrived has MD5 {found} instead of {md5}, so it was deleted; run the same command again"
             )
-        partial.replace(path)
-    except OSError as error:
-        raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _transfer(url: str, partial: Path, path: Path, pooch: ModuleType) -> None:

@@ -15,7 +15,7 @@ from caloman.data.sampler import ShowerSampler
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 from caloman.showers import Showers, ShowerWriter
-from caloman.spectra import CHUNK, SPECTRUM_HELP, Spectrum, parse_energies
+from caloman.spectra import CHUNK, Spectrum, read_request
 
 GENERATOR = "caloman parametric sampler, not Geant4"
 BLOCK_VOXELS = 2**22
@@ -54,16 +54,11 @@ def simulate(
     if dataset is None:
         raise CalomanError("say which mesh to fill with --dataset: a dataset id such as 2, or a binning .xml file")
     geometry = Geometry.load(dataset)
-    if energies is None:
-        raise CalomanError(f"say at which energies to simulate with --energies: {SPECTRUM_HELP}")
-    spectrum = parse_energies(energies)
-    total = n if n is not None else spectrum.size
-    if total is None or total < 1:
-        raise CalomanError(f"energies {energies!r}: say how many showers to simulate with --n, at least 1")
+    spectrum, total = read_request(energies, n)
     if seed < 0:
         raise CalomanError(f"seed {seed}: must not be negative")
     sampler = ShowerSampler(geometry, find_detector(geometry, depth))
-    attributes: dict[str, str | int] = {"generator": GENERATOR, "seed": seed, "chunk": CHUNK, "energies": energies}
+    attributes: dict[str, str | int] = {"generator": GENERATOR, "seed": seed, "chunk": CHUNK, "energies": str(energies)}
     with (
         ShowerWriter(output, geometry, attributes) as writer,
         tqdm(total=total, unit="shower", desc="simulate", disable=not sys.stderr.isatty()) as bar,

@@ -21,10 +21,16 @@ COMMANDS = {
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
 
 SEVERAL = {
-    "download": ("--files", "which files, by name or by role (train, reference); all by default"),
-    "prepare": ("inputs", "HDF5 files in the CaloChallenge format, and last the file to make"),
+    "download": {"--files": (str, "which files, by name or by role (train, reference); all by default")},
+    "prepare": {"inputs": (str, "HDF5 files in the CaloChallenge format, and last the file to make")},
+    "evaluate": {
+        "generated": (str, "HDF5 files with generated showers, which stand side by side; NAME=FILE names one"),
+        "--modes": (str, "what to measure; by default all that suit the preset"),
+        "--latents": (str, "gate: `caloman encode` of the reference with and without --sampled"),
+        "--times": (float, "generation time of each sample [ms per shower]"),
+    },
 }
-"""Command -> (argument that takes several values without brackets, help)."""
+"""Command -> arguments that take several values without brackets -> type and help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,10 +68,10 @@ def _run(name: str, arguments: list[str]) -> object:
     if name == "fit":  # its options are the keys of a pipeline file
         return command(arguments)
     parser = ArgumentParser(prog=f"caloman {name}")
-    several, text = SEVERAL.get(name, ("", ""))
-    if several:
-        parser.add_argument(several, nargs="+", type=str, help=text)
-    parser.add_function_arguments(command, as_positional=True, skip={several.lstrip("-")})
+    several = SEVERAL.get(name, {})
+    for argument, (kind, text) in several.items():
+        parser.add_argument(argument, nargs="+", type=kind, help=text)
+    parser.add_function_arguments(command, as_positional=True, skip={argument.lstrip("-") for argument in several})
     return command(**parser.parse_args(_spell_out(arguments, command)))
 
 

@@ -1,32 +1,25 @@
 """The judge: compares a file of generated showers with a file of reference showers and writes a report."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from caloman.errors import CalomanError
 from caloman.evaluation import plots
-from caloman.evaluation.classifier import (
-    QUICK,
-    ClassifierPreset,
-    Score,
-    high_level_inputs,
-    low_level_inputs,
-    split_sizes,
-    train_classifiers,
-)
+from caloman.evaluation.classifier import Score, train_classifiers
 from caloman.evaluation.histograms import Binning, challenge_binnings, compare
+from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs
 from caloman.evaluation.metrics import Comparison, collect_metrics
+from caloman.evaluation.networks import dense
+from caloman.evaluation.presets import QUICK, ClassifierPreset
 from caloman.evaluation.report import Report
 from caloman.evaluation.samples import Sample, Summary, summarise
 from caloman.showers import find_geometry
 from caloman.slices import parse_slices
 
 MIN_SHOWERS = 20
-CLASSIFIER_BYTES = 2**31
-"""Largest size of the inputs of a classifier, both samples together; larger samples are cut."""
 
 
 def evaluate(
@@ -116,17 +109,16 @@ def compare_samples(
         seeds: one for each training of a classifier.
         advance: called with the name of every step.
     """
-    limit = min(preset.max_showers, CLASSIFIER_BYTES // (8 * (reference.sample.geometry.n_voxels + 1)))
-    parts = [summary.sample.first(limit) for summary in (generated, reference)]
-    sizes = [len(part) for part in parts]
-    high = np.concatenate([high_level_inputs(s.observables[:limit]) for s in (generated, reference)])
+    limit = preset.max_showers
+    parts = [summary.sample if limit is None else summary.sample.first(limit) for summary in (generated, reference)]
+    high = Inputs.of(*(high_level_inputs(summary.observables[:limit]) for summary in (generated, reference)))
     scores = []
     for name, inputs in (("low", low_level_inputs(parts)), ("high", high)):
-        values = []
-        for value in train_classifiers(inputs, sizes[0], preset, seeds):
+        trainings = []
+        for training in train_classifiers(inputs, preset, seeds, partial(dense, inputs.n_features, preset.hidden)):
             advance(f"classifier on {name}-level inputs")
-            values.append(value)
-        scores.append(Score(tuple(values), tuple(split_sizes(size, preset)[2] for size in sizes)))  # type: ignore[arg-type]
+            trainings.append(training)
+        scores.append(Score(tuple(trainings), preset.recalibrated))
     histograms = compare(binnings, reference, generated)
     return Comparison(generated, reference, histograms, low=scores[0], high=scores[1])
 

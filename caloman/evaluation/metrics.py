@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 
 from caloman import __version__
 from caloman.evaluation.cautions import cautions
-from caloman.evaluation.classifier import ClassifierPreset, Score
+from caloman.evaluation.classifier import Score
 from caloman.evaluation.histograms import Histogram
+from caloman.evaluation.presets import ClassifierPreset
 from caloman.evaluation.samples import Sample, Summary
 
 SCHEMA = 1

@@ -4,16 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 import caloman
 from caloman.errors import CalomanError
-from caloman.evaluation.classifier import QUICK, high_level_inputs, low_level_inputs, train_classifiers
 from caloman.evaluation.evaluate import evaluate
 from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, compare, separation
+from caloman.evaluation.presets import QUICK
 from caloman.evaluation.samples import Sample, distinct_energies, summarise
 from caloman.geometry import Geometry, Layer
-from caloman.observables import compute_observables
 from caloman.showers import Showers
 
 PHOTONS = Geometry.load("1-photons")
@@ -199,58 +197,6 @@ def test_halves_are_disjoint_and_alike(tmp_path):
 def test_a_few_continuous_energies_are_not_discrete():
     assert distinct_energies(np.geomspace(1, 10, 20)) is None
     np.testing.assert_array_equal(distinct_energies(np.array([2.0] * 20 + [1.0] * 20)), [1, 2])
-
-
-# ---- classifiers ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("dataset", "low", "high"), [("1-photons", 369, 30), ("1-pions", 534, 46), ("2", 6481, 362), ("3", 40501, 362)]
-)
-def test_input_vectors_have_the_official_length(tmp_path, dataset, low, high):
-    sample = opened(tmp_path / "showers.hdf5", make_showers(4, 1, Geometry.load(dataset)))
-    assert low_level_inputs([sample, sample]).shape == (8, low)
-    inputs = high_level_inputs(compute_observables(sample.blocks()))
-    assert inputs.shape == (4, high)
-    assert inputs.dtype == np.float32
-
-
-def test_low_level_inputs_are_cut_and_divided_by_the_incident_energy(tmp_path):
-    showers = make_showers(10, 1)
-    inputs = low_level_inputs([opened(tmp_path / "showers.hdf5", showers)])
-    voxels = np.where(showers.voxels < 1, 0, showers.voxels)
-    np.testing.assert_allclose(inputs[:, 0], np.log10(showers.incident_energies), rtol=1e-6)
-    np.testing.assert_allclose(inputs[:, 1:], voxels / showers.incident_energies[:, None], rtol=1e-6)
-
-
-def test_equal_distributions_cannot_be_told_apart():
-    inputs = np.random.default_rng(0).normal(size=(3000, 6)).astype(np.float32)
-    values = list(train_classifiers(inputs, 1500, QUICK, range(3)))
-    assert np.mean(values) == pytest.approx(0.5, abs=3 * np.sqrt(601 / (12 * 300**2)))
-
-
-def test_obvious_differences_are_found_and_constants_do_no_harm():
-    inputs = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
-    inputs[:, 0] = 7
-    inputs[200:, 1] += 20
-    assert next(train_classifiers(inputs, 200, QUICK, [0])) > 0.99
-
-
-def test_a_classifier_comes_close_to_the_likelihood_ratio():
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(8000, 4)).astype(np.float32)
-    inputs[4000:, :2] += 0.7
-    labels = np.arange(8000) >= 4000
-    best = roc_auc_score(labels, inputs[:, :2].sum(axis=1))
-    assert np.mean(list(train_classifiers(inputs, 4000, QUICK, [0, 1]))) == pytest.approx(best, abs=0.025)
-
-
-def test_training_is_decided_by_its_seed():
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(400, 3)).astype(np.float32)
-    inputs[200:, 0] += 0.5
-    first, again, other = (list(train_classifiers(inputs, 200, QUICK, [seed])) for seed in (4, 4, 5))
-    assert first == again != other
 
 
 # ---- evaluate ---------------------------------------------------------------------------------------------------

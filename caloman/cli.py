@@ -12,6 +12,8 @@ from caloman.errors import CalomanError
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
+    "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
+    "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
     "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
@@ -70,16 +72,22 @@ def _run(name: str, arguments: list[str]) -> object:
 
 
 def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str]:
-    """Lets ``--flag`` stand for ``--flag true``."""
+    """Lets ``--flag`` stand for ``--flag true``, and ``--two-words`` for ``--two_words``."""
     flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
+    arguments = [_with_underscores(argument) if argument.startswith("--") else argument for argument in arguments]
     pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     return [
         f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
     ]
 
 
+def _with_underscores(argument: str) -> str:
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<10} {help_text}" for name, (_, help_text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11} {help_text}" for name, (_, help_text) in COMMANDS.items())
     return (
         "caloman: calorimeter showers from a learned manifold and a density on it\n\n"
         f"usage: caloman COMMAND ...\n\ncommands:\n{commands}\n\n"

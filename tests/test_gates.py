@@ -155,7 +155,7 @@ def test_sampled_latents_follow_the_density_under_the_same_contexts(save, truth,
 
 
 def test_generated_shapes_have_the_layer_energies_of_the_file(save, truth, small, tmp_path):
-    run, model = save(spec())
+    run, _ = save(spec())
     for name in ("a.hdf5", "b.hdf5"):
         generate(run, tmp_path / name, layer_energies=str(tmp_path / "truth.hdf5"), seed=int(name == "b.hdf5"))
     showers, others = (Showers.load(tmp_path / name, small) for name in ("a.hdf5", "b.hdf5"))
@@ -186,7 +186,9 @@ def test_the_two_step_model_reconstructs_but_has_no_layer_energies_to_be_given(s
 class Uniform(ShapeModel):
     """Every voxel gets the same."""
 
-    noise_blocks = {}
+    def __init__(self):
+        super().__init__()
+        self.noise_blocks = {}
 
     def forward(self, noise, context):
         return torch.full((len(context), 16), 1 / 16)
@@ -196,7 +198,7 @@ def test_a_model_without_a_manifold_is_refused(truth, small, reconstructed, tmp_
     model = FactorisedShowerModel(small, LayerwiseTransform, shape=lambda geometry, context: Uniform())
     monkeypatch.setattr("caloman.gates.load", lambda run: model)  # a bundle cannot hold a class of a test
     for command in (reconstruct, encode):
-        with pytest.raises(CalomanError, match="^run: a Uniform has no manifold"):
+        with pytest.raises(CalomanError, match="run: a Uniform has no manifold"):
             command("run", str(tmp_path / "truth.hdf5"), tmp_path / "out.hdf5")
 
 

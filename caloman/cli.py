@@ -15,6 +15,7 @@ COMMANDS = {
     "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
+    "compare": ("caloman.evaluation.compare:compare", "what became better or worse between evaluations"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
     "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
     "simulate": ("caloman.data.simulate:simulate", "simulate showers with a parametric sampler, a stand-in for Geant4"),
@@ -23,6 +24,10 @@ COMMANDS = {
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
 
 SEVERAL = {
+    "compare": (
+        "reports",
+        "metrics.json files, their folders, or FILE:NAME for one sample; the first is the baseline",
+    ),
     "download": ("--files", "which files, by name or by role (train, reference); all by default"),
     "prepare": ("inputs", "HDF5 files in the CaloChallenge format, and last the file to make"),
 }

@@ -32,7 +32,8 @@ class Entry:
         family: of the generator, such as ``NF`` (our label).
         technique: of the generator, in a few words (our label).
         parameters: number of trainable parameters in ``training`` and in ``generation``, as the submitters declared.
-        metrics: key of `METRICS` -> number; FPD and KPD as jetnet gives them, separation powers as means over layers.
+        metrics: key of `METRICS` -> number; FPD and KPD are times 1000 as in the published tables, separation powers
+            are means over layers.
         time_ms: device and batch size, such as ``GPU 100`` -> time for a shower [ms].
     """
 
@@ -78,8 +79,8 @@ METRICS = {
     "auc_low": ("AUC, low-level classifier", "low"),
     "auc_high": ("AUC, high-level classifier", "low"),
     "auc_resnet": ("AUC, 3-D ResNet", "low"),
-    "fpd": ("FPD", "low"),
-    "kpd": ("KPD", "low"),
+    "fpd": ("FPD × 10³", "low"),  # noqa: RUF001
+    "kpd": ("KPD × 10³", "low"),  # noqa: RUF001
     "precision": ("precision", "Geant4"),
     "recall": ("recall", "Geant4"),
     "density": ("density", "Geant4"),

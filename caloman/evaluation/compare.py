@@ -232,7 +232,7 @@ def _samples(path: Path) -> dict[str, Evaluation]:
         if schema == SCHEMA:
             return {sample["name"]: Evaluation.read(path, document, sample) for sample in document["samples"]}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise CalomanError(f"{path}: not a metrics.json of `caloman evaluate`; name such a file or its folder") from None
+        raise CalomanError(f"{path}: not a metrics.json of `caloman evaluate`; name one or its folder") from None
     raise CalomanError(f"{path}: has schema {schema} instead of {SCHEMA}; run `caloman evaluate` of this version again")
 
 

@@ -12,7 +12,10 @@ from caloman.errors import CalomanError
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
+    "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
+    "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
+    "compare": ("caloman.evaluation.compare:compare", "what became better or worse between evaluations"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
     "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
     "simulate": ("caloman.data.simulate:simulate", "simulate showers with a parametric sampler, a stand-in for Geant4"),
@@ -21,14 +24,17 @@ COMMANDS = {
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
 
 SEVERAL = {
+    "compare": {
+        "reports": (str, "metrics.json files, their folders, or FILE:NAME for one sample; the first is the baseline"),
+    },
     "download": {"--files": (str, "which files, by name or by role (train, reference); all by default")},
-    "prepare": {"inputs": (str, "HDF5 files in the CaloChallenge format, and last the file to make")},
     "evaluate": {
         "generated": (str, "HDF5 files with generated showers, which stand side by side; NAME=FILE names one"),
         "--modes": (str, "what to measure; by default all that suit the preset"),
         "--latents": (str, "gate: `caloman encode` of the reference with and without --sampled"),
         "--times": (float, "generation time of each sample [ms per shower]"),
     },
+    "prepare": {"inputs": (str, "HDF5 files in the CaloChallenge format, and last the file to make")},
 }
 """Command -> arguments that take several values without brackets -> type and help."""
 
@@ -76,16 +82,22 @@ def _run(name: str, arguments: list[str]) -> object:
 
 
 def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str]:
-    """Lets ``--flag`` stand for ``--flag true``."""
+    """Lets ``--flag`` stand for ``--flag true``, and ``--two-words`` for ``--two_words``."""
     flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
+    arguments = [_with_underscores(argument) if argument.startswith("--") else argument for argument in arguments]
     pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     return [
         f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
     ]
 
 
+def _with_underscores(argument: str) -> str:
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<10} {help_text}" for name, (_, help_text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11} {help_text}" for name, (_, help_text) in COMMANDS.items())
     return (
         "caloman: calorimeter showers from a learned manifold and a density on it\n\n"
         f"usage: caloman COMMAND ...\n\ncommands:\n{commands}\n\n"

@@ -6,6 +6,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from caloman.bundle import load
+from caloman.errors import CalomanError
+from caloman.gates import generate_shapes
 from caloman.showers import ShowerWriter
 from caloman.spectra import CHUNK, read_request
 
@@ -17,6 +19,7 @@ def generate(
     n: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    layer_energies: str | None = None,
 ) -> str:
     """Generates showers into a CaloChallenge file.
 
@@ -30,6 +33,7 @@ def generate(
         n: number of showers; may be left out for a list or a file, which are then used once.
         seed: of energies and noise.
         device: torch device to run on, such as cuda.
+        layer_energies: HDF5 file with showers whose incident and layer energies are used, with generated shapes.
 
     Returns:
         A sentence that says what was written.
@@ -38,6 +42,10 @@ def generate(
         CalomanError: if the run has no bundle, the energies cannot be read or lie outside the trained range, or the
             file cannot be written.
     """
+    if layer_energies is not None:
+        if energies is not None or n is not None:
+            raise CalomanError("--layer-energies FILE brings energies and number; leave out --energies and --n")
+        return generate_shapes(run, layer_energies, output, seed, device)
     spectrum, total = read_request(energies, n)
     model = load(run).to(device)
     attributes: dict[str, str | int] = {"generator": "caloman", "seed": seed, "chunk": CHUNK, "energies": str(energies)}

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "geometry": {"errors"},
-    "hdf5": {"errors"},
+    "hdf5": {"errors", "files"},
     "showers": {"errors", "geometry", "hdf5"},
     "slices": {"errors", "geometry", "hdf5", "showers"},
     "observables": {"geometry", "showers"},
@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
     "models": {"errors", "geometry", "showers", "spectra", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
-    "generation": {"errors", "showers", "spectra", "models", "bundle"},
+    "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},
+    "generation": {"errors", "showers", "spectra", "models", "bundle", "gates"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices"),
         *("flows", "preprocessing", "manifold", "models", "bundle"),

@@ -126,10 +126,7 @@ class ShapeTask(Task):
     @property
     def shape(self) -> ManifoldShape:
         """The shape model."""
-        shape = self.model.shape
-        if not isinstance(shape, ManifoldShape):
-            raise CalomanError(f"{type(self).__name__} needs a ManifoldShape, not a {type(shape).__name__}")
-        return shape
+        return self.model.manifold
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         prepared = self.model.transform(*batch)

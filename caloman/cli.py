@@ -23,14 +23,14 @@ COMMANDS = {
 }
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
 
-SEVERAL = {
+SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
     "compare": {
         "reports": (str, "metrics.json files, their folders, or FILE:NAME for one sample; the first is the baseline"),
     },
     "download": {"--files": (str, "which files, by name or by role (train, reference); all by default")},
     "evaluate": {
         "generated": (str, "HDF5 files with generated showers, which stand side by side; NAME=FILE names one"),
-        "--modes": (str, "what to measure; by default all that suit the preset"),
+        "--modes": (str, "what to measure; by default all but cls-low-normed and cls-resnet"),
         "--latents": (str, "gate: `caloman encode` of the reference with and without --sampled"),
         "--times": (float, "generation time of each sample [ms per shower]"),
     },

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +117,19 @@ def new_tables(
     with appearing(path) as partial, writing(path), h5py.File(partial, "w") as file:
         file.attrs.update(attributes)
         yield {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
+
+
+def read_tables(path: Path, names: Sequence[str]) -> list[NDArray[np.float32]]:
+    """Reads whole tables of a file that `new_tables` made.
+
+    Raises:
+        CalomanError: if the file is missing or damaged, or lacks one of them.
+    """
+    with open_hdf5(path) as file, reading(path):
+        missing = [name for name in names if name not in file]
+        if missing:
+            raise CalomanError(f"{path}: has no table {missing[0]!r}; make it with `caloman encode`")
+        return [file[name][:] for name in names]
 
 
 @contextmanager

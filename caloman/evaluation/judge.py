@@ -52,6 +52,40 @@ class Comparison:
     values: Values
 
 
+Gates = dict[str, dict[str, tuple[float, float]]]
+"""Gate of a two-stage model -> level (low, high) -> AUC and its error."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that an evaluation found.
+
+    Args:
+        preset: settings of the classifiers.
+        modes: what was measured.
+        seeds: of the trainings.
+        scores: generated showers compared with the reference, by name of the sample.
+        floor: Geant4 compared with Geant4.
+        independent_floor: whether that took a file of its own, or halves of the reference.
+        gates: of the first sample; may be empty.
+        posterior: whose Geant4 showers are, if there are several samples.
+    """
+
+    preset: ClassifierPreset
+    modes: Sequence[str]
+    seeds: Sequence[int]
+    scores: dict[str, Comparison]
+    floor: Comparison
+    independent_floor: bool
+    gates: Gates
+    posterior: LogPosterior | None
+
+    @property
+    def reference(self) -> Summary:
+        """The reference."""
+        return next(iter(self.scores.values())).reference
+
+
 @dataclass(frozen=True)
 class Judge:
     """Compares samples, always in the same way.
@@ -77,7 +111,9 @@ class Judge:
     def compare(self, generated: Summary, reference: Summary, binnings: Sequence[Binning]) -> Comparison:
         """Measures everything between two samples."""
         histograms = compare(binnings, reference, generated) if "hist" in self.modes else []
-        scores = {CLASSIFIERS[mode]: self.classify(mode, generated, reference) for mode in self.modes if mode in CLASSIFIERS}
+        scores = {
+            CLASSIFIERS[mode]: self.classify(mode, generated, reference) for mode in self.modes if mode in CLASSIFIERS
+        }
         values = {
             **_classifier_values(scores),
             **_separations(histograms),
@@ -117,18 +153,19 @@ class Judge:
         return LogPosterior(tuple(trainings))
 
     def _distances(self, generated: Summary, reference: Summary) -> Values:
-        features = [high_level_inputs(summary.observables) for summary in (reference, generated)]
+        x, y = (high_level_inputs(summary.observables) for summary in (reference, generated))
         measured: Values = {}
         for mode in self.modes:
             if mode in ("fpd", "kpd"):
-                value, error = (fpd if mode == "fpd" else kpd)(*features)
+                value, error = (fpd if mode == "fpd" else kpd)(x, y)
                 measured[mode] = (1e3 * value, 1e3 * error)
             elif mode == "prdc":
                 limit = NEIGHBOUR_SHOWERS if self.preset == "quick" else None
-                measured.update(prdc(*(prdc_legacy_inputs(s.sample.first(limit)) for s in (reference, generated))))
+                points = [prdc_legacy_inputs(summary.sample.first(limit)) for summary in (reference, generated)]
+                measured.update(prdc(points[0], points[1]))
             elif mode == "tests":
-                measured.update(_tests(*features))
-                layers = [summary.observables.layer_energies for summary in (reference, generated)]
+                measured.update(_tests(x, y))
+                layers = reference.observables.layer_energies, generated.observables.layer_energies
                 measured["layer_correlations"] = two_sample.correlation_distance(*layers)
             if mode in DISTANCES:
                 self.advance(mode)
@@ -166,9 +203,11 @@ def _network(mode: str, inputs: Inputs, preset: ClassifierPreset, reference: Sum
 
 
 def _classifier_values(scores: dict[str, Score]) -> Values:
-    aucs = {f"auc_{key}": (score.mean, score.error) for key, score in scores.items()}
-    jsds = {f"jsd_{key}": (np.mean(score.of("jsd")), np.std(score.of("jsd"))) for key, score in scores.items()}
-    return {key: (float(value), float(error)) for key, (value, error) in {**aucs, **jsds}.items()}
+    values = {f"auc_{key}": (score.mean, score.error) for key, score in scores.items()}
+    for key, score in scores.items():
+        jsd = np.array(score.of("jsd"))
+        values[f"jsd_{key}"] = (float(jsd.mean()), float(jsd.std()))
+    return values
 
 
 def _separations(histograms: Sequence[Histogram]) -> Values:

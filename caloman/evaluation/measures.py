@@ -25,16 +25,15 @@ class Measure:
     target: Target = "low"
 
 
-CLASSIFIERS = {"cls-low": "low", "cls-low-normed": "low_normed", "cls-high": "high", "cls-resnet": "resnet"}
-"""Mode -> key of the classifier, as in ``auc_low``."""
+CLASSIFIERS = ("low", "low_normed", "high", "resnet")
 
 MEASURES = {
-    **{f"auc_{key}": Measure(f"AUC, {key.replace('_', '-')} classifier") for key in CLASSIFIERS.values()},
-    **{f"jsd_{key}": Measure(f"JSD, {key.replace('_', '-')} classifier") for key in CLASSIFIERS.values()},
+    **{f"auc_{key}": Measure(f"AUC, {key.replace('_', '-')} classifier") for key in CLASSIFIERS},
+    **{f"jsd_{key}": Measure(f"JSD, {key.replace('_', '-')} classifier") for key in CLASSIFIERS},
     **{f"separation_{name}": Measure(f"separation, {label}") for name, label in LABELS.items()},
     "layer_correlations": Measure("correlations of layer energies"),
-    "fpd": Measure("FPD × 10³"),
-    "kpd": Measure("KPD × 10³"),
+    "fpd": Measure("FPD × 10³"),  # noqa: RUF001
+    "kpd": Measure("KPD × 10³"),  # noqa: RUF001
     "precision": Measure("precision", "floor"),
     "recall": Measure("recall", "floor"),
     "density": Measure("density", "floor"),

@@ -1,63 +1,118 @@
 """The numbers of an evaluation as one dictionary, which is the content of metrics.json, and the verdict in words."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from caloman import __version__
-from caloman.evaluation.classifier import ClassifierPreset, Score
+from caloman.evaluation.cautions import cautions
+from caloman.evaluation.classifier import NUMBERS, Score
 from caloman.evaluation.histograms import Histogram
-from caloman.evaluation.judge import Comparison
+from caloman.evaluation.judge import Comparison, Results
+from caloman.evaluation.leaderboard import Entry, standings, why_not_comparable
 from caloman.evaluation.measures import CLEAR, INDISTINGUISHABLE, MEASURES, Rated, number
+from caloman.evaluation.multiclass import LogPosterior
 from caloman.evaluation.samples import Sample
+from caloman.files import md5
+from caloman.slices import parse_slices
 
 SCHEMA = 2
 
 
-def file_entry(sample: Sample) -> dict:
-    """Which showers were used."""
+def collect_metrics(results: Results) -> dict:
+    """Returns the content of metrics.json."""
+    reference, floor = results.reference.sample, results.floor
+    sums = [md5(part.path) for part in parse_slices(reference.files)]
+    entries = [_sample(name, score, results, sums) for name, score in results.scores.items()]
+    if results.gates:
+        entries[0]["gates"] = results.gates
+    document = {
+        "schema": SCHEMA,
+        "caloman": __version__,
+        "dataset": reference.geometry.name,
+        "preset": results.preset.name,
+        "modes": list(results.modes),
+        "settings": {
+            "threshold_mev": reference.geometry.threshold,
+            "seeds": list(results.seeds),
+            "classifier": {**asdict(results.preset), "hidden": list(results.preset.hidden)},
+        },
+        "reference": _file(reference),
+        "floor": {
+            "kind": "independent file" if results.independent_floor else "halves of the reference (floor at N/2)",
+            **_file(floor.generated.sample),
+            "showers": [len(floor.generated.sample), len(floor.reference.sample)],
+        },
+        "samples": entries,
+    }
+    if results.posterior is not None:
+        document["posterior"] = _posterior(list(results.scores), results.posterior)
+    return document
+
+
+def _file(sample: Sample) -> dict:
     return {"file": sample.name, "sha256": sample.sha256, "showers": len(sample)}
 
 
-def settings_entry(preset: ClassifierPreset, seeds: Sequence[int], threshold: float) -> dict:
-    """What has to be the same for two evaluations to be compared."""
-    classifier = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(preset).items()}
-    return {"threshold_mev": threshold, "seeds": list(seeds), "classifier": classifier}
-
-
-def sample_entry(name: str, score: Comparison, floor: Comparison, identical: bool) -> dict:
-    """All numbers of one sample, without its warnings.
-
-    Args:
-        name: of the sample.
-        score: generated compared with the reference.
-        floor: Geant4 compared with Geant4.
-        identical: the sample is the reference.
-    """
-    rated = {
-        key: Rated(*value, *floor.values[key], MEASURES[key].target)
-        for key, value in score.values.items()
-    }
+def _sample(name: str, score: Comparison, results: Results, reference_md5: Sequence[str]) -> dict:
+    """All numbers of one sample."""
+    file, reference, floor = _file(score.generated.sample), _file(score.reference.sample), results.floor
+    rated = {key: Rated(*value, *floor.values[key], MEASURES[key].target) for key, value in score.values.items()}
     return {
         "name": name,
-        **file_entry(score.generated.sample),
-        "verdict": verdict(rated, identical),
-        "warnings": [],
-        "metrics": {key: _metric(key, entry) for key, entry in rated.items()},
-        "classifiers": {key: _classifier(entry, floor.scores[key]) for key, entry in score.scores.items()},
+        **file,
+        "verdict": verdict(rated, identical=file["sha256"] == reference["sha256"]),
+        "warnings": cautions(score, floor, results.independent_floor),
+        "metrics": {
+            key: {"label": MEASURES[key].label, **asdict(entry), "significance": entry.excess, "words": entry.words}
+            for key, entry in rated.items()
+        },
+        "classifiers": {
+            key: {**_trainings(entry), "floor": _trainings(floor.scores[key])} for key, entry in score.scores.items()
+        },
         "histograms": [_histogram(*pair) for pair in zip(score.histograms, floor.histograms, strict=True)],
+        "field": _field(score, results.preset.name, reference_md5),
     }
 
 
-def document(dataset: str, preset: str, modes: Sequence[str], **entries: object) -> dict:
-    """The head of metrics.json, followed by the entries."""
+def _trainings(score: Score) -> dict:
     return {
-        "schema": SCHEMA,
-        "caloman": __version__,
-        "dataset": dataset,
-        "preset": preset,
-        "modes": list(modes),
-        **entries,
+        "scored_showers": list(score.n_scored),
+        "trainings": [{n: getattr(t, n) for n in NUMBERS} for t in score.trainings],
+    }
+
+
+def _field(score: Comparison, preset: str, reference_md5: Sequence[str]) -> dict:
+    """Where the sample would stand among the published results, and why it may not be compared with them."""
+    dataset, values = score.reference.sample.geometry.name, {key: value for key, (value, _) in score.values.items()}
+    counts = len(score.generated.sample), len(score.reference.sample)
+
+    def neighbour(entry: Entry | None, metric: str) -> dict | None:
+        return {"name": entry.name, "value": entry.metrics[metric].value} if entry else None
+
+    return {
+        "not_comparable": why_not_comparable(dataset, *counts, preset, reference_md5),
+        "standings": [
+            {
+                "metric": standing.metric,
+                "label": standing.label,
+                "value": standing.value,
+                "rank": standing.rank,
+                "of": standing.of,
+                "better": neighbour(standing.better, standing.metric),
+                "worse": neighbour(standing.worse, standing.metric),
+                "geant4": standing.geant4.value if standing.geant4 else None,
+            }
+            for standing in standings(dataset, values)
+        ],
+    }
+
+
+def _posterior(names: Sequence[str], posterior: LogPosterior) -> dict:
+    values = zip(names, posterior.mean.tolist(), posterior.std.tolist(), strict=True)
+    return {
+        "samples": [{"name": name, "value": value, "error": error} for name, value, error in values],
+        "guessing": posterior.guessing,
+        "consistency": posterior.consistency.tolist(),
     }
 
 
@@ -80,10 +135,6 @@ def verdict(rated: Mapping[str, Rated], identical: bool) -> str:
     if differing:
         return f"No classifier tells these showers from Geant4, the best has {numbers}, but these differ: {named}."
     return f"These showers cannot be told from Geant4 at this sample size: the best classifier has {numbers}."
-
-
-def _metric(key: str, entry: Rated) -> dict:
-    return {"label": MEASURES[key].label, **asdict(entry), "significance": entry.excess, "words": entry.words}
 
 
 def _histogram(score: Histogram, floor: Histogram) -> dict:

@@ -106,10 +106,8 @@ def _classifiers(samples: Sequence[Mapping]) -> str:
     rows = [
         (
             f"{sample['name']}, {name}",
-            " ".join(f"{training['auc']:.3f}" for training in entry["trainings"]),
-            " ".join(f"{training['raw_auc']:.3f}" for training in entry["trainings"]),
-            f"{entry['accuracy']:.3f} (p = {entry['p_value']:.1g})",
-            f"{entry['effective_fraction']:.1%}",
+            *(" ".join(f"{t[key]:.3f}" for t in entry["trainings"]) for key in ("recalibrated_auc", "auc", "accuracy")),
+            " ".join(f"{t['effective_fraction']:.0%}" for t in entry["trainings"]),
             " / ".join(map(str, entry["scored_showers"])),
         )
         for sample in samples
@@ -144,9 +142,9 @@ def _field(sample: Mapping) -> str:
             standing["label"],
             f"{standing['value']:.4g}",
             f"{standing['rank']} of {standing['of']}",
-            standing["better"] or "",
-            standing["worse"] or "",
-            standing["geant4"] or "",
+            _neighbour(standing["better"]),
+            _neighbour(standing["worse"]),
+            f"{standing['geant4']:.4g}" if standing["geant4"] is not None else "",
         )
         for standing in field["standings"]
     ]
@@ -154,6 +152,10 @@ def _field(sample: Mapping) -> str:
     warning = f'<ul class="warnings"><li><strong>May not be compared:</strong></li>{reasons}</ul>' if reasons else ""
     header = ("", "here", "would stand", "next better", "next worse", "Geant4")
     return f"<h3>{escape(sample['name'])} in the published field</h3>{warning}{_table(header, rows)}"
+
+
+def _neighbour(entry: Mapping | None) -> str:
+    return f"{entry['name']} ({entry['value']:.4g})" if entry else ""
 
 
 def _histograms(sample: Mapping) -> str:

@@ -77,8 +77,10 @@ class Sample:
         with ShowerFiles(self.files, self.geometry) as opened:
             return self._cut(opened.read(row, row + 1))
 
-    def first(self, count: int) -> "Sample":
-        """Returns the first showers of the sample."""
+    def first(self, count: int | None) -> "Sample":
+        """Returns the first showers of the sample, or all of them."""
+        if count is None:
+            return self
         return replace(self, rows=self.rows & (np.cumsum(self.rows) <= count))
 
     def halves(self) -> tuple["Sample", "Sample"]:

@@ -61,7 +61,7 @@ def correlation_matrices(samples: Mapping[str, Array], layers: Sequence[int]) ->
     images = [grid[0].imshow(reference, cmap="RdBu_r", vmin=-1, vmax=1)]
     for axes, other in zip(grid[1:], others, strict=True):
         images.append(axes.imshow(other - reference, cmap="PuOr_r", vmin=-limit, vmax=limit))
-    titles = [names[0], *(f"{name} − {names[0]}" for name in names[1:])]
+    titles = [names[0], *(f"{name} minus {names[0]}" for name in names[1:])]
     ticks = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), 8)).round().astype(int))
     for axes, image, title in zip(grid, images, titles, strict=True):
         axes.set(title=title, xlabel="layer", ylabel="layer")

@@ -18,7 +18,7 @@ def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[
     """Draws the calibrated log-likelihood ratios that a classifier finds, one panel for each sample.
 
     Args:
-        samples: by name, ln p(generated) / p(Geant4) of generated showers and of Geant4 showers.
+        samples: by name, ln p(Geant4) / p(generated) of generated showers and of Geant4 showers.
     """
     figure = Figure(figsize=(3.6 * len(samples) + 0.6, 3), layout="constrained")
     edges = np.linspace(-LOG_RATIO_RANGE, LOG_RATIO_RANGE, 49)
@@ -27,7 +27,7 @@ def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[
         for values, label, colour in ((reference, "Geant4", REFERENCE), (generated, name, sample_colour(position))):
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
             axes.stairs(counts / max(len(values), 1), edges, color=colour, label=label, linewidth=1.4)
-        axes.set(xlabel="ln p(generated) / p(Geant4)")
+        axes.set(xlabel="ln p(Geant4) / p(generated)")
         axes.legend()
     grid[0].set_ylabel("fraction of showers")
     return figure
@@ -43,7 +43,9 @@ def gates(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[str, Int
     figure = Figure(figsize=(7, 0.55 * len(entries) + 1.1), layout="constrained")
     axes = figure.subplots()
     height = {name: len(entries) - 1 - i for i, name in enumerate(entries)}
-    for offset, (level, colour) in zip((0.12, -0.12), (("low", sample_colour(0)), ("high", sample_colour(1))), strict=True):
+    for offset, (level, colour) in zip(
+        (0.12, -0.12), (("low", sample_colour(0)), ("high", sample_colour(1))), strict=True
+    ):
         points = [(height[name] + offset, *entry[level]) for name, entry in entries.items() if level in entry]
         y, values, errors = zip(*points, strict=True) if points else ((), (), ())
         axes.errorbar(values, y, xerr=errors, fmt="o", color=colour, label=f"{level} level", markersize=5)

@@ -175,14 +175,14 @@ def test_resnet_sees_what_is_next_to_what():
     """Two classes with equal voxels on average: pairs of lit voxels are neighbours in angle or in radius."""
     mesh = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 3, 4), 4) for i in range(4)))
     rng = np.random.default_rng(0)
-    n = 400
+    n = 800
     showers = np.zeros((2 * n, 4, 4, 4))
     layer, alpha, r = rng.integers(0, [[4], [3], [3]], (3, 2 * n))
     along_r = np.arange(2 * n) >= n
     showers[np.arange(2 * n), layer, alpha, r] = 1
     showers[np.arange(2 * n), layer, alpha + ~along_r, r + along_r] = 1
     inputs = Inputs.of(*np.split(np.hstack([np.full((2 * n, 1), 3.0), showers.reshape(2 * n, -1)]), 2))
-    preset = replace(QUICK, batch_size=64, epochs=4, min_updates=0, clip=None)
+    preset = replace(QUICK, batch_size=64, epochs=8, min_updates=0, clip=None)
     (training,) = train_classifiers(inputs, preset, [0], partial(ResNet, mesh))
     assert training.auc > 0.9
 

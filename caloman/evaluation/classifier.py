@@ -67,7 +67,10 @@ class Training:
 
     @property
     def jsd(self) -> float:
-        """Jensen-Shannon divergence from the recalibrated scores, in units of ln 2; negative by chance near 0."""
+        """Jensen-Shannon divergence from the recalibrated scores, in units of ln 2.
+
+        Small samples can make it negative: a shower on the wrong side of an outermost isotonic step costs 20 bits.
+        """
         right = np.where(self.labels == 1, self.probabilities, 1 - self.probabilities)
         return 1 + self._balanced(np.log(right)) / math.log(2)
 

@@ -31,9 +31,7 @@ SMALLEST_VARIANCE = 1e-12
 log = logging.getLogger(__name__)
 
 
-def kolmogorov_smirnov(
-    reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean
-) -> tuple[float, float]:
+def kolmogorov_smirnov(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
     """Two-sided Kolmogorov-Smirnov p-value (asymptotic) of each dimension: 1/2 on average for equal distributions.
 
     Many equal values, such as empty voxels, make it larger.

@@ -3,8 +3,8 @@
 Usage: python scripts/benchmark_evaluation.py [--showers 4000] [--large 0] [--points 0] [--folder FOLDER]
 
 Showers come from the parametric sampler, in files like the official ones (float64, gzip, chunks of 391 x 51). With
---showers 100000 it writes several GB and takes about an hour, with --large 50000 as well; --points 100000 adds FPD, KPD
-and the tests of 362 features. Everything is deleted afterwards. Each memory is that of a process of its own.
+--showers 100000 or --large 50000 it writes several GB and takes long; --points 100000 adds FPD, KPD and the tests of
+362 features. Everything is deleted afterwards. Each memory is that of a process of its own.
 """
 
 import argparse

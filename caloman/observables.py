@@ -15,7 +15,7 @@ from caloman.showers import Showers
 
 Array = NDArray[np.float64]
 
-CACHE_VOXELS = 2**19
+CACHE_VOXELS = 2**17
 """Voxels that are in double precision at a time, as many as fit in a processor's cache."""
 N_MOMENTS = 7
 
@@ -81,9 +81,10 @@ def _block_observables(showers: Showers, threshold: float | None) -> Observables
     moments, hits = _moments(showers.voxels, geometry, geometry.threshold if threshold is None else threshold)
     energy = moments[..., 0]
     norm = energy + 1e-16
-    angular = [i for i, layer in enumerate(geometry.layers) if layer.n_alpha > 1]
+    everywhere = np.arange(geometry.n_layers)
+    angular = everywhere[[layer.n_alpha > 1 for layer in geometry.layers]]
     result = {}
-    for i, (name, layers) in enumerate({"r": slice(None), "eta": angular, "phi": angular}.items(), start=1):
+    for i, (name, layers) in enumerate({"r": everywhere, "eta": angular, "phi": angular}.items(), start=1):
         mean = moments[:, layers, i] / norm[:, layers]
         square = moments[:, layers, i + 3] / norm[:, layers]
         result[f"centre_{name}"] = mean

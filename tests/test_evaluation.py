@@ -127,14 +127,19 @@ def test_identical_or_permuted_showers_have_no_separation(tmp_path):
         assert histogram.separation == pytest.approx(0, abs=1e-12), histogram.binning.title
 
 
-def test_blocks_equal_the_whole(tmp_path, monkeypatch):
+@pytest.mark.parametrize("largest", [0, 1500, 2499])
+def test_blocks_equal_the_whole(tmp_path, monkeypatch, largest):
     showers = make_showers(2500, 4)
+    showers.voxels[largest, 40] = 2 * showers.voxels.max()
     sample = opened(tmp_path / "showers.hdf5", showers)
     whole = summarise(sample)
     monkeypatch.setattr("caloman.showers.BLOCK_BYTES", 1)
     assert sum(1 for _ in sample.blocks()) > 2
     pieces = summarise(sample)
     np.testing.assert_array_equal(pieces.spectrum, whole.spectrum)
+    np.testing.assert_array_equal(pieces.spectrum_edges, whole.spectrum_edges)
+    np.testing.assert_array_equal(summarise(sample, whole.spectrum_edges).spectrum, whole.spectrum)
+    assert pieces.occupied == whole.occupied == np.count_nonzero(showers.voxels >= 1)
     np.testing.assert_allclose(pieces.mean_shower, whole.mean_shower)
     np.testing.assert_allclose(pieces.observables.width_r, whole.observables.width_r)
 

@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 NEIGHBOURS = 5
 TILE = 2**25
 """Distances that are held at a time."""
-SAME = 1e-6
+SAME = 1e-5
 """Squared distances below this fraction of the largest squared norm are rounding errors of equal points."""
 
 

@@ -22,9 +22,7 @@ def checked_pair(reference: ArrayLike, generated: ArrayLike) -> tuple[NDArray, N
     """
     first, second = np.asarray(reference), np.asarray(generated)
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
-        raise CalomanError(
-            f"cannot compare arrays of shape {first.shape} and {second.shape}: give (N, D) and (M, D), one row per point"
-        )
+        raise CalomanError(f"cannot compare arrays of shape {first.shape} and {second.shape}: give (N, D) and (M, D)")
     for name, points in (("reference", first), ("generated", second)):
         if len(points) < MIN_POINTS or not points.shape[1]:
             raise CalomanError(

@@ -1,7 +1,7 @@
-"""Gates: files that tell which box of a two-stage model to improve, each with one box in the place of the truth.
+"""Gates: files that tell which box of a two-stage model to improve, with the truth in the place of the other boxes.
 
-What is judged is a file, as it is for generated showers: `reconstruct` shows what encoder and decoder lose, `encode`
-what the density on the manifold loses, and `generate_shapes` what is lost apart from the layer energies.
+`reconstruct` shows what encoder and decoder lose, `encode` what the density on the manifold loses, and
+`generate_shapes` what both lose under the true layer energies.
 """
 
 import sys

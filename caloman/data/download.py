@@ -127,7 +127,8 @@ def _fetch(url: str, path: Path, expected: str, pooch: ModuleType) -> None:
         found = md5(partial)
         if found != expected:
             raise CalomanError(
-                f"{path}: what arrived has MD5 {found}, not {expected}, so it was deleted; run the same command again"
+                f"{path}: what arrived has MD5 {found} instead of {expected}, so it was deleted; "
+                "run the same command again"
             )
 
 

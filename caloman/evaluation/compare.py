@@ -110,7 +110,7 @@ class Evaluation:
         """Takes what is needed from a metrics.json and its entry for a sample."""
         numbers = ("value", "error", "floor", "floor_error")
         metrics = {
-            metric: (entry["label"], Measured(*(float(entry[number]) for number in numbers), entry["target"]))
+            metric: (entry["label"], Measured(**{n: float(entry[n]) for n in numbers}, target=entry["target"]))
             for metric, entry in sample["metrics"].items()
         }
         reference, floor = document["reference"], document["floor"]
@@ -146,7 +146,8 @@ class Differences:
         """One line."""
         words = [change.word for change in self.changes]
         kinds: tuple[Word, ...] = ("better", "worse", "same within errors", "both at the floor")
-        return f"{self.sample}: " + ", ".join(f"{words.count(kind)} {kind}" for kind in kinds if kind in words)
+        counts = ", ".join(f"{words.count(kind)} {kind}" for kind in kinds if kind in words)
+        return f"{self.sample}: {counts or 'no metric in common'}"
 
     def __str__(self) -> str:
         rows = [("", "baseline", "sample", "change", "")]

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "observables": {"geometry", "showers"},
     "spectra": {"errors", "hdf5", "slices"},
     "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
-    "evaluation": {"errors", "files", "geometry", "showers", "slices", "observables", "nn"},
+    "evaluation": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "nn"},
     "nn": set(),
     "flows": {"nn"},
     "preprocessing": {"errors", "geometry"},

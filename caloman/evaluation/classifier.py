@@ -105,6 +105,13 @@ class Training:
         """Fraction of generated showers with a weight outside 1/10 to 10: too many or too few of their kind."""
         return float(np.mean(np.abs(self.log_ratios[self.labels == 0]) > math.log(LARGE_WEIGHT)))
 
+    @property
+    def jsd_error(self) -> float:
+        """Statistical error of the divergence from the number of scored showers."""
+        right = np.log(np.where(self.labels == 1, self.probabilities, 1 - self.probabilities))
+        squares = [right[self.labels == label].var() / n for label, n in enumerate(self.n_scored)]
+        return math.sqrt(sum(squares)) / (2 * math.log(2))
+
     def _balanced(self, values: NDArray) -> float:
         """Mean over both classes of the mean in each."""
         return float(np.mean([values[self.labels == label].mean() for label in (0, 1)]))
@@ -158,6 +165,11 @@ class Score:
         """The standard deviation, but no less than that of guessing on the scored part (Mann-Whitney)."""
         n, m = self.n_scored
         return max(self.std, math.sqrt((n + m + 1) / (12 * n * m)))
+
+    @property
+    def jsd_error(self) -> float:
+        """The standard deviation of the divergence, but no less than its statistical error."""
+        return max(float(np.std(self.of("jsd"))), self.trainings[0].jsd_error)
 
 
 def train_classifiers(

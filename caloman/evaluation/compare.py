@@ -8,47 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from caloman.errors import CalomanError
+from caloman.evaluation.measures import SCHEMA, SIGNIFICANCE, Measured
 from caloman.files import write
 
-SCHEMA = 2
-SIGNIFICANCE = 2.0
-"""Standard errors beyond which a difference counts."""
-
 Word = Literal["better", "worse", "same within errors", "both at the floor"]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number of an evaluation.
-
-    Args:
-        value: of generated against Geant4 showers.
-        error: its standard error.
-        floor: the same of Geant4 against Geant4.
-        floor_error: its standard error.
-        target: ``low`` if smaller is better, ``floor`` if nearer to the floor is.
-    """
-
-    value: float
-    error: float
-    floor: float
-    floor_error: float
-    target: Literal["low", "floor"]
-
-    @property
-    def badness(self) -> float:
-        """Smaller is better."""
-        return abs(self.value - self.floor) if self.target == "floor" else self.value
-
-    @property
-    def at_floor(self) -> bool:
-        """Whether Geant4 is not better beyond the errors."""
-        distance = self.badness - (self.floor if self.target == "low" else 0.0)
-        return distance <= SIGNIFICANCE * math.hypot(self.error, self.floor_error)
-
-    def __str__(self) -> str:
-        decimals = min(max(-math.floor(math.log10(self.error)), 3), 6) if self.error > 0 else 3
-        return f"{self.value:.{decimals}f} ± {self.error:.{decimals}f}"
 
 
 @dataclass(frozen=True)

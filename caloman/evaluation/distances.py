@@ -118,9 +118,9 @@ def kpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[flo
     values = []
     for draw in range(KPD_DRAWS):
         rng = np.random.default_rng(seed + 1000 * draw)
-        first, second = (points[rng.choice(len(points), size=KPD_SIZE)] / scale for points in (x, y))
-        within = (_kernel_sum_within(points) / (KPD_SIZE * (KPD_SIZE - 1)) for points in (first, second))
-        values.append(sum(within) - 2 * _kernel_sum(first, second) / KPD_SIZE**2)
+        first, second = (_drawn(points, scale, rng) for points in (x, y))
+        within = (_kernel_sum_within(*points) / (KPD_SIZE * (KPD_SIZE - 1)) for points in (first, second))
+        values.append(sum(within) - 2 * _kernel_sum(*first, *second) / KPD_SIZE**2)
     low, high = np.percentile(values, KPD_INTERVAL)
     return float(np.median(values)), float(high - low) / 2
 
@@ -150,24 +150,31 @@ def _line(x: Array, intercept: float, slope: float) -> Array:
     return intercept + slope * x
 
 
-def _kernel_sum_within(points: Array) -> float:
-    """Sum of the kernel over all pairs of different rows."""
-    diagonal = (np.einsum("ij,ij->i", points, points) + 1) ** KPD_DEGREE
-    total = -float(diagonal.sum())
+def _drawn(points: NDArray, scale: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Points drawn with replacement, each once, and how often it was drawn."""
+    rows, counts = np.unique(rng.choice(len(points), size=KPD_SIZE), return_counts=True)
+    return points[rows] / scale, counts.astype(np.float64)
+
+
+def _kernel_sum_within(points: Array, counts: Array) -> float:
+    """Sum of the kernel over all pairs of different draws."""
+    total = -float(counts @ (np.einsum("ij,ij->i", points, points) + 1) ** KPD_DEGREE)
     for start in range(0, len(points), KERNEL_TILE):
-        rows = points[start : start + KERNEL_TILE]
-        total += _kernel_sum(rows, rows) + 2 * _kernel_sum(rows, points[start + KERNEL_TILE :])
+        rows, later = slice(start, start + KERNEL_TILE), slice(start + KERNEL_TILE, None)
+        total += _kernel_sum(points[rows], counts[rows], points[rows], counts[rows])
+        total += 2 * _kernel_sum(points[rows], counts[rows], points[later], counts[later])
     return total
 
 
-def _kernel_sum(first: Array, second: Array) -> float:
-    """Sum of the kernel over all pairs."""
+def _kernel_sum(first: Array, counts: Array, second: Array, other_counts: Array) -> float:
+    """Sum of the kernel over all pairs of draws."""
     total = 0.0
     for i in range(0, len(first), KERNEL_TILE):
         for j in range(0, len(second), KERNEL_TILE):
-            tile = first[i : i + KERNEL_TILE] @ second[j : j + KERNEL_TILE].T
+            rows, columns = slice(i, i + KERNEL_TILE), slice(j, j + KERNEL_TILE)
+            tile = first[rows] @ second[columns].T
             tile += 1
             np.square(tile, out=tile)
-            # the square of the square, summed without another pass
-            total += float(np.vdot(tile, tile))
+            np.square(tile, out=tile)
+            total += float(counts[rows] @ tile @ other_counts[columns])
     return total

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ class GateFiles:
 def _latent_score(judge: Judge, truth: Summary, sampled: Path, encoded: Path) -> Score:
     preset = judge.preset_of(truth)
     inputs = Inputs.of(*(_coordinates(path)[: preset.max_showers] for path in (sampled, encoded)))
-    return judge.score(inputs, preset, lambda: dense(inputs.n_features, preset.hidden), "latent classifier")
+    return judge.score(inputs, preset, partial(dense, inputs.n_features, preset.hidden), "latent classifier")
 
 
 def _coordinates(path: Path) -> NDArray[np.float32]:

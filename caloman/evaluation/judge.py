@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from caloman.errors import CalomanError
 from caloman.evaluation import two_sample
 from caloman.evaluation.classifier import Score, train_classifiers
-from caloman.evaluation.distances import fpd, kpd
+from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import Binning, Histogram, compare
 from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
 from caloman.evaluation.multiclass import LogPosterior, train_multiclass
@@ -146,7 +147,7 @@ class Judge:
         truth = _inputs("cls-low", [reference], preset.max_showers)
         trainings = []
         for training in train_multiclass(
-            inputs, truth, preset, self.seeds, lambda: dense(inputs.n_features, preset.hidden, len(samples))
+            inputs, truth, preset, self.seeds, partial(dense, inputs.n_features, preset.hidden, len(samples))
         ):
             self.advance("multi-class classifier")
             trainings.append(training)
@@ -156,8 +157,12 @@ class Judge:
         x, y = (high_level_inputs(summary.observables) for summary in (reference, generated))
         measured: Values = {}
         for mode in self.modes:
-            if mode in ("fpd", "kpd"):
-                value, error = (fpd if mode == "fpd" else kpd)(x, y)
+            if mode == "fpd":
+                value, error = fpd(x, y)
+                # the error of the fit knows nothing of the showers being few
+                measured[mode] = (1e3 * value, 1e3 * max(error, frechet_distance(x, y)[1]))
+            elif mode == "kpd":
+                value, error = kpd(x, y)
                 measured[mode] = (1e3 * value, 1e3 * error)
             elif mode == "prdc":
                 limit = NEIGHBOUR_SHOWERS if self.preset == "quick" else None
@@ -198,15 +203,14 @@ def _inputs(mode: str, summaries: Sequence[Summary], limit: int | None) -> Input
 
 def _network(mode: str, inputs: Inputs, preset: ClassifierPreset, reference: Summary) -> Callable[[], nn.Module]:
     if mode == "cls-resnet":
-        return lambda: ResNet(reference.sample.geometry)
-    return lambda: dense(inputs.n_features, preset.hidden)
+        return partial(ResNet, reference.sample.geometry)
+    return partial(dense, inputs.n_features, preset.hidden)
 
 
 def _classifier_values(scores: dict[str, Score]) -> Values:
     values = {f"auc_{key}": (score.mean, score.error) for key, score in scores.items()}
     for key, score in scores.items():
-        jsd = np.array(score.of("jsd"))
-        values[f"jsd_{key}"] = (float(jsd.mean()), float(jsd.std()))
+        values[f"jsd_{key}"] = (float(np.mean(score.of("jsd"))), score.jsd_error)
     return values
 
 

@@ -8,8 +8,10 @@ from caloman.evaluation.histograms import LABELS
 
 Target = Literal["low", "floor"]
 
-INDISTINGUISHABLE, CLEAR = 2.0, 5.0
-"""Standard errors from the floor at which the words change."""
+SCHEMA = 2
+"""Version of metrics.json."""
+SIGNIFICANCE, CLEAR = 2.0, 5.0
+"""Standard errors beyond which a difference counts, and is clear."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Rated:
-    """A value beside the same measurement of Geant4 against Geant4.
+class Measured:
+    """A number of an evaluation.
 
     Args:
         value: of generated against Geant4 showers.
         error: its standard error.
-        floor: of Geant4 against Geant4.
+        floor: the same of Geant4 against Geant4.
         floor_error: its standard error.
         target: which way is better.
     """
@@ -67,19 +69,30 @@ class Rated:
     target: Target
 
     @property
+    def badness(self) -> float:
+        """Smaller is better."""
+        return abs(self.value - self.floor) if self.target == "floor" else self.value
+
+    @property
     def excess(self) -> float:
         """Distance from the floor on its worse side, in standard errors."""
-        distance = self.value - self.floor
-        if self.target == "floor":
-            distance = abs(distance)
+        distance = self.badness - (self.floor if self.target == "low" else 0.0)
         return distance / max(math.hypot(self.error, self.floor_error), 1e-12)
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether Geant4 is not better beyond the errors."""
+        return self.excess <= SIGNIFICANCE
 
     @property
     def words(self) -> str:
         """The excess in words."""
-        if self.excess <= INDISTINGUISHABLE:
+        if self.at_floor:
             return "indistinguishable at this sample size"
         return "worse than Geant4" if self.excess <= CLEAR else "clearly worse than Geant4"
+
+    def __str__(self) -> str:
+        return number(self.value, self.error)
 
 
 def number(value: float, error: float) -> str:

@@ -9,13 +9,11 @@ from caloman.evaluation.classifier import NUMBERS, Score
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.judge import Comparison, Results
 from caloman.evaluation.leaderboard import Entry, standings, why_not_comparable
-from caloman.evaluation.measures import CLEAR, INDISTINGUISHABLE, MEASURES, Rated, number
+from caloman.evaluation.measures import CLEAR, MEASURES, SCHEMA, Measured, number
 from caloman.evaluation.multiclass import LogPosterior
 from caloman.evaluation.samples import Sample
 from caloman.files import md5
 from caloman.slices import parse_slices
-
-SCHEMA = 2
 
 
 def collect_metrics(results: Results) -> dict:
@@ -56,15 +54,15 @@ def _file(sample: Sample) -> dict:
 def _sample(name: str, score: Comparison, results: Results, reference_md5: Sequence[str]) -> dict:
     """All numbers of one sample."""
     file, reference, floor = _file(score.generated.sample), _file(score.reference.sample), results.floor
-    rated = {key: Rated(*value, *floor.values[key], MEASURES[key].target) for key, value in score.values.items()}
+    measured = {key: Measured(*value, *floor.values[key], MEASURES[key].target) for key, value in score.values.items()}
     return {
         "name": name,
         **file,
-        "verdict": verdict(rated, identical=file["sha256"] == reference["sha256"]),
+        "verdict": verdict(measured, identical=file["sha256"] == reference["sha256"]),
         "warnings": cautions(score, floor, results.independent_floor),
         "metrics": {
             key: {"label": MEASURES[key].label, **asdict(entry), "significance": entry.excess, "words": entry.words}
-            for key, entry in rated.items()
+            for key, entry in measured.items()
         },
         "classifiers": {
             key: {**_trainings(entry), "floor": _trainings(floor.scores[key])} for key, entry in score.scores.items()
@@ -116,19 +114,19 @@ def _posterior(names: Sequence[str], posterior: LogPosterior) -> dict:
     }
 
 
-def verdict(rated: Mapping[str, Rated], identical: bool) -> str:
+def verdict(measured: Mapping[str, Measured], identical: bool) -> str:
     """Says in a sentence whether the generated showers can be told from Geant4."""
     if identical:
         return "Nothing was judged: the generated file is the reference file."
-    aucs = {key: entry for key, entry in rated.items() if key.startswith("auc_")}
+    aucs = {key: entry for key, entry in measured.items() if key.startswith("auc_")}
     strongest = max(aucs, key=lambda key: aucs[key].excess, default=None)
-    differing = [key for key, entry in rated.items() if key not in aucs and entry.excess > CLEAR]
+    differing = [key for key, entry in measured.items() if key not in aucs and entry.excess > CLEAR]
     named = ", ".join(MEASURES[key].label for key in differing[:6]) + (", ..." if len(differing) > 6 else "")
     if strongest is None:
         return f"No classifier was trained; {f'these differ: {named}.' if differing else 'no other measure differs.'}"
     best = aucs[strongest]
-    numbers = f"AUC {number(best.value, best.error)} (floor {number(best.floor, best.floor_error)})"
-    if best.excess > INDISTINGUISHABLE:
+    numbers = f"AUC {best} (floor {number(best.floor, best.floor_error)})"
+    if not best.at_floor:
         level = MEASURES[strongest].label.removeprefix("AUC, ")
         ease = "easily distinguishable" if best.value > 0.9 else "distinguishable"
         return f"The {level} tells these showers from Geant4 with {numbers}: {ease}."

@@ -128,8 +128,8 @@ def _posterior(posterior: Mapping | None) -> str:
     return (
         "<h3>Which sample Geant4 showers look like</h3>"
         + _table(("sample", "mean log-posterior of Geant4", *(f"showers of it as {name}" for name in names)), rows)
-        + f'<p class="quiet">Guessing gives {posterior["guessing"]:.3f}; the largest entry of a row of the last columns '
-        "belongs on the diagonal.</p>"
+        + f'<p class="quiet">Guessing gives {posterior["guessing"]:.3f}. Of the last columns the diagonal should be '
+        "the largest of each row.</p>"
     )
 
 

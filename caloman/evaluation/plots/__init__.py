@@ -47,8 +47,8 @@ def _scores(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
             gates(results.gates, floor),
             "gates",
             "Gates",
-            "AUC with one part of the model in the place of the truth; the grey band is Geant4 against Geant4. The part "
-            "with the largest AUC limits the model.",
+            "AUC with one part of the model in the place of the truth; the grey band is Geant4 against Geant4. The "
+            "part with the largest AUC limits the model.",
         )
     if times:
         yield from _published_field(results, times)

@@ -49,7 +49,9 @@ class Picture:
     def of(cls, figure: Figure, name: str, title: str, caption: str) -> "Picture":
         """Renders a figure."""
         FigureCanvasAgg(figure)
-        return cls(name, title, caption, _rendered(figure, "png"), _rendered(figure, "pdf"))
+        png = _rendered(figure, "png")
+        figure.set_layout_engine("none")  # it has done its work, which is most of the time
+        return cls(name, title, caption, png, _rendered(figure, "pdf"))
 
 
 def sample_colour(position: int) -> str:

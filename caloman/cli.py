@@ -11,6 +11,7 @@ from caloman.errors import CalomanError
 
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
+    "runs": ("caloman.runs:runs", "list run folders with their state and best figures"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
@@ -21,10 +22,11 @@ COMMANDS = {
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
 
 SEVERAL = {
-    "download": ("--files", "which files, by name or by role (train, reference); all by default"),
-    "prepare": ("inputs", "HDF5 files in the CaloChallenge format, and last the file to make"),
+    "download": ("--files", "+", "which files, by name or by role (train, reference); all by default"),
+    "prepare": ("inputs", "+", "HDF5 files in the CaloChallenge format, and last the file to make"),
+    "runs": ("folders", "*", "run folders, or folders that hold some; runs by default"),
 }
-"""Command -> (argument that takes several values without brackets, help)."""
+"""Command -> (argument that takes several values without brackets, how many, help)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +64,9 @@ def _run(name: str, arguments: list[str]) -> object:
     if name == "fit":  # its options are the keys of a pipeline file
         return command(arguments)
     parser = ArgumentParser(prog=f"caloman {name}")
-    several, text = SEVERAL.get(name, ("", ""))
+    several, count, text = SEVERAL.get(name, ("", "", ""))
     if several:
-        parser.add_argument(several, nargs="+", type=str, help=text)
+        parser.add_argument(several, nargs=count, type=str, help=text)
     parser.add_function_arguments(command, as_positional=True, skip={several.lstrip("-")})
     return command(**parser.parse_args(_spell_out(arguments, command)))
 

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "showers": {"errors", "geometry", "hdf5"},
     "slices": {"errors", "geometry", "hdf5", "showers"},
     "observables": {"geometry", "showers"},
+    "runs": {"errors"},
     "spectra": {"errors", "hdf5", "slices"},
     "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
     "evaluation": {"errors", "files", "geometry", "showers", "slices", "observables", "nn"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "bundle": {"errors", "files", "geometry", "models"},
     "generation": {"errors", "showers", "spectra", "models", "bundle"},
     "training": {
-        *("errors", "files", "geometry", "showers", "slices"),
+        *("errors", "files", "geometry", "showers", "slices", "evaluation", "runs"),
         *("flows", "preprocessing", "manifold", "models", "bundle"),
     },
     "cli": EVERYTHING,

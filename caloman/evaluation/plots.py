@@ -248,3 +248,9 @@ def _png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def panels(histograms: Sequence[Histogram]) -> bytes:
+    """Draws histograms as a PNG image, apart from any report."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        return _png(histogram_panels(histograms))

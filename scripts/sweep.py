@@ -62,9 +62,9 @@ def main() -> None:
     study = optuna.create_study(
         storage=f"sqlite:///{options.output / 'study.db'}",
         study_name="sweep",
-        sampler=optuna.samplers.TPESampler(seed=0),
         load_if_exists=True,
     )
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # which goes on, and does not start anew
     done = sum(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
     study.optimize(objective(options), n_trials=max(0, options.trials - done), catch=CalomanError)
     print(f"best of {len(study.trials)}: trial {study.best_trial.number:04d}, {study.best_value:.5g}")

@@ -1,5 +1,4 @@
 import csv
-import os
 import subprocess
 import sys
 
@@ -124,23 +123,23 @@ def test_the_log_goes_on_in_one_file_and_replaces_an_epoch_that_is_trained_again
 WANDB = """
 import sys
 from pathlib import Path
+from caloman.training import fit
 from caloman.training.config import Wandb
 from caloman.training.logs import stage_loggers
-for _ in range(2):  # as in a run that is interrupted and goes on
-    loggers = stage_loggers(Path(sys.argv[1]), Wandb(project="p", name="mine", tags=["a"]))
-    for logger in loggers:
-        logger.log_metrics({"epoch": 0, "validation_loss": 1.0}, step=0)
-        logger.finalize("success")
+config, run = sys.argv[1:]
+fit(config, run, "energy", ["--wandb.mode=offline", "--wandb.tags=[test]", "--monitor.every=2"])
+for logger in stage_loggers(Path(run) / "stages" / "energy", Wandb()):  # as after an interruption
+    logger.log_metrics({"epoch": 2, "validation_loss": 1.0}, step=20)
+    logger.finalize("success")
 """
 
 
-def test_a_resumed_stage_keeps_its_id_at_weights_and_biases(tmp_path):
+def test_wandb_logs_offline_and_a_stage_that_goes_on_keeps_its_id(config, tmp_path):
+    command = [sys.executable, "-c", WANDB, str(config), str(tmp_path / "run")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     stage = tmp_path / "run" / "stages" / "energy"
-    stage.mkdir(parents=True)
-    environment = {**os.environ, "WANDB_SILENT": "true"}
-    subprocess.run([sys.executable, "-c", WANDB, str(stage)], cwd=ROOT, check=True, env=environment)
     identity = (stage / "wandb-id").read_text()
-    offline = list((stage / "wandb").glob(f"offline-run-*-{identity}"))
-    assert offline
-    assert all(list(path.glob("*.wandb")) for path in offline)
-    assert len(list((stage / "wandb").glob("offline-run-*"))) == len(offline)
+    sessions = list((stage / "wandb").glob("offline-run-*"))
+    assert len(sessions) == 2
+    assert all(session.name.endswith(identity) and list(session.glob("*.wandb")) for session in sessions)
+    assert any(session.glob("files/media/images/monitor_*.png") for session in sessions)

@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 
 from caloman import __version__
 from caloman.errors import CalomanError
@@ -66,7 +66,9 @@ def _run(name: str, arguments: list[str]) -> object:
     parser = ArgumentParser(prog=f"caloman {name}")
     several, count, text = SEVERAL.get(name, ("", "", ""))
     if several:
-        parser.add_argument(several, nargs=count, type=str, help=text)
+        parameter = signature(command).parameters[several.lstrip("-")]
+        default = {} if parameter.default is Parameter.empty else {"default": parameter.default}
+        parser.add_argument(several, nargs=count, type=str, help=text, **default)
     parser.add_function_arguments(command, as_positional=True, skip={several.lstrip("-")})
     return command(**parser.parse_args(_spell_out(arguments, command)))
 
@@ -74,7 +76,7 @@ def _run(name: str, arguments: list[str]) -> object:
 def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str]:
     """Lets ``--flag`` stand for ``--flag true``."""
     flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = zip(arguments, [*arguments, ""][1:], strict=True)
     return [
         f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
     ]

@@ -93,7 +93,7 @@ class RunList(list[RunSummary]):
         return "\n".join(map(str, self)) or "no runs"
 
 
-def runs(folders: Sequence[str | Path] = ()) -> RunList:
+def runs(folders: Sequence[str | Path] | None = None) -> RunList:
     """Lists run folders with their state and best figures; damaged ones are listed as such.
 
     Args:

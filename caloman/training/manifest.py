@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-import caloman
+from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.files import sha256, write
 from caloman.runs import MANIFEST, METRICS, read_manifest, read_metrics
@@ -42,7 +42,7 @@ class Manifest:
         self.content: dict[str, Any] = {
             **facts,
             "versions": _versions(),
-            "git": _git(Path(caloman.__file__).parent),
+            "git": _git(Path(__file__).parents[1]),
             "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
             "hardware": _hardware(),
             "stages": read_manifest(folder).get("stages", {}),
@@ -106,7 +106,7 @@ def refuse_changed_data(run: Path) -> None:
 
 def _versions() -> dict[str, str]:
     packages = {name: version(name) for name in PACKAGES}
-    return {"caloman": caloman.__version__, "python": platform.python_version(), **packages}
+    return {"caloman": __version__, "python": platform.python_version(), **packages}
 
 
 def _git(package: Path) -> dict[str, str | bool] | None:

@@ -8,6 +8,7 @@ import torch
 from conftest import ROOT, SAMPLE
 from safetensors.torch import load_file
 
+from caloman.errors import CalomanError
 from caloman.evaluation.histograms import Binning, Histogram
 from caloman.geometry import Geometry
 from caloman.training import AutoencoderTask, EnergyTask, LatentTask, ResidualTask, fit
@@ -92,6 +93,11 @@ def test_true_showers_have_no_separation_and_come_from_the_validation_showers(mo
     assert len(torch.cat(seen)) == 60
     known = {row.tobytes() for row in data.validation[:][0].numpy()}
     assert all(row.tobytes() in known for row in torch.cat(seen).numpy())
+
+
+def test_a_monitor_that_never_compares_is_refused(config, tmp_path):
+    with pytest.raises(CalomanError, match=r"monitor.every and monitor.showers start at 1"):
+        fit(config, tmp_path / "run", "energy", ["--monitor.every=0"])
 
 
 def test_the_floor_is_what_samples_of_one_distribution_have_on_average(rng):

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from caloman.errors import CalomanError
 from caloman.evaluation.histograms import Histogram, challenge_binnings, compare
 from caloman.evaluation.plots import panels
 from caloman.evaluation.samples import LoadedSample, summarise
@@ -34,9 +35,14 @@ class ShowerMonitor(pl.Callback):
         folder: for the figures.
         config: when, and with how many showers.
         validation: the validation showers.
+
+    Raises:
+        CalomanError: if a number of the configuration is not positive.
     """
 
     def __init__(self, folder: Path, config: Monitor, validation: ShowerDataset) -> None:
+        if min(config.every, config.showers) < 1:
+            raise CalomanError("monitor.every and monitor.showers start at 1; set monitor to null to compare nothing")
         self.folder = folder
         self.config = config
         self.validation = validation

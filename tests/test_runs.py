@@ -164,6 +164,7 @@ def test_an_ensemble_is_one_bundle_of_members_that_each_are_a_run(energy_only, t
         for name, value in member.state_dict().items():
             assert torch.equal(ensemble.member(i).state_dict()[name], value)
     assert ensemble.noise_dim == members[0].noise_dim + 1
+    assert "process" not in (run / "bundle" / "training.json").read_text()
     assert [found.name for found in runs([run])] == [str(run / "members" / str(i)) for i in range(2)]
 
     output = tmp_path / "member.hdf5"

@@ -77,6 +77,7 @@ def _write_bundle(members: Sequence[Path], folder: Path) -> None:
         ensemble.member(i).load_state_dict(model.state_dict())
     ranges = torch.stack([model.energy_range for model in models])
     ensemble.energy_range.copy_(torch.stack([ranges[:, 0].max(), ranges[:, 1].min()]))
-    record = {"members": [read_manifest(member) for member in members]}
+    manifests = [read_manifest(member) for member in members]
+    record = {"members": [{key: value for key, value in m.items() if key != "process"} for m in manifests]}
     bundle.save(ensemble, spec, first["training"], folder, record)
     logger.info("bundle of %d members written to %s", len(members), folder)

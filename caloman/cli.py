@@ -4,13 +4,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 
 from caloman import __version__
 from caloman.errors import CalomanError
 
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
+    "runs": ("caloman.runs:runs", "list run folders with their state and best figures"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
     "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
@@ -35,6 +36,7 @@ SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
         "--times": (float, "generation time of each sample [ms per shower]"),
     },
     "prepare": {"inputs": (str, "HDF5 files in the CaloChallenge format, and last the file to make")},
+    "runs": {"folders": (str, "run folders, or folders that hold some; runs by default")},
 }
 """Command -> arguments that take several values without brackets -> type and help."""
 
@@ -76,7 +78,11 @@ def _run(name: str, arguments: list[str]) -> object:
     parser = ArgumentParser(prog=f"caloman {name}")
     several = SEVERAL.get(name, {})
     for argument, (kind, text) in several.items():
-        parser.add_argument(argument, nargs="+", type=kind, help=text)
+        default = signature(command).parameters[argument.lstrip("-")].default
+        if default is Parameter.empty or argument.startswith("--"):
+            parser.add_argument(argument, nargs="+", type=kind, help=text)
+        else:
+            parser.add_argument(argument, nargs="*", type=kind, help=text, default=default)
     parser.add_function_arguments(command, as_positional=True, skip={argument.lstrip("-") for argument in several})
     return command(**parser.parse_args(_spell_out(arguments, command)))
 
@@ -85,7 +91,7 @@ def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str
     """Lets ``--flag`` stand for ``--flag true``, and ``--two-words`` for ``--two_words``."""
     flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
     arguments = [_with_underscores(argument) if argument.startswith("--") else argument for argument in arguments]
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = zip(arguments, [*arguments, ""][1:], strict=True)
     return [
         f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
     ]

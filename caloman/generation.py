@@ -8,6 +8,7 @@ from tqdm import tqdm
 from caloman.bundle import load
 from caloman.errors import CalomanError
 from caloman.gates import generate_shapes
+from caloman.models import EnsembleShowerModel
 from caloman.showers import ShowerWriter
 from caloman.spectra import CHUNK, read_request
 
@@ -20,6 +21,7 @@ def generate(
     seed: int = 0,
     device: str = "cpu",
     layer_energies: str | None = None,
+    member: int | None = None,
 ) -> str:
     """Generates showers into a CaloChallenge file.
 
@@ -34,6 +36,7 @@ def generate(
         seed: of energies and noise.
         device: torch device to run on, such as cuda.
         layer_energies: HDF5 file with showers whose incident and layer energies are used, with generated shapes.
+        member: of an ensemble, to generate with this one only; all by default.
 
     Returns:
         A sentence that says what was written.
@@ -49,6 +52,11 @@ def generate(
     spectrum, total = read_request(energies, n)
     model = load(run).to(device)
     attributes: dict[str, str | int] = {"generator": "caloman", "seed": seed, "chunk": CHUNK, "energies": str(energies)}
+    if member is not None:
+        if not isinstance(model, EnsembleShowerModel):
+            raise CalomanError(f"{run}: not an ensemble, so it has no member {member}; leave out --member")
+        model = model.member(member)
+        attributes["member"] = member
     with (
         ShowerWriter(output, model.geometry, attributes) as writer,
         tqdm(total=total, unit="shower", desc="generate", disable=not sys.stderr.isatty()) as bar,

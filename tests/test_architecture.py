@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "showers": {"errors", "geometry", "hdf5"},
     "slices": {"errors", "geometry", "hdf5", "showers"},
     "observables": {"geometry", "showers"},
+    "runs": {"errors"},
     "spectra": {"errors", "hdf5", "slices"},
     "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
     "evaluation": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "nn"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},
     "generation": {"errors", "showers", "spectra", "models", "bundle", "gates"},
     "training": {
-        *("errors", "files", "geometry", "showers", "slices"),
+        *("errors", "files", "geometry", "showers", "slices", "evaluation", "runs"),
         *("flows", "preprocessing", "manifold", "models", "bundle"),
     },
     "cli": EVERYTHING,

@@ -116,6 +116,25 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class LoadedSample(Sample):
+    """Showers in memory as a sample.
+
+    Args:
+        showers: those of the sample.
+    """
+
+    showers: Showers
+
+    @classmethod
+    def of(cls, showers: Showers) -> "LoadedSample":
+        """Returns the sample of all the showers."""
+        return cls("", showers.geometry, showers.incident_energies, np.ones(len(showers), dtype=bool), showers)
+
+    def blocks(self) -> Iterator[Showers]:
+        yield self._cut(self.showers[self.rows])
+
+
+@dataclass(frozen=True)
 class Summary:
     """What one pass over a sample keeps.
 

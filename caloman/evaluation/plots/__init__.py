@@ -14,10 +14,10 @@ from caloman.evaluation.measures import MEASURES
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
 from caloman.evaluation.plots.scores import gates, likelihood_ratios, quality_against_speed
 from caloman.evaluation.plots.showers import mean_showers, single_showers, spread
-from caloman.evaluation.plots.style import STYLE, Picture
+from caloman.evaluation.plots.style import STYLE, Picture, rendered
 from caloman.evaluation.two_sample import correlation_matrix
 
-__all__ = ["Picture", "pictures"]
+__all__ = ["Picture", "panels", "pictures"]
 
 MAX_PANELS = 10
 BANDS = "Shaded bands are statistical errors; a ratio that leaves them by much is a real difference."
@@ -38,6 +38,12 @@ def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         figures = [*_scores(results, times), *_showers(results), *_histograms(results), *_correlations(results)]
         return [Picture.of(*drawn) for drawn in figures]
+
+
+def panels(histograms: Sequence[Histogram]) -> bytes:
+    """Draws histograms as a PNG image, apart from any report."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        return rendered(histogram_panels({"generated": histograms}), "png")
 
 
 def _scores(results: Results, times: Sequence[float]) -> Iterator[Drawn]:

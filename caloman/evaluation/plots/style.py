@@ -48,10 +48,9 @@ class Picture:
     @classmethod
     def of(cls, figure: Figure, name: str, title: str, caption: str) -> "Picture":
         """Renders a figure."""
-        FigureCanvasAgg(figure)
-        png = _rendered(figure, "png")
+        png = rendered(figure, "png")
         figure.set_layout_engine("none")  # it has done its work, which is most of the time
-        return cls(name, title, caption, png, _rendered(figure, "pdf"))
+        return cls(name, title, caption, png, rendered(figure, "pdf"))
 
 
 def sample_colour(position: int) -> str:
@@ -59,7 +58,9 @@ def sample_colour(position: int) -> str:
     return SAMPLES[position % len(SAMPLES)]
 
 
-def _rendered(figure: Figure, kind: str) -> bytes:
+def rendered(figure: Figure, kind: str) -> bytes:
+    """A figure as the content of a file of the given kind, png or pdf."""
+    FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     # without a date, so that equal figures are equal files
     metadata = {"CreationDate": None} if kind == "pdf" else None

@@ -126,7 +126,7 @@ class Judge:
         """Trains the classifiers of a mode."""
         preset = self.preset_of(generated, reference)
         inputs = _inputs(mode, (generated, reference), preset.max_showers)
-        return self.score(inputs, preset, _network(mode, inputs, preset, reference), f"{CLASSIFIERS[mode]} classifier")
+        return self.score(inputs, preset, _network(mode, inputs, preset, reference), f"classifier {mode}")
 
     def score(self, inputs: Inputs, preset: ClassifierPreset, network: Callable[[], nn.Module], name: str) -> Score:
         """Trains one classifier per seed."""

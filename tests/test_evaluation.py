@@ -355,9 +355,21 @@ def test_gates_are_told_from_files(tmp_path, hasty):
     assert "<h3>Gates" in (tmp_path / "report" / "index.html").read_text()
 
 
+def test_members_of_an_ensemble_show_their_spread(tmp_path, hasty):
+    members = [saved(tmp_path / f"{seed}.hdf5", make_showers(400, seed)) for seed in range(4)]
+    reference = saved(tmp_path / "reference.hdf5", make_showers(400, 9))
+    report = hasty(members, reference, tmp_path / "report", modes=["hist"], ensemble=True)
+    assert report.metrics["ensemble"]["coverage"]["0.68"] == pytest.approx(0.68, abs=0.12)
+    assert "in the 68 % band" in str(report)
+    biased = [saved(tmp_path / f"b{seed}.hdf5", make_showers(400, seed, shape=1.0)) for seed in range(4)]
+    shared = hasty(biased, reference, tmp_path / "report", modes=["hist"], ensemble=True)
+    assert shared.metrics["ensemble"]["coverage"]["0.68"] < 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"ensemble": True}, "two members or more"),
         ({"modes": ["cls-middle"]}, "unknown mode 'cls-middle'"),
         ({"modes": ["cls-multi"]}, "more than one generated file"),
         ({"modes": ["cls-resnet"]}, "layers with equal voxels"),

@@ -37,6 +37,7 @@ def render(metrics: Mapping, pictures: Sequence[Picture]) -> str:
         dataset=escape(metrics["dataset"]),
         sizes=_sizes(metrics),
         verdicts="".join(_verdict(position, sample, len(samples)) for position, sample in enumerate(samples)),
+        ensemble=_ensemble(metrics.get("ensemble")),
         cards="".join(_card(key, samples) for key in KEY_MEASURES if key in samples[0]["metrics"]),
         measures=_measures(samples),
         gates=_gates(samples),
@@ -74,6 +75,15 @@ def _card(key: str, samples: Sequence[Mapping]) -> str:
     return (
         f'<div class="card"><div class="label">{_text(entries[0]["label"])}</div>{"".join(values)}'
         f'<div class="floor">floor {floor}</div></div>'
+    )
+
+
+def _ensemble(ensemble: Mapping | None) -> str:
+    if ensemble is None:
+        return ""
+    return (
+        f"<p><strong>Spread of the ensemble:</strong> {_text(ensemble['statement'])}. Less than nominal means that its "
+        "members share an error that their spread cannot show; more, that they differ by more than they are wrong.</p>"
     )
 
 

@@ -130,4 +130,5 @@ def _histograms(results: Results) -> Iterator[Drawn]:
     for name in (*first, *(name for name in groups if name not in first)):
         shown = [groups[name][i] for i in spread(len(groups[name]), MAX_PANELS)]
         panels = {sample: [histograms[i] for i in shown] for sample, histograms in samples.items()}
-        yield histogram_panels(panels), name, titles[name][0].upper() + titles[name][1:], BANDS
+        figure = histogram_panels(panels, ensemble=results.calibration is not None)
+        yield figure, name, titles[name][0].upper() + titles[name][1:], BANDS

@@ -20,8 +20,9 @@ Direction = Literal["density", "sampling"]
 class Autoregressive(Conditioned):
     """An autoregressive transform that starts as the identity.
 
-    One direction is a single pass through the conditioner; the other finds one entry after the other. The elementwise
-    map leads from data to noise in both cases, so that the raw parameters of the two kinds can be compared.
+    One direction is a single pass through the conditioner; the other finds one entry after the other, with a gradient
+    only while training. The elementwise map leads from data to noise in both cases, so that the raw parameters of the
+    two kinds can be compared.
 
     Args:
         features: size D of the vectors.
@@ -56,9 +57,10 @@ class Autoregressive(Conditioned):
         if inverse == self.one_pass_sampling:
             raw = self.conditioner(inputs, context)
             return Step(*self._map(inputs, raw, inverse), raw)
-        if torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled():
             return self._by_passes(inputs, context, inverse)
-        return self._by_entries(inputs, context, inverse)
+        with torch.no_grad():
+            return self._by_entries(inputs, context, inverse)
 
     def _map(self, inputs: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         parameters = raw.unflatten(1, (self.elementwise.n_parameters, -1)).movedim(1, -1)
@@ -66,7 +68,7 @@ class Autoregressive(Conditioned):
         return outputs, log_slopes.sum(dim=1)
 
     def _by_passes(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> Step:
-        """D passes, each of which gets one more entry right; with a gradient."""
+        """D passes, each of which gets one more entry right; the gradient has to keep them all, so few entries only."""
         outputs, log_det = torch.zeros_like(inputs), inputs.new_zeros(len(inputs))
         for _ in range(inputs.shape[1]):
             outputs, log_det = self._map(inputs, self.conditioner(outputs, context), inverse)

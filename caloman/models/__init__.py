@@ -2,7 +2,9 @@
 
 from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel
-from caloman.models.shape import ManifoldShape, ShapeModel
+from caloman.models.shape import FlowShape, ManifoldShape, ShapeModel
 from caloman.models.shower import FactorisedShowerModel, ShowerModel
 
-__all__ = ["Density", "FactorisedShowerModel", "LayerEnergyModel", "ManifoldShape", "ShapeModel", "ShowerModel"]
+__all__ = [
+    "Density", "FactorisedShowerModel", "FlowShape", "LayerEnergyModel", "ManifoldShape", "ShapeModel", "ShowerModel",
+]  # fmt: skip

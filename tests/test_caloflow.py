@@ -27,8 +27,8 @@ def test_published_size(name, expected):
     pipeline, _ = load_pipeline(CONFIGS / f"{name}.yaml")
     model = pipeline.model(Geometry.load(pipeline.geometry))
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
-    assert model.one_pass_sampling is (name == "caloflow_student" and model.energy.density.one_pass_sampling)
     assert model.shape.one_pass_sampling is (name == "caloflow_student")
+    assert not model.one_pass_sampling, "flow I is masked autoregressive in both"
 
 
 def test_logit_is_inverted_at_both_ends():
@@ -87,17 +87,19 @@ def test_distillation_drives_the_student_to_the_teacher(distil, guided, small):
     task = distil(guided=guided)
     task.fit_statistics(list)
     flow, density = task.density.flow, task.teacher
-    context = torch.randn(256, 1 + small.n_layers)
-    optimiser = torch.optim.Adam(flow.parameters(), lr=3e-3)
+    context = torch.randn(1000, 1 + small.n_layers)
+    with torch.no_grad():
+        shapes = density.sample(torch.randn(1000, small.n_voxels), context)
+    optimiser = torch.optim.Adam(flow.parameters(), lr=1e-2)
     history = []
-    for _ in range(300):
-        with torch.no_grad():
-            shapes = density.sample(torch.randn(256, small.n_voxels), context)
-        losses = task.losses(shapes, context)
+    for _ in range(120):
+        rows = torch.randint(1000, (64,))
+        losses = task.losses(shapes[rows], context[rows])
         history.append(losses["kl"].item())
         optimiser.zero_grad()
         losses["loss"].backward()
         optimiser.step()
+    print(history[0], np.mean(history[-20:]))
     assert np.mean(history[-20:]) < 0.1 * history[0]
 
 
@@ -128,7 +130,7 @@ def tiny(tmp_path):
 
     def write(name, **task):
         spec = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-        spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 300}
+        spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 200}
         density = spec["model"]["init_args"]["shape"]["init_args"]["density"]
         for holder in (density, {"init_args": spec["model"]["init_args"]["energy"]["init_args"]}):
             holder["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 8, "bins": 4}
@@ -152,7 +154,7 @@ def test_teacher_and_student_go_through_the_pipeline(tiny, tmp_path):
     student_run = fit(student_config, tmp_path / "student")
     for run, one_pass in ((teacher_run, False), (student_run, True)):
         generator = caloman.load(run)
-        assert generator.shape.one_pass_sampling is one_pass
+        assert generator.one_pass_sampling is one_pass
         voxels = generator.sample([256.0, 1024.0, 4096.0]).voxels
         assert np.all((voxels == 0) | (voxels >= 0.01 * (1 - 1e-6)))
         assert np.all(voxels.sum(axis=1) > 0)

@@ -117,11 +117,21 @@ def test_a_student_with_its_teachers_map_has_no_loss(distil):
 
 
 @pytest.mark.parametrize(
-    "flow", [partial(CouplingFlow, transforms=2), partial(AutoregressiveFlow, **{**FLOW, "transforms": 3})]
+    "flow",
+    [
+        partial(CouplingFlow, transforms=2),
+        partial(AutoregressiveFlow, direction="sampling", **{**FLOW, "transforms": 3}),
+        partial(AutoregressiveFlow, direction="sampling", **{**FLOW, "bins": 5}),
+    ],
 )
 def test_a_student_unlike_its_teacher_is_refused(distil, flow):
     with pytest.raises(CalomanError, match=r"runs/teacher: .*configure them alike"):
         distil(flow=flow).fit_statistics(list)
+
+
+def test_a_student_that_samples_entry_by_entry_is_refused(distil):
+    with pytest.raises(CalomanError, match="direction: sampling"):
+        distil(flow=partial(AutoregressiveFlow, **FLOW))
 
 
 @pytest.fixture
@@ -130,7 +140,7 @@ def tiny(tmp_path):
 
     def write(name, **task):
         spec = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-        spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 200}
+        spec["data"] |= {"train": [f"{SAMPLE}[0:200]"]}
         density = spec["model"]["init_args"]["shape"]["init_args"]["density"]
         for holder in (density, {"init_args": spec["model"]["init_args"]["energy"]["init_args"]}):
             holder["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 8, "bins": 4}
@@ -166,6 +176,6 @@ def test_teacher_and_student_go_through_the_pipeline(tiny, tmp_path):
     fit(student_config, student_run)
     assert finished.stat().st_mtime_ns == time
     weights = teacher_run / "bundle" / "model.safetensors"
-    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    save_file({name: value.flip(0) for name, value in load_file(weights).items()}, weights)
     fit(student_config, student_run, stage="student")
     assert finished.stat().st_mtime_ns != time, "another teacher makes another student"

@@ -8,10 +8,10 @@ from caloman.flows.flow import AutoregressiveFlow, CouplingFlow, Flow
 from caloman.flows.linear import ActNorm, LULinear, Permutation
 from caloman.flows.mixture import GaussianMixture
 from caloman.flows.spline import rational_quadratic_spline
-from caloman.flows.transform import Step, Transform, samples_in_one_pass
+from caloman.flows.transform import Conditioned, Step, Transform, samples_in_one_pass
 
 __all__ = [
-    "ActNorm", "Affine", "Autoregressive", "AutoregressiveFlow", "Coupling", "CouplingFlow", "Distribution",
-    "Elementwise", "Flow", "GaussianMixture", "LULinear", "Permutation", "Spline", "Step", "Transform",
+    "ActNorm", "Affine", "Autoregressive", "AutoregressiveFlow", "Conditioned", "Coupling", "CouplingFlow",
+    "Distribution", "Elementwise", "Flow", "GaussianMixture", "LULinear", "Permutation", "Spline", "Step", "Transform",
     "rational_quadratic_spline", "samples_in_one_pass",
 ]  # fmt: skip

@@ -93,6 +93,7 @@ class ActNorm(Transform):
         self.log_scale = nn.Parameter(torch.zeros(features))
         self.shift = nn.Parameter(torch.zeros(features))
 
+    @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Sets shift and scale from batches (n, D) of what the transform receives."""
         count, total, squares = 0, torch.zeros(()), torch.zeros(())
@@ -100,9 +101,8 @@ class ActNorm(Transform):
             rows = batch.double()
             count, total, squares = count + len(batch), total + rows.sum(0), squares + rows.pow(2).sum(0)
         mean = total / count
-        with torch.no_grad():
-            self.shift.copy_(mean)
-            self.log_scale.copy_((squares / count - mean**2).clamp(min=1e-12).log() / -2)
+        self.shift.copy_(mean)
+        self.log_scale.copy_((squares / count - mean**2).clamp(min=1e-12).log() / -2)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return (inputs - self.shift) * self.log_scale.exp(), self.log_scale.sum().expand(len(inputs))

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from caloman.flows.elementwise import Elementwise
+
 
 class Step(NamedTuple):
     """What one transform did with its inputs.
@@ -41,6 +43,8 @@ class Transform(nn.Module, ABC):
 
 class Conditioned(Transform):
     """A transform whose parameters a network predicts; it implements `step`."""
+
+    elementwise: Elementwise
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.step(inputs, context)[:2]

@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.flows import Autoregressive, Flow, Step
+from caloman.flows import Conditioned, Flow, Step
 from caloman.models import Density, FactorisedShowerModel, FlowShape, ShowerModel
 from caloman.training.data import Batch
 from caloman.training.tasks import FlowTask
@@ -35,6 +35,9 @@ class DistillationTask(FlowTask):
         guided: also compare the points between the transforms and the raw outputs of the conditioners ("fully
             guided", which needs conditioners with equal outputs), not the end points alone.
         options: of every `Task`.
+
+    Raises:
+        CalomanError: if the student does not sample in one pass.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class DistillationTask(FlowTask):
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(model, **options)
+        if not self.density.one_pass_sampling:
+            raise CalomanError("the student samples entry by entry; set direction: sampling in its flow")
         self.path = teacher
         self.beta = beta
         self.guided = guided
@@ -57,12 +62,17 @@ class DistillationTask(FlowTask):
         if not (isinstance(model, FactorisedShowerModel) and isinstance(model.shape, FlowShape)):
             raise CalomanError(f"{self.path}: a teacher has to be a FlowShape, this is a {type(model).__name__}")
         teacher = model.shape.density.requires_grad_(False)
-        kinds = [[type(part) for part in _flow(density).transforms] for density in (teacher, self.density)]
-        if model.geometry != self.model.geometry or kinds[0] != kinds[1]:
+        if model.geometry != self.model.geometry or self._plan(teacher) != self._plan(self.density):
             raise CalomanError(
-                f"{self.path}: teacher and student differ in geometry or transforms; configure them alike"
+                f"{self.path}: teacher and student differ in geometry, transforms or bins; configure them alike"
             )
         return teacher
+
+    def _plan(self, density: Density) -> list[tuple[type, int]]:
+        """Kinds of the transforms, and sizes of the raw outputs if these are compared."""
+        parts = _flow(density).transforms
+        sizes = (p.elementwise.n_parameters if self.guided and isinstance(p, Conditioned) else 0 for p in parts)
+        return list(zip(map(type, parts), sizes, strict=True))
 
     @property
     def external(self) -> list[str]:
@@ -78,7 +88,7 @@ class DistillationTask(FlowTask):
         student.scaling.load_state_dict(self.teacher.scaling.state_dict())
         student.context_scaling.load_state_dict(self.teacher.context_scaling.state_dict())
         for learning, known in zip(_flow(student).transforms, _flow(self.teacher).transforms, strict=True):
-            if not isinstance(known, Autoregressive):
+            if not isinstance(known, Conditioned):
                 learning.load_state_dict(known.state_dict())
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:

@@ -35,9 +35,7 @@ def load(path: str | Path) -> ShowerModel:
     Raises:
         CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
     """
-    folder = Path(path)
-    if (folder / "bundle").is_dir():
-        folder = folder / "bundle"
+    folder = locate(path)
     config = _read_config(folder)
     geometry = Geometry.from_xml(folder / "geometry.xml")
     model = build_model(config["model"], geometry, source=folder / "config.yaml")
@@ -48,6 +46,12 @@ def load(path: str | Path) -> ShowerModel:
         reason = " ".join(str(error).split())[:200]
         raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
     return model.eval()
+
+
+def locate(path: str | Path) -> Path:
+    """The folder of a bundle, given that or the run folder around it."""
+    folder = Path(path)
+    return folder / "bundle" if (folder / "bundle").is_dir() else folder
 
 
 def save(

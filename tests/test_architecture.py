@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
     "evaluation": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "nn"},
     "nn": set(),
-    "flows": {"nn"},
+    "flows": {"errors", "nn"},
     "preprocessing": {"errors", "geometry"},
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
     "models": {"errors", "geometry", "showers", "spectra", "flows", "preprocessing", "manifold"},

@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 from torch.testing import assert_close
 from zuko.transforms import MonotonicRQSTransform
 
-from caloman.flows import rational_quadratic_spline
+from caloman.flows import Spline, rational_quadratic_spline
 from caloman.flows.spline import MIN_BIN, MIN_DERIVATIVE
 
 BOUND = 3.0
@@ -112,6 +112,15 @@ def test_gradients_are_finite_anywhere(value, inverse):
     outputs, log_slope = rational_quadratic_spline(inputs, *parameters, BOUND, inverse)
     gradients = torch.autograd.grad((outputs + log_slope).sum(), [inputs, *parameters])
     assert all(torch.all(torch.isfinite(gradient)) for gradient in gradients)
+
+
+@pytest.mark.parametrize("shape", [(40_000,), (1000, 64), (0, 5), (2, 30_000)])
+def test_without_a_gradient_parts_are_computed_after_each_other_with_the_same_result(shape):
+    spline = Spline(bins=4, bound=BOUND)
+    inputs, parameters = torch.randn(shape), torch.randn(*shape, spline.n_parameters)
+    expected = spline(inputs, parameters)
+    with torch.no_grad():
+        assert_close(spline(inputs, parameters), expected)
 
 
 @pytest.mark.parametrize("inverse", [False, True])

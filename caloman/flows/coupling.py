@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from caloman.flows.elementwise import Elementwise
-from caloman.flows.transform import Transform
+from caloman.flows.transform import Conditioned, Step
 from caloman.nn.mlp import ResidualMLP
 
 
-class Coupling(Transform):
+class Coupling(Conditioned):
     """A coupling transform that starts as the identity.
 
     Args:
@@ -38,14 +38,9 @@ class Coupling(Transform):
         nn.init.zeros_(self.conditioner.last.weight)
         nn.init.zeros_(self.conditioner.last.bias)
 
-    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._apply_to_moved(inputs, context, inverse=False)
-
-    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._apply_to_moved(inputs, context, inverse=True)
-
-    def _apply_to_moved(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
+    def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
         kept, moved = inputs.index_select(1, self.kept), inputs.index_select(1, self.moved)
-        parameters = self.conditioner(kept, context).unflatten(1, (self.elementwise.n_parameters, -1)).movedim(1, -1)
+        raw = self.conditioner(kept, context)
+        parameters = raw.unflatten(1, (self.elementwise.n_parameters, -1)).movedim(1, -1)
         moved, log_slopes = self.elementwise(moved, parameters, inverse)
-        return torch.cat([kept, moved], dim=1).index_select(1, self.order), log_slopes.sum(dim=1)
+        return Step(torch.cat([kept, moved], dim=1).index_select(1, self.order), log_slopes.sum(dim=1), raw)

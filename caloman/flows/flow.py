@@ -1,47 +1,67 @@
-"""Normalizing flows: a chain of transforms on a standard normal distribution."""
+"""Normalizing flows: a chain of transforms on a standard normal distribution, and what builds them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from caloman.flows.autoregressive import Autoregressive, Direction
 from caloman.flows.coupling import Coupling
+from caloman.flows.distribution import Distribution
 from caloman.flows.elementwise import Affine, Elementwise, Spline
-from caloman.flows.linear import LULinear, Permutation
-from caloman.flows.transform import Transform
+from caloman.flows.linear import ActNorm, LULinear, Permutation
+from caloman.flows.transform import Step, Transform
+
+Mixing = Literal["lu", "permutation", "reverse", "alternate"]
 
 
-class Flow(nn.Module):
-    """A conditional density.
+class Flow(Distribution):
+    """A conditional density made of invertible transforms.
 
     Args:
-        features: size D of the vectors.
+        features: size D of the vectors, and of the noise.
         transforms: from data to noise.
     """
 
     transforms: nn.ModuleList
 
     def __init__(self, features: int, transforms: Sequence[Transform]) -> None:
-        super().__init__()
-        self.features = features
+        super().__init__(features, features)
         self.transforms = nn.ModuleList(transforms)
 
     def log_prob(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
-        """Logarithm of the density at inputs (N, D) under a context (N, C), shape (N,)."""
         noise, log_prob = inputs, inputs.new_zeros(len(inputs))
         for transform in self.transforms:
             noise, log_det = transform(noise, context)
             log_prob = log_prob + log_det
-        return log_prob - 0.5 * (noise.square().sum(dim=1) + self.features * math.log(2 * math.pi))
+        return log_prob + self.log_prob_of_noise(noise)
 
     def sample(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
-        """Turns standard normal noise (N, D) into samples (N, D) under a context (N, C)."""
         outputs = noise
         for transform in self.transforms[::-1]:
             outputs, _ = transform.inverse(outputs, context)  # type: ignore[operator]
         return outputs
+
+    def log_prob_of_noise(self, noise: Tensor) -> Tensor:
+        """Logarithm of the standard normal density at noise (N, D), shape (N,)."""
+        return -0.5 * (noise.square().sum(dim=1) + self.features * math.log(2 * math.pi))
+
+    def trace(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> list[Step]:
+        """What each transform does on the way from data (N, D) to noise, or from noise to data, in order of travel."""
+        steps: list[Step] = []
+        for transform in self.transforms[:: -1 if inverse else 1]:
+            steps.append(transform.step(inputs, context, inverse))  # type: ignore[operator]
+            inputs = steps[-1].outputs
+        return steps
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]]) -> None:
+        """Sets each ActNorm, in the order of the transforms, from batches of data (n, D) and contexts (n, C)."""
+        for index, transform in enumerate(self.transforms):
+            if isinstance(transform, ActNorm):
+                before = Flow(self.features, list(self.transforms[:index]))  # type: ignore[arg-type]
+                transform.fit([x, *(step.outputs for step in before.trace(x, c))][-1] for x, c in batches())
 
 
 class CouplingFlow(Flow):
@@ -57,6 +77,7 @@ class CouplingFlow(Flow):
         hidden: width of the residual conditioners.
         blocks: blocks of each conditioner.
         mixing: between couplings: a random permutation with or without a trained matrix in LU form.
+        actnorm: put an ActNorm before each coupling.
 
     References:
         Durkan et al., Neural Spline Flows (arXiv:1906.04032).
@@ -73,11 +94,72 @@ class CouplingFlow(Flow):
         hidden: int = 64,
         blocks: int = 2,
         mixing: Literal["lu", "permutation"] = "lu",
+        actnorm: bool = False,
     ) -> None:
-        kind: Elementwise = Spline(bins, bound) if elementwise == "spline" else Affine()
+        kind = _elementwise(elementwise, bins, bound)
         chain: list[Transform] = []
         for i in range(transforms):
             mask = (torch.arange(features) % 2 == i % 2) & (features > 1)
-            chain += [Coupling(mask, context, kind, hidden, blocks), Permutation(features)]
-            chain += [LULinear(features)] if mixing == "lu" else []
+            chain += [ActNorm(features)] if actnorm else []
+            chain += [Coupling(mask, context, kind, hidden, blocks), *_mixing(features, mixing, i)]
         super().__init__(features, chain)
+
+
+class AutoregressiveFlow(Flow):
+    """Masked autoregressive transforms with permutations between them; starts as a permutation of the identity.
+
+    Args:
+        features: size of the vectors.
+        context: size of the condition; 0 for none.
+        transforms: number of autoregressive transforms.
+        elementwise: map of the entries: ``spline`` (A-RQS) or ``affine`` (MAF).
+        direction: which one takes a single pass: ``density``, or ``sampling`` (IAF), whose density takes D passes.
+        bins: pieces of the spline.
+        bound: half the side of the spline's box.
+        hidden: width of the masked conditioners.
+        blocks: blocks of each conditioner.
+        residual: whether the blocks have skip connections.
+        dropout: of the conditioners.
+        mixing: between transforms: a random permutation with (``lu``) or without a trained matrix in LU form, the
+            reversed order, or reversed and random in turn (``alternate``, as in CaloFlow).
+        groups: sizes of consecutive groups of entries, such as layers, within which permutations stay.
+        actnorm: put an ActNorm before each transform.
+
+    References:
+        Papamakarios et al., MAF (arXiv:1705.07057); Durkan et al., Neural Spline Flows (arXiv:1906.04032).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        context: int = 0,
+        transforms: int = 4,
+        elementwise: Literal["spline", "affine"] = "spline",
+        direction: Direction = "density",
+        bins: int = 8,
+        bound: float = 5.0,
+        hidden: int = 64,
+        blocks: int = 2,
+        residual: bool = False,
+        dropout: float = 0.0,
+        mixing: Mixing = "permutation",
+        groups: Sequence[int] | None = None,
+        actnorm: bool = False,
+    ) -> None:
+        kind = _elementwise(elementwise, bins, bound)
+        chain: list[Transform] = []
+        for i in range(transforms):
+            chain += [ActNorm(features)] if actnorm else []
+            chain += [Autoregressive(features, context, kind, direction, hidden, blocks, residual, dropout)]
+            chain += _mixing(features, mixing, i, groups)
+        super().__init__(features, chain)
+
+
+def _elementwise(name: Literal["spline", "affine"], bins: int, bound: float) -> Elementwise:
+    return Spline(bins, bound) if name == "spline" else Affine()
+
+
+def _mixing(features: int, mixing: Mixing, index: int, groups: Sequence[int] | None = None) -> list[Transform]:
+    """What follows the transform of the given index."""
+    reverse = mixing == "reverse" or (mixing == "alternate" and index % 2 == 0)
+    return [Permutation(features, reverse, groups), *([LULinear(features)] if mixing == "lu" else [])]

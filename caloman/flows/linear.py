@@ -1,27 +1,38 @@
-"""Linear transforms that mix the entries between couplings."""
+"""Linear transforms that mix or scale the entries between the others."""
 
 import math
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.flows.transform import Transform
 
 
 class Permutation(Transform):
-    """A fixed random order of the entries.
+    """A fixed order of the entries: random, or the reverse one.
 
     Args:
         features: size of the vectors.
+        reverse: reverse instead of drawing at random.
+        groups: sizes of consecutive groups, such as layers, within which the entries stay; one group if left out.
+
+    Raises:
+        CalomanError: if the groups do not add up to the features.
     """
 
     order: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, reverse: bool = False, groups: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.register_buffer("order", torch.randperm(features))
+        if groups and sum(groups) != features:
+            raise CalomanError(f"groups = {list(groups)} of a permutation add up to {sum(groups)}, not {features}")
+        parts = torch.arange(features).split(list(groups or [features]))
+        orders = [part.flip(0) if reverse else part[torch.randperm(len(part))] for part in parts]
+        self.register_buffer("order", torch.cat(orders))
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return inputs.index_select(1, self.order.argsort()), inputs.new_zeros(len(inputs))
@@ -65,6 +76,39 @@ class LULinear(Transform):
         with _full_precision(inputs.device.type):
             outputs = inputs.to(self.bias.dtype) @ (lower @ upper).T + self.bias
         return outputs, log_det.expand(len(inputs))
+
+
+class ActNorm(Transform):
+    """Shift and scale of each entry; `fit` sets them so that data has zero mean and unit variance, training goes on.
+
+    Args:
+        features: size of the vectors.
+
+    References:
+        Kingma & Dhariwal, Glow (arXiv:1807.03039).
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(features))
+        self.shift = nn.Parameter(torch.zeros(features))
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Sets shift and scale from batches (n, D) of what the transform receives."""
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for batch in batches:
+            rows = batch.double()
+            count, total, squares = count + len(batch), total + rows.sum(0), squares + rows.pow(2).sum(0)
+        mean = total / count
+        self.shift.copy_(mean)
+        self.log_scale.copy_((squares / count - mean**2).clamp(min=1e-12).log() / -2)
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return (inputs - self.shift) * self.log_scale.exp(), self.log_scale.sum().expand(len(inputs))
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return inputs * (-self.log_scale).exp() + self.shift, -self.log_scale.sum().expand(len(inputs))
 
 
 def _full_precision(device: str) -> AbstractContextManager[object]:

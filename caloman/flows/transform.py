@@ -1,12 +1,32 @@
 """What every invertible transform of a flow can do."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from torch import Tensor, nn
+
+from caloman.flows.elementwise import Elementwise
+
+
+class Step(NamedTuple):
+    """What one transform did with its inputs.
+
+    Args:
+        outputs: shape (N, D).
+        log_det: log |det J| of the applied direction, shape (N,).
+        raw: what the conditioner gave, shape (N, number of its outputs); None where there is none.
+    """
+
+    outputs: Tensor
+    log_det: Tensor
+    raw: Tensor | None = None
 
 
 class Transform(nn.Module, ABC):
     """An invertible map of vectors under a condition: `forward` leads from data to noise, `inverse` generates."""
+
+    one_pass_sampling = True
+    """Whether `inverse` takes a fixed number of operations, not one pass for each entry."""
 
     @abstractmethod
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -15,3 +35,27 @@ class Transform(nn.Module, ABC):
     @abstractmethod
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Maps noise (N, D) under a context (N, C) towards data; returns (N, D) and log |det J| of shape (N,)."""
+
+    def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
+        """Either direction, together with the raw outputs of the conditioner."""
+        return Step(*(self.inverse if inverse else self.forward)(inputs, context))
+
+
+class Conditioned(Transform):
+    """A transform whose parameters a network predicts; it implements `step`."""
+
+    elementwise: Elementwise
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.step(inputs, context)[:2]
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.step(inputs, context, inverse=True)[:2]
+
+    @abstractmethod
+    def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step: ...
+
+
+def samples_in_one_pass(module: nn.Module) -> bool:
+    """Whether none of the transforms inside a module samples entry by entry; only then can it be exported."""
+    return all(part.one_pass_sampling for part in module.modules() if isinstance(part, Transform))

@@ -3,13 +3,14 @@
 from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.ensemble import EnsembleShowerModel
-from caloman.models.shape import ManifoldShape, ShapeModel
+from caloman.models.shape import FlowShape, ManifoldShape, ShapeModel
 from caloman.models.shower import FactorisedShowerModel, ShowerModel
 
 __all__ = [
     "Density",
     "EnsembleShowerModel",
     "FactorisedShowerModel",
+    "FlowShape",
     "LayerEnergyModel",
     "ManifoldShape",
     "ShapeModel",

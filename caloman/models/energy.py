@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.flows import Flow
+from caloman.flows import Distribution
 from caloman.geometry import Geometry
 from caloman.models.density import Density
 from caloman.preprocessing.layers import LayerFractions
@@ -33,7 +33,7 @@ class LayerEnergyModel(nn.Module):
     def __init__(
         self,
         geometry: Geometry,
-        flow: Callable[[int, int], Flow],
+        flow: Callable[[int, int], Distribution],
         threshold: float = 0.0,
         max_deposit_ratio: float = 3.1,
         alpha: float = 1e-6,
@@ -42,7 +42,7 @@ class LayerEnergyModel(nn.Module):
         self.threshold = threshold
         self.fractions = LayerFractions(max_deposit_ratio, alpha)
         self.density = Density(geometry.n_layers, 1, flow, Standardise)
-        self.noise_dim = geometry.n_layers
+        self.noise_dim = self.density.noise_dim
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Fits the scalings on batches of layer energies (n, L) and incident energies (n, 1) [MeV].
@@ -63,7 +63,7 @@ class LayerEnergyModel(nn.Module):
         return self.density.log_prob(*self._coordinates(layer_energies, incident_energies))
 
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
-        """Turns standard normal noise (N, L) into layer energies (N, L) [MeV] at incident energies (N, 1) [MeV]."""
+        """Turns normal noise (N, noise_dim) into layer energies (N, L) [MeV] at incident energies (N, 1) [MeV]."""
         logits = self.density.sample(noise, incident_energies.log10())
         energies = self.fractions.inverse(logits, incident_energies)
         return torch.where(energies < self.threshold, torch.zeros_like(energies), energies)

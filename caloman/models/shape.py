@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
+from caloman.flows import samples_in_one_pass
 from caloman.geometry import Geometry
 from caloman.manifold import Autoencoder
 from caloman.models.density import Density
@@ -16,6 +17,11 @@ class ShapeModel(nn.Module, ABC):
     """Shapes from noise under a condition; `noise_blocks` names the parts of the noise and gives their sizes."""
 
     noise_blocks: dict[str, int]
+
+    @property
+    def one_pass_sampling(self) -> bool:
+        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
+        return samples_in_one_pass(self)
 
     @abstractmethod
     def forward(self, noise: Tensor, context: Tensor) -> Tensor:
@@ -59,7 +65,8 @@ class ManifoldShape(ShapeModel):
             raise CalomanError(f"a residual needs a stochastic head, not {type(self.autoencoder.head).__name__}")
         self.residual = residual(n_scores, latent_dim + context) if residual else None
         self.sample_posterior = sample_posterior
-        self.noise_blocks = {"latent": self.density.noise_dim, "decoder": self.autoencoder.head.noise_dim}
+        decoder_noise = self.residual.noise_dim if self.residual else n_scores
+        self.noise_blocks = {"latent": self.density.noise_dim, "decoder": decoder_noise}
 
     def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
         """Latents (N, latent_dim) of shapes (N, V) under contexts (N, C), as the density is trained on them.
@@ -89,3 +96,24 @@ class ManifoldShape(ShapeModel):
         """Shapes (N, V) like the given ones (N, V): the forward pass with their own latents, from the same noise."""
         latent_noise, decoder_noise = noise.split(list(self.noise_blocks.values()), dim=1)
         return self.decode(self.encode(shapes, context, latent_noise), context, decoder_noise)
+
+
+class FlowShape(ShapeModel):
+    """A density of the voxels themselves.
+
+    Args:
+        geometry: the voxel mesh.
+        context: size of the condition.
+        density: the density of the shapes.
+
+    References:
+        CaloFlow (arXiv:2106.05285, arXiv:2110.11377, arXiv:2210.14245), flow II.
+    """
+
+    def __init__(self, geometry: Geometry, context: int, density: Callable[[int, int], Density]) -> None:
+        super().__init__()
+        self.density = density(geometry.n_voxels, context)
+        self.noise_blocks = {"voxels": self.density.noise_dim}
+
+    def forward(self, noise: Tensor, context: Tensor) -> Tensor:
+        return self.density.sample(noise, context)

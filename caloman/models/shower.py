@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
+from caloman.flows import samples_in_one_pass
 from caloman.geometry import Geometry
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
@@ -37,6 +38,11 @@ class ShowerModel(nn.Module, ABC):
     def noise_dim(self) -> int:
         """Number of standard normal numbers that one shower consumes."""
         return sum(self.noise_blocks.values())
+
+    @property
+    def one_pass_sampling(self) -> bool:
+        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
+        return samples_in_one_pass(self)
 
     @abstractmethod
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:

@@ -81,6 +81,28 @@ class LogStandardise(Standardise):
         return super().inverse(inputs).exp() - self.offset
 
 
+class Logit(Scaling):
+    """logit(alpha + (1 - 2 alpha) x) for entries between 0 and 1; nothing is fitted.
+
+    Args:
+        features: size of the vectors.
+        alpha: margin that keeps the logit finite.
+    """
+
+    def __init__(self, features: int, alpha: float = 1e-6) -> None:
+        super().__init__(features)
+        self.alpha = alpha
+
+    def fit(self, batches: Iterable[Tensor]) -> None: ...
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scale = 1 - 2 * self.alpha
+        return (self.alpha + scale * inputs).log() - (self.alpha + scale * (1 - inputs)).log()
+
+    def inverse(self, inputs: Tensor) -> Tensor:
+        return (inputs.sigmoid() - self.alpha) / (1 - 2 * self.alpha)
+
+
 class MaxAbs(Scaling):
     """Division by the largest absolute value of the training data, as in the published CaloMan code."""
 

@@ -63,7 +63,7 @@ class ShowerTransform(nn.Module, ABC):
 
 
 class LayerwiseTransform(ShowerTransform):
-    """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero.
+    """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero, or noise if there is any.
 
     The inverse gives each layer its energy, cuts voxels below the threshold and rescales those that survive, twice; the
     largest voxel of a layer always survives, and a layer below the threshold is empty.
@@ -72,11 +72,16 @@ class LayerwiseTransform(ShowerTransform):
         geometry: the voxel mesh with V voxels in L layers.
         threshold: voxels below it are cut before training and after generation [MeV].
         renormalise: make the voxels of each layer add up to its energy; the published CaloMan did not.
+        noise: upper end of uniform noise that is added to each voxel before its layer is scaled to unit sum [MeV];
+            well below the threshold it gives a flow on the voxels a smooth density in place of zeros, as in CaloFlow.
     """
 
-    def __init__(self, geometry: Geometry, threshold: float = 0.0, renormalise: bool = True) -> None:
+    def __init__(
+        self, geometry: Geometry, threshold: float = 0.0, renormalise: bool = True, noise: float = 0.0
+    ) -> None:
         super().__init__(geometry, threshold)
         self.renormalise = renormalise
+        self.noise = noise
         self.context_dim = 1 + geometry.n_layers
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
@@ -86,6 +91,9 @@ class LayerwiseTransform(ShowerTransform):
         return torch.cat([(incident_energies + 1e-3).log10(), ((layer_energies + 1e-3) / 1e5).log10() - 1], dim=1)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
+        if self.noise > 0:
+            voxels = voxels + self.noise * torch.rand_like(voxels)
+            layer_energies = self.layers.sum(voxels)
         return voxels * self.layers.spread(_reciprocal(layer_energies))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:

@@ -1,6 +1,9 @@
 """Training: the only package that knows Lightning and wandb."""
 
+from caloman.training.distillation import DistillationTask
 from caloman.training.pipeline import fit
-from caloman.training.tasks import AutoencoderTask, EnergyTask, LatentTask, ResidualTask, Task
+from caloman.training.tasks import AutoencoderTask, EnergyTask, FlowTask, LatentTask, ResidualTask, Task
 
-__all__ = ["AutoencoderTask", "EnergyTask", "LatentTask", "ResidualTask", "Task", "fit"]
+__all__ = [
+    "AutoencoderTask", "DistillationTask", "EnergyTask", "FlowTask", "LatentTask", "ResidualTask", "Task", "fit",
+]  # fmt: skip

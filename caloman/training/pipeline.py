@@ -111,7 +111,7 @@ class Run:
             ],
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,
-            "upstream": [self._finished.get(part) for part in task.upstream],
+            "upstream": [*(self._finished.get(part) for part in task.upstream), *task.external],
         }
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from caloman.errors import CalomanError
-from caloman.models import FactorisedShowerModel, ManifoldShape, ShowerModel
+from caloman.models import Density, FactorisedShowerModel, FlowShape, ManifoldShape, ShowerModel
 from caloman.training.data import Batch
 
 
@@ -51,6 +51,11 @@ class Task(pl.LightningModule, ABC):
             raise CalomanError(f"{type(self).__name__} trains {self.part!r}, which the model does not have") from None
         model.requires_grad_(False)
         trained.requires_grad_(True)
+
+    @property
+    def external(self) -> list[str]:
+        """Hashes of whatever else the result depends on, beyond configuration, data and the stages upstream."""
+        return []
 
     @property
     def module(self) -> nn.Module:
@@ -141,18 +146,46 @@ class EnergyTask(Task):
 
 
 class ShapeTask(Task):
-    """A task on the manifold shape model."""
+    """A task on the shape model."""
 
     model: FactorisedShowerModel
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        prepared = self.model.transform(*batch)
+        return prepared.shapes, prepared.context
+
+
+class FlowTask(ShapeTask):
+    """Trains a density of the voxels themselves by maximum likelihood."""
+
+    part = "shape.density"
+
+    @property
+    def density(self) -> Density:
+        """The density that is trained."""
+        shape = self.model.shape
+        if not isinstance(shape, FlowShape):
+            raise CalomanError(f"{type(self).__name__} needs a FlowShape, not a {type(shape).__name__}")
+        return shape.density
+
+    def showers(self, batch: Batch) -> Tensor:
+        """Generated shapes with the true layer energies."""
+        _, incident_energies = batch
+        layer_energies = self.model.transform(*batch).layer_energies
+        noise = _noise(layer_energies, self.density.noise_dim)
+        return self.model.forward_shapes(noise, incident_energies, layer_energies)
+
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        return {"loss": -self.density.log_prob(x, context).mean()}
+
+
+class ManifoldTask(ShapeTask):
+    """A task on the manifold shape model."""
 
     @property
     def shape(self) -> ManifoldShape:
         """The shape model."""
         return self.model.manifold
-
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        prepared = self.model.transform(*batch)
-        return prepared.shapes, prepared.context
 
     def showers(self, batch: Batch) -> Tensor:
         """Decoded showers with the true layer energies."""
@@ -171,7 +204,7 @@ class ShapeTask(Task):
         return self.shape.autoencoder.decode(latents, context, noise)
 
 
-class AutoencoderTask(ShapeTask):
+class AutoencoderTask(ManifoldTask):
     """Trains the manifold: encoder and decoder."""
 
     part = "shape.autoencoder"
@@ -189,7 +222,7 @@ class AutoencoderTask(ShapeTask):
         self._log("validation", {"reconstruction_error": error}, len(shapes))
 
 
-class ResidualTask(ShapeTask):
+class ResidualTask(ManifoldTask):
     """Trains the density of what the decoder leaves to independent noise."""
 
     part = "shape.residual"
@@ -209,7 +242,7 @@ class ResidualTask(ShapeTask):
         return {"loss": -self.shape.residual.log_prob(x, context).mean()}
 
 
-class LatentTask(ShapeTask):
+class LatentTask(ManifoldTask):
     """Trains the density on the manifold, on latents of the finished encoder."""
 
     part = "shape.density"

@@ -1,0 +1,85 @@
+"""Autoregressive transforms: the map of each entry is set by the entries before it.
+
+References:
+    Papamakarios et al., MAF (arXiv:1705.07057); Kingma et al., IAF (arXiv:1606.04934);
+    Durkan et al., Neural Spline Flows (arXiv:1906.04032).
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from caloman.flows.elementwise import Elementwise
+from caloman.flows.transform import Conditioned, Step
+from caloman.nn.masked import MADE, MADESequence
+
+Direction = Literal["density", "sampling"]
+
+
+class Autoregressive(Conditioned):
+    """An autoregressive transform that starts as the identity.
+
+    One direction is a single pass through the conditioner; the other finds one entry after the other, with a gradient
+    only while training. The elementwise map leads from data to noise in both cases, so that the raw parameters of the
+    two kinds can be compared.
+
+    Args:
+        features: size D of the vectors.
+        context: size of the condition; 0 for none.
+        elementwise: map of the entries.
+        direction: which one takes a single pass: ``density`` conditions on data (MAF), ``sampling`` on noise (IAF).
+        hidden: width of the masked conditioner.
+        blocks: number of its blocks.
+        residual: whether they have skip connections.
+        dropout: of the conditioner.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        context: int,
+        elementwise: Elementwise,
+        direction: Direction = "density",
+        hidden: int = 64,
+        blocks: int = 2,
+        residual: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.elementwise = elementwise
+        self.one_pass_sampling = direction == "sampling"
+        self.conditioner = MADE(features, context, elementwise.n_parameters, hidden, blocks, residual, dropout)
+        nn.init.zeros_(self.conditioner.last.weight)
+        nn.init.zeros_(self.conditioner.last.bias)
+
+    def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
+        if inverse == self.one_pass_sampling:
+            raw = self.conditioner(inputs, context)
+            return Step(*self._map(inputs, raw, inverse), raw)
+        if self.training and torch.is_grad_enabled():
+            return self._by_passes(inputs, context, inverse)
+        with torch.no_grad():
+            return self._by_entries(inputs, context, inverse)
+
+    def _map(self, inputs: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        parameters = raw.unflatten(1, (self.elementwise.n_parameters, -1)).movedim(1, -1)
+        outputs, log_slopes = self.elementwise(inputs, parameters, inverse)
+        return outputs, log_slopes.sum(dim=1)
+
+    def _by_passes(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> Step:
+        """D passes, each of which gets one more entry right; the gradient has to keep them all, so few entries only."""
+        outputs, log_det = torch.zeros_like(inputs), inputs.new_zeros(len(inputs))
+        for _ in range(inputs.shape[1]):
+            outputs, log_det = self._map(inputs, self.conditioner(outputs, context), inverse)
+        return Step(outputs, log_det)
+
+    def _by_entries(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> Step:
+        """The same at the cost of one pass, without a gradient."""
+        columns, log_det = inputs.T.contiguous(), inputs.new_zeros(len(inputs))
+        sequence = MADESequence(self.conditioner, len(inputs), context)
+        for i in range(len(columns)):
+            values, log_slopes = self.elementwise(columns[i], sequence.outputs(i).movedim(0, -1), inverse)
+            sequence.append(i, values)
+            log_det = log_det + log_slopes
+        return Step(sequence.inputs.T.contiguous(), log_det)

@@ -1,0 +1,38 @@
+"""What every conditional density can do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from caloman.flows.transform import samples_in_one_pass
+
+
+class Distribution(nn.Module, ABC):
+    """A conditional density of vectors, which samples as a function of given noise.
+
+    Args:
+        features: size D of the vectors.
+        noise_dim: number of standard normal numbers that one sample consumes.
+    """
+
+    def __init__(self, features: int, noise_dim: int) -> None:
+        super().__init__()
+        self.features = features
+        self.noise_dim = noise_dim
+
+    @property
+    def one_pass_sampling(self) -> bool:
+        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
+        return samples_in_one_pass(self)
+
+    @abstractmethod
+    def log_prob(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+        """Logarithm of the density at inputs (N, D) under a context (N, C), shape (N,)."""
+
+    @abstractmethod
+    def sample(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
+        """Turns standard normal noise (N, noise_dim) into samples (N, D) under a context (N, C)."""
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]]) -> None:
+        """Sets what is not trained by gradients from batches of vectors (n, D) and contexts (n, C); here nothing."""

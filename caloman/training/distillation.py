@@ -1,0 +1,128 @@
+"""Probability density distillation: a flow that samples in one pass learns from one that is slow to sample.
+
+References:
+    van den Oord et al., Parallel WaveNet (arXiv:1711.10433); CaloFlow II (arXiv:2110.11377).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from caloman import bundle
+from caloman.errors import CalomanError
+from caloman.flows import Conditioned, Flow, Step
+from caloman.models import Density, FactorisedShowerModel, FlowShape, ShowerModel
+from caloman.training.data import Batch
+from caloman.training.tasks import FlowTask
+
+
+class DistillationTask(FlowTask):
+    """Trains a student in the place of its teacher: the same chain of transforms, conditioned on noise instead of data.
+
+    Two round trips end at two points that should be where they began: from data through the teacher to noise and back
+    through the student, and from noise through the student to data and on through the teacher. Scalings, permutations
+    and whatever else lies between the autoregressive transforms come from the teacher.
+
+    Args:
+        model: the generator, whose density of voxels is the student.
+        teacher: run folder or bundle of the teacher, a generator of the same kind.
+        beta: weight of the round trip that starts with data; that of the other is 1 - beta.
+        guided: also compare the points between the transforms and the raw outputs of the conditioners ("fully
+            guided", which needs conditioners with equal outputs), not the end points alone.
+        options: of every `Task`.
+
+    Raises:
+        CalomanError: if the student does not sample in one pass.
+    """
+
+    def __init__(
+        self,
+        model: ShowerModel,
+        teacher: str,
+        beta: float = 0.5,
+        guided: bool = True,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(model, **options)
+        if not self.density.one_pass_sampling:
+            raise CalomanError("the student samples entry by entry; set direction: sampling in its flow")
+        self.path = teacher
+        self.beta = beta
+        self.guided = guided
+
+    @cached_property
+    def teacher(self) -> Density:
+        """The frozen teacher; no part of this module, so it takes no room in checkpoints."""
+        model = bundle.load(self.path)
+        if not (isinstance(model, FactorisedShowerModel) and isinstance(model.shape, FlowShape)):
+            raise CalomanError(f"{self.path}: a teacher has to be a FlowShape, this is a {type(model).__name__}")
+        teacher = model.shape.density.requires_grad_(False)
+        if model.geometry != self.model.geometry or self._plan(teacher) != self._plan(self.density):
+            raise CalomanError(
+                f"{self.path}: teacher and student differ in geometry, transforms or bins; configure them alike"
+            )
+        return teacher
+
+    def _plan(self, density: Density) -> list[tuple[type, int]]:
+        """Kinds of the transforms, and sizes of the raw outputs if these are compared."""
+        parts = _flow(density).transforms
+        sizes = (p.elementwise.n_parameters if self.guided and isinstance(p, Conditioned) else 0 for p in parts)
+        return list(zip(map(type, parts), sizes, strict=True))
+
+    @property
+    def external(self) -> list[str]:
+        weights = bundle.locate(self.path) / "model.safetensors"
+        try:
+            with weights.open("rb") as file:
+                return [hashlib.file_digest(file, "sha256").hexdigest()]
+        except OSError:
+            raise CalomanError(f"{self.path}: no finished model here; train the teacher first, or name it") from None
+
+    def fit_statistics(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        student = self.density
+        student.scaling.load_state_dict(self.teacher.scaling.state_dict())
+        student.context_scaling.load_state_dict(self.teacher.context_scaling.state_dict())
+        for learning, known in zip(_flow(student).transforms, _flow(self.teacher).transforms, strict=True):
+            if not isinstance(known, Conditioned):
+                learning.load_state_dict(known.state_dict())
+
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        teacher, student = _flow(self.teacher.to(x.device)), _flow(self.density)
+        data, condition = self.teacher.scaling(x), self.teacher.context_scaling(context)
+        with torch.no_grad():
+            encoded = teacher.trace(data, condition)
+        noise = encoded[-1].outputs
+        from_data = self._distance(data, encoded, noise, student.trace(noise, condition, inverse=True))
+
+        noise = torch.randn_like(data)
+        generated = student.trace(noise, condition, inverse=True)
+        sample = generated[-1].outputs
+        encoded = teacher.trace(sample, condition)
+        from_noise = self._distance(sample, encoded, noise, generated)
+
+        log_student = student.log_prob_of_noise(noise) - torch.stack([step.log_det for step in generated]).sum(0)
+        log_teacher = teacher.log_prob_of_noise(encoded[-1].outputs) + torch.stack([s.log_det for s in encoded]).sum(0)
+        loss = self.beta * from_data + (1 - self.beta) * from_noise
+        return {"loss": loss, "kl": (log_student - log_teacher).mean().detach()}
+
+    def _distance(self, data: Tensor, encoded: Sequence[Step], noise: Tensor, generated: Sequence[Step]) -> Tensor:
+        """How far the student's way from noise lies from the teacher's way from data."""
+        generated = generated[::-1]
+        ways = list(zip([data, *(s.outputs for s in encoded)], [*(s.outputs for s in generated), noise], strict=True))
+        compared = [ways[0], ways[-1]]
+        if self.guided:
+            conditioned = [i for i, step in enumerate(encoded) if step.raw is not None]
+            compared += [ways[i] for i in conditioned[1:]]
+            compared += [(encoded[i].raw, generated[i].raw) for i in conditioned]  # type: ignore[misc]
+        return torch.stack([mse_loss(a, b) for a, b in compared]).sum()
+
+
+def _flow(density: Density) -> Flow:
+    if not isinstance(density.flow, Flow):
+        raise CalomanError(f"distillation needs a flow made of transforms, not a {type(density.flow).__name__}")
+    return density.flow

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from caloman.bundle import load
     from caloman.errors import CalomanError
     from caloman.evaluation.evaluate import evaluate
+    from caloman.export.command import export_model
     from caloman.geometry import Geometry, Layer
     from caloman.observables import Observables, compute_observables
     from caloman.showers import ShowerFile, Showers, ShowerWriter
@@ -26,12 +27,13 @@ _HOMES = {
     "Showers": "caloman.showers",
     "compute_observables": "caloman.observables",
     "evaluate": "caloman.evaluation.evaluate",
+    "export_model": "caloman.export.command",
     "load": "caloman.bundle",
 }
 
 __all__ = [
     "CalomanError", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
-    "compute_observables", "evaluate", "load",
+    "compute_observables", "evaluate", "export_model", "load",
 ]  # fmt: skip
 
 

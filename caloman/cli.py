@@ -12,6 +12,7 @@ from caloman.errors import CalomanError
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
+    "export": ("caloman.export.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
     "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),

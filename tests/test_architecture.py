@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "models": {"errors", "geometry", "showers", "spectra", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
     "generation": {"errors", "showers", "spectra", "models", "bundle"},
+    "export": {"errors", "files", "geometry", "models", "bundle"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices"),
         *("flows", "preprocessing", "manifold", "models", "bundle"),
@@ -42,6 +43,9 @@ RESERVED = {
     "matplotlib": ("caloman.evaluation.plots",),
     "pytorch_lightning": ("caloman.training",),
     "lightning": ("caloman.training",),
+    "onnx": ("caloman.export",),
+    "onnxruntime": ("caloman.export",),
+    "onnxscript": ("caloman.export",),
     "wandb": ("caloman.training",),
 }
 """Third-party package -> the only modules that may import it."""

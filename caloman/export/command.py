@@ -1,7 +1,7 @@
 """``caloman export``: a trained generator as one file for programs that do not run Python."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -14,16 +14,17 @@ from caloman.errors import CalomanError
 from caloman.export.formats import FORMATS, Array, find_format
 from caloman.export.manifest import describe, read_training
 from caloman.export.targets import Target, make_target
-from caloman.export.verify import BATCHES, Parity, as_dict, check, measure, reference_inputs
+from caloman.export.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
 from caloman.models import ShowerModel
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, how well it agrees with the model, and the time per shower [ms]."""
+    """What was written, how it differs from the model, and the time per shower [ms]."""
 
     file: Path
     parity: Parity
+    rounding: Parity
     timing: dict[str, dict[str, float]]
 
     def __str__(self) -> str:
@@ -32,7 +33,15 @@ class Export:
         ]
         head = f"{'ms/shower':<10}" + "".join(f"{'batch ' + batch:>12}" for batch in self.timing["eager"])
         size = self.file.stat().st_size / 1e6
-        return "\n".join([f"{self.file} ({size:.1f} MB) agrees with the model: {self.parity}", head, *rows])
+        return "\n".join(
+            [
+                f"{self.file}, {size:.1f} MB, gives the showers of the model",
+                f"file against model: {self.parity}",
+                f"float32 against float64 of the model: {self.rounding}",
+                head,
+                *rows,
+            ]
+        )
 
 
 def export(
@@ -94,15 +103,16 @@ def _write(target: Target, path: Path, manifest: dict, seed: int) -> Export:
         form.write(target, target.arguments(noise[:2], energies[:2]), manifest, partial)
         run = form.read(partial)
         parity, outputs = check(target, run, noise, energies)
-        if not parity.holds:
+        own = rounding(target, noise, energies)
+        if not parity.holds(own):
             raise CalomanError(f"{path}: not written, for it does not give the showers of the model ({parity})")
         timing = measure(target, run, noise, energies)
         inputs = [tensor.numpy() for tensor in target.arguments(noise, energies)]
         _write_reference(path, dict(zip(target.inputs, inputs, strict=True)), outputs)
-        report = {**manifest, "parity": as_dict(parity), "milliseconds_per_shower": timing}
+        report = {**manifest, "parity": asdict(parity), "rounding": asdict(own), "milliseconds_per_shower": timing}
         files.write(_beside(path, ".json"), json.dumps(report, indent=1) + "\n")
         _write_snippets(target, path)
-    return Export(path, parity, timing)
+    return Export(path, parity, own, timing)
 
 
 def _write_reference(path: Path, inputs: dict[str, Array], outputs: list[Array]) -> None:

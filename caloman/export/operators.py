@@ -1,10 +1,12 @@
 """Functions that ONNX does not have, or not to the digits that a generator needs, written with those it has."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from onnxscript import ir
-from onnxscript import opset18 as op
+from onnxscript import ir, opset18
+
+op: Any = opset18  # its types are those of script functions; here values of a graph go in and out
 
 CENTRE = (
     2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164,
@@ -33,7 +35,7 @@ def erfc(values: ir.Value) -> ir.Value:
 
 
 def sigmoid(values: ir.Value) -> ir.Value:
-    """Logistic function with all digits where it is small; onnxruntime's own is right to 1e-7 only, whatever its size."""
+    """Logistic function with all digits where it is small; onnxruntime's own is right to 1e-7 absolute only."""
     return op.Reciprocal(op.Add(_number(1), op.Exp(op.Neg(values))))
 
 
@@ -52,13 +54,13 @@ def ndtri(probability: ir.Value) -> ir.Value:
 
 def cumprod(values: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
     """Running product along an axis of known length."""
-    products = list(op.Split(values, num_outputs=values.shape[dim], axis=dim))
+    products = list(op.Split(values, num_outputs=values.shape[dim], axis=dim))  # type: ignore[index]
     for i in range(1, len(products)):
         products[i] = op.Mul(products[i - 1], products[i])
     return op.Concat(*products, axis=dim)
 
 
-TRANSLATIONS: dict[object, Callable] = {
+TRANSLATIONS: dict[Callable, Callable] = {
     torch.ops.aten.erfc.default: erfc,
     torch.ops.aten.sigmoid.default: sigmoid,
     torch.ops.aten.special_ndtri.default: ndtri,

@@ -14,6 +14,7 @@ from caloman.export.targets import Target
 try:
     import onnx
     import onnxruntime
+    from onnxscript import optimizer
 
     from caloman.export.operators import TRANSLATIONS
 except ImportError as error:
@@ -36,9 +37,12 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
         dynamo=True,
         dynamic_shapes=tuple({0: "batch"} for _ in inputs),
         custom_translation_table=TRANSLATIONS,
+        optimize=False,  # it would take constants below 1e-8 for zero; folding constants alone does not
         verbose=False,
     )
     assert program is not None  # only the other exporter returns nothing
+    optimizer.fold_constants(program.model)
+    optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "caloman", str(manifest["caloman"])

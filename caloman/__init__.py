@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from caloman.bundle import load
     from caloman.errors import CalomanError
+    from caloman.evaluation.compare import compare
     from caloman.evaluation.evaluate import evaluate
     from caloman.export.command import export_model
     from caloman.geometry import Geometry, Layer
@@ -25,6 +26,7 @@ _HOMES = {
     "ShowerFile": "caloman.showers",
     "ShowerWriter": "caloman.showers",
     "Showers": "caloman.showers",
+    "compare": "caloman.evaluation.compare",
     "compute_observables": "caloman.observables",
     "evaluate": "caloman.evaluation.evaluate",
     "export_model": "caloman.export.command",
@@ -33,7 +35,7 @@ _HOMES = {
 
 __all__ = [
     "CalomanError", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
-    "compute_observables", "evaluate", "export_model", "load",
+    "compare", "compute_observables", "evaluate", "export_model", "load",
 ]  # fmt: skip
 
 

@@ -80,8 +80,11 @@ def export_model(
     """Exports a generator, or the one of a run folder or bundle; see `export`."""
     path = Path(file)
     find_format(path)
-    training = {} if isinstance(model, ShowerModel) else read_training(_folder(model))
-    model = model if isinstance(model, ShowerModel) else bundle.load(model)
+    training = {}
+    if not isinstance(model, ShowerModel):
+        run = Path(model)
+        model = bundle.load(run)
+        training = read_training(run)
     was_training, device = model.training, model.energy_range.device
     wrapped = make_target(model, target, noise)
     try:
@@ -89,11 +92,6 @@ def export_model(
             return _write(wrapped.cpu().eval(), path, describe(wrapped, target, training), seed)
     finally:
         model.to(device).train(was_training)
-
-
-def _folder(run: str | Path) -> Path:
-    bundle.load(run)  # says what is wrong with it
-    return Path(run)
 
 
 def _write(target: Target, path: Path, manifest: dict, seed: int) -> Export:

@@ -20,6 +20,8 @@ RELATIVE = 1e-4
 """Largest relative difference of voxels that are hit in both, and of layer energies."""
 SWITCHED = 1e-5
 """Largest share of voxels that are a hit in one and nothing in the other."""
+NOTHING = 1e-9
+"""Voxels with less than this share of their shower are no hits; only a model without a threshold makes such."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def reference_inputs(model: ShowerModel, rows: int, seed: int) -> tuple[Tensor, 
 
 def compare(expected: Array, actual: Array, voxel_layer: NDArray[np.int64]) -> Parity:
     """Compares showers (N, V) voxel by voxel; `voxel_layer` (V,) tells the layer of each."""
-    a, b = expected.astype(np.float64), actual.astype(np.float64)
+    a, b = _hits(expected), _hits(actual)
     membership = np.eye(voxel_layer.max() + 1)[voxel_layer]
     sums_a, sums_b = a @ membership, b @ membership
     both, switched = (a > 0) & (b > 0), (a > 0) != (b > 0)
@@ -83,8 +85,13 @@ def compare(expected: Array, actual: Array, voxel_layer: NDArray[np.int64]) -> P
     )
 
 
+def _hits(showers: Array) -> NDArray[np.float64]:
+    voxels = showers.astype(np.float64)
+    return np.where(voxels < NOTHING * voxels.sum(axis=1, keepdims=True), 0.0, voxels)
+
+
 def check(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) -> tuple[Parity, list[Array]]:
-    """Compares a file with its model at all `BATCHES` together; also returns the file's outputs for the largest."""
+    """Compares a file with its model at all `BATCHES` together; also returns what the model gives for the largest."""
     expected, found = [], []
     for batch in BATCHES:
         inputs = target.arguments(noise[:batch], incident_energies[:batch])
@@ -95,7 +102,8 @@ def check(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) ->
             showers = target(*inputs)
         expected.append(showers.numpy())
         found.append(outputs[0])
-    return compare(np.concatenate(expected), np.concatenate(found), _voxel_layer(target)), outputs
+    parity = compare(np.concatenate(expected), np.concatenate(found), _voxel_layer(target))
+    return parity, [expected[-1], *outputs[1:]]
 
 
 def rounding(target: Target, noise: Tensor, incident_energies: Tensor) -> Parity:

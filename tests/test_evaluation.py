@@ -18,6 +18,7 @@ from caloman.showers import Showers
 
 PHOTONS = Geometry.load("1-photons")
 TOY = Geometry("toy", "electron", (Layer(0, (0, 10, 30), 4), Layer(1, (0, 20))), threshold=0.5)
+THRESHOLDS = {"1-photons": 1.0, "2": 0.5e-3 / 0.033}
 ENERGIES = 256.0 * 2.0 ** np.arange(3)
 
 
@@ -52,11 +53,11 @@ def histograms(tmp_path, generated, reference):
 
 def naive_features(showers):
     """The official observables, one shower at a time."""
-    features = {}
+    features, geometry = {}, showers.geometry
     for energy, shower in zip(showers.incident_energies.astype(float), showers.voxels.astype(float), strict=True):
-        voxels = np.where(shower < 1.0, 0.0, shower)
+        voxels = np.where(shower < THRESHOLDS[geometry.name], 0.0, shower)
         features.setdefault(("response", None), []).append(voxels.sum() / energy)
-        for layer, columns in zip(PHOTONS.layers, PHOTONS.layer_slices, strict=True):
+        for layer, columns in zip(geometry.layers, geometry.layer_slices, strict=True):
             cells = voxels[columns]
             total = cells.sum()
             features.setdefault(("layer_energies", layer.id), []).append(total)
@@ -73,13 +74,16 @@ def naive_features(showers):
     return {key: np.array(values) for key, values in features.items()}
 
 
-def naive_edges(key, reference):
+def naive_edges(key, reference, dataset):
     observable, layer = key
     far = layer in (12, 13, 14)
+    if dataset == "2" and observable.startswith(("centre", "width")):
+        upper = {"centre_r": 42, "width_r": 20}.get(observable, 30)
+        return np.linspace(-30 if observable in ("centre_eta", "centre_phi") else 0, upper, 101)
     if observable == "response":
         return np.linspace(0.5, 1.5, 101)
     if observable == "layer_energies":
-        return np.logspace(0, np.log10(reference.max()), 40)
+        return np.logspace(np.log10(THRESHOLDS[dataset]), np.log10(reference.max()), 40)
     if observable == "sparsity":
         return np.linspace(0, 1, 21)
     if observable in ("centre_r", "width_r"):
@@ -95,20 +99,22 @@ def naive_separation(reference, generated, edges):
     return 0.5 * sum((a - b) ** 2 / (a + b + 1e-16) for a, b in zip(p, q, strict=True))
 
 
-def test_separations_equal_an_independent_computation(tmp_path):
-    generated, reference = make_showers(300, 1, shape=0.4), make_showers(300, 2)
+@pytest.mark.parametrize(("dataset", "count"), [("1-photons", 29), ("2", 361)])
+def test_separations_equal_an_independent_computation(tmp_path, dataset, count):
+    geometry, n = Geometry.load(dataset), 300 if dataset == "1-photons" else 60
+    generated, reference = make_showers(n, 1, geometry, shape=0.4), make_showers(n, 2, geometry)
     found = histograms(tmp_path, generated, reference)
     mine, truth = naive_features(generated), naive_features(reference)
     official = [h for h in found if h.binning.observable not in ("response_at_energy", "voxel_energy")]
-    assert len(official) == 29
+    assert len(official) == count
     for histogram in official:
         key = histogram.binning.observable, histogram.binning.layer
-        expected = naive_separation(truth[key], mine[key], naive_edges(key, truth[key]))
+        expected = naive_separation(truth[key], mine[key], naive_edges(key, truth[key], dataset))
         assert histogram.separation == pytest.approx(expected, rel=1e-6, abs=1e-9), key
-    voxels, others = (np.where(s.voxels < 1, 0, s.voxels).ravel() for s in (reference, generated))
-    expected = naive_separation(voxels, others, np.logspace(0, np.log10(voxels.max()), 50))
+    voxels, others = (s.voxels[s.voxels >= THRESHOLDS[dataset]] for s in (reference, generated))
+    edges = np.logspace(np.log10(THRESHOLDS[dataset]), np.log10(voxels.max()), 50)
     assert found[-1].binning.observable == "voxel_energy"
-    assert found[-1].separation == pytest.approx(expected, rel=1e-6)
+    assert found[-1].separation == pytest.approx(naive_separation(voxels, others, edges), rel=1e-6)
 
 
 def test_response_per_energy_has_the_official_bins(tmp_path):
@@ -355,9 +361,21 @@ def test_gates_are_told_from_files(tmp_path, hasty):
     assert "<h3>Gates" in (tmp_path / "report" / "index.html").read_text()
 
 
+def test_members_of_an_ensemble_show_their_spread(tmp_path, hasty):
+    members = [saved(tmp_path / f"{seed}.hdf5", make_showers(400, seed)) for seed in range(4)]
+    reference = saved(tmp_path / "reference.hdf5", make_showers(400, 9))
+    report = hasty(members, reference, tmp_path / "report", modes=["hist"], ensemble=True)
+    assert report.metrics["ensemble"]["coverage"]["0.68"] == pytest.approx(0.68, abs=0.12)
+    assert "in the 68 % band" in str(report)
+    biased = [saved(tmp_path / f"b{seed}.hdf5", make_showers(400, seed, shape=1.0)) for seed in range(4)]
+    shared = hasty(biased, reference, tmp_path / "report", modes=["hist"], ensemble=True)
+    assert shared.metrics["ensemble"]["coverage"]["0.68"] < 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"ensemble": True}, "two members or more"),
         ({"modes": ["cls-middle"]}, "unknown mode 'cls-middle'"),
         ({"modes": ["cls-multi"]}, "more than one generated file"),
         ({"modes": ["cls-resnet"]}, "layers with equal voxels"),

@@ -7,9 +7,10 @@ from tqdm import tqdm
 
 from caloman.errors import CalomanError
 from caloman.evaluation import plots
+from caloman.evaluation.bands import Calibration, calibrate
 from caloman.evaluation.gates import GateFiles
 from caloman.evaluation.histograms import challenge_binnings
-from caloman.evaluation.judge import MULTICLASS, Judge, Results, check_modes
+from caloman.evaluation.judge import MULTICLASS, Comparison, Judge, Results, check_modes
 from caloman.evaluation.metrics import collect_metrics
 from caloman.evaluation.presets import OFFICIAL, QUICK
 from caloman.evaluation.report import Report
@@ -35,6 +36,7 @@ def evaluate(
     shapes: str | Path | None = None,
     latents: Sequence[str | Path] | None = None,
     times: Sequence[float] | None = None,
+    ensemble: bool = False,
 ) -> Report:
     """Compares generated with reference showers and writes metrics.json, figures and index.html.
 
@@ -58,6 +60,8 @@ def evaluate(
         shapes: gate: `caloman generate --layer-energies` of the reference.
         latents: gate: two files, `caloman encode` of the reference with and without --sampled.
         times: generation time of each sample [ms per shower], for the figure of quality against speed.
+        ensemble: the generated files come from the members of one ensemble: histograms show their spread, and the
+            report says how often Geant4 lies within it.
 
     Raises:
         CalomanError: if a file is missing, damaged, too small or made for another dataset.
@@ -68,6 +72,8 @@ def evaluate(
     gate_files = GateFiles(reconstruction, shapes, latents)
     if times is not None and len(times) != len(samples):
         raise CalomanError(f"times has {len(times)} numbers for {len(samples)} samples: give one for each")
+    if ensemble and len(samples) < 2:
+        raise CalomanError("an ensemble needs two members or more: give one generated file for each")
     usual = QUICK.repeats if preset == "quick" else OFFICIAL.repeats
     repeats = usual if repeats is None else repeats
     if repeats < 1:
@@ -81,14 +87,19 @@ def evaluate(
         judge = Judge(preset, check_modes(modes, len(samples)), range(seed, seed + repeats), advance)
         bar.total = judge.steps * (len(samples) + 1) + gate_files.steps(judge)
         bar.total += repeats if MULTICLASS in judge.modes else 0
-        results = _results(judge, samples, target, independent, gate_files)
+        results = _results(judge, samples, target, independent, gate_files, ensemble)
     report = Report(collect_metrics(results), plots.pictures(results, times or ()), Path(output))
     report.save()
     return report
 
 
 def _results(
-    judge: Judge, samples: dict[str, Sample], reference: Sample, floor: Sample | None, gate_files: GateFiles
+    judge: Judge,
+    samples: dict[str, Sample],
+    reference: Sample,
+    floor: Sample | None,
+    gate_files: GateFiles,
+    ensemble: bool,
 ) -> Results:
     truth = summarise(reference)
     binnings = challenge_binnings(truth, reference.geometry)
@@ -109,6 +120,15 @@ def _results(
         independent_floor=floor is not None,
         gates=gate_files.measure(judge, truth, next(iter(scores.values()))),
         posterior=judge.posterior(list(generated.values()), truth) if MULTICLASS in judge.modes else None,
+        calibration=_calibration(list(scores.values())) if ensemble else None,
+    )
+
+
+def _calibration(members: Sequence[Comparison]) -> Calibration:
+    """Whether Geant4 lies within the spread of the members as often as it should."""
+    return calibrate(
+        [[histogram.generated for histogram in member.histograms] for member in members],
+        [histogram.reference for histogram in members[0].histograms],
     )
 
 

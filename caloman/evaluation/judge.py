@@ -11,6 +11,7 @@ from torch import nn
 
 from caloman.errors import CalomanError
 from caloman.evaluation import two_sample
+from caloman.evaluation.bands import Calibration
 from caloman.evaluation.classifier import Score, train_classifiers
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import Binning, Histogram, compare
@@ -70,6 +71,7 @@ class Results:
         independent_floor: whether that took a file of its own, or halves of the reference.
         gates: of the first sample; may be empty.
         posterior: whose Geant4 showers are, if there are several samples.
+        calibration: how often Geant4 lies within the spread of the samples, if they are members of an ensemble.
     """
 
     preset: ClassifierPreset
@@ -80,6 +82,7 @@ class Results:
     independent_floor: bool
     gates: Gates
     posterior: LogPosterior | None
+    calibration: Calibration | None
 
     @property
     def reference(self) -> Summary:
@@ -126,7 +129,7 @@ class Judge:
         """Trains the classifiers of a mode."""
         preset = self.preset_of(generated, reference)
         inputs = _inputs(mode, (generated, reference), preset.max_showers)
-        return self.score(inputs, preset, _network(mode, inputs, preset, reference), f"{CLASSIFIERS[mode]} classifier")
+        return self.score(inputs, preset, _network(mode, inputs, preset, reference), f"classifier {mode}")
 
     def score(self, inputs: Inputs, preset: ClassifierPreset, network: Callable[[], nn.Module], name: str) -> Score:
         """Trains one classifier per seed."""

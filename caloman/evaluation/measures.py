@@ -27,11 +27,17 @@ class Measure:
     target: Target = "low"
 
 
-CLASSIFIERS = ("low", "low_normed", "high", "resnet")
+CLASSIFIERS = {
+    "low": "low-level classifier",
+    "low_normed": "low-level classifier within layers",
+    "high": "high-level classifier",
+    "resnet": "3-D ResNet",
+}
+"""Key of a classifier -> its name."""
 
 MEASURES = {
-    **{f"auc_{key}": Measure(f"AUC, {key.replace('_', '-')} classifier") for key in CLASSIFIERS},
-    **{f"jsd_{key}": Measure(f"JSD, {key.replace('_', '-')} classifier") for key in CLASSIFIERS},
+    **{f"auc_{key}": Measure(f"AUC, {name}") for key, name in CLASSIFIERS.items()},
+    **{f"jsd_{key}": Measure(f"JSD, {name}") for key, name in CLASSIFIERS.items()},
     **{f"separation_{name}": Measure(f"separation, {label}") for name, label in LABELS.items()},
     "layer_correlations": Measure("correlations of layer energies"),
     "fpd": Measure("FPD × 10³"),  # noqa: RUF001

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from caloman import __version__
+from caloman.evaluation.bands import LEVELS
 from caloman.evaluation.cautions import cautions
 from caloman.evaluation.classifier import NUMBERS, Score
 from caloman.evaluation.histograms import Histogram
@@ -44,6 +45,9 @@ def collect_metrics(results: Results) -> dict:
     }
     if results.posterior is not None:
         document["posterior"] = _posterior(list(results.scores), results.posterior)
+    if results.calibration is not None:
+        coverage = dict(zip(map(str, LEVELS), results.calibration.coverage, strict=True))
+        document["ensemble"] = {"statement": str(results.calibration), "coverage": coverage}
     return document
 
 

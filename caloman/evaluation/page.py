@@ -37,6 +37,7 @@ def render(metrics: Mapping, pictures: Sequence[Picture]) -> str:
         dataset=escape(metrics["dataset"]),
         sizes=_sizes(metrics),
         verdicts="".join(_verdict(position, sample, len(samples)) for position, sample in enumerate(samples)),
+        ensemble=_ensemble(metrics.get("ensemble")),
         cards="".join(_card(key, samples) for key in KEY_MEASURES if key in samples[0]["metrics"]),
         measures=_measures(samples),
         gates=_gates(samples),
@@ -74,6 +75,15 @@ def _card(key: str, samples: Sequence[Mapping]) -> str:
     return (
         f'<div class="card"><div class="label">{_text(entries[0]["label"])}</div>{"".join(values)}'
         f'<div class="floor">floor {floor}</div></div>'
+    )
+
+
+def _ensemble(ensemble: Mapping | None) -> str:
+    if ensemble is None:
+        return ""
+    return (
+        f"<p><strong>Spread of the ensemble:</strong> {_text(ensemble['statement'])}. Less than nominal means that its "
+        "members share an error that their spread cannot show; more, that they differ by more than they are wrong.</p>"
     )
 
 
@@ -213,5 +223,9 @@ def _text(text: str) -> str:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    return f'<td class="number">{escape(text)}</td>' if " ± " in text else f"<td>{_text(text)}</td>"

@@ -53,4 +53,6 @@ class Report:
             lines.append(f"{first['label'][:39]:40}" + "".join(f"{cell:>19}" for cell in cells))
         for sample in samples:
             lines += [f"! {sample['name']}: {warning}" for warning in sample["warnings"]]
+        if "ensemble" in self.metrics:
+            lines.append(self.metrics["ensemble"]["statement"])
         return "\n".join([*lines, "", str(self.page)])

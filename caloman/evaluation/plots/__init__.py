@@ -10,7 +10,7 @@ from caloman.evaluation.classifier import Training
 from caloman.evaluation.histograms import LABELS, RESPONSE, RESPONSE_AT_ENERGY, VOXEL_ENERGY, Histogram
 from caloman.evaluation.judge import Results
 from caloman.evaluation.leaderboard import entries
-from caloman.evaluation.measures import MEASURES
+from caloman.evaluation.measures import CLASSIFIERS, MEASURES
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
 from caloman.evaluation.plots.scores import gates, likelihood_ratios, quality_against_speed
 from caloman.evaluation.plots.showers import mean_showers, single_showers, spread
@@ -62,7 +62,7 @@ def _scores(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
         yield (
             likelihood_ratios({name: _log_ratios(s.scores[key].trainings[0]) for name, s in results.scores.items()}),
             f"likelihood_ratio_{key}",
-            f"Likelihood ratio, {key.replace('_', '-')} classifier",
+            f"Likelihood ratio, {CLASSIFIERS[key]}",
             "What the first training finds for showers that it has not seen, calibrated; 0 means that it cannot tell. "
             "Entries far to the left are generated showers that Geant4 would hardly make.",
         )
@@ -130,4 +130,5 @@ def _histograms(results: Results) -> Iterator[Drawn]:
     for name in (*first, *(name for name in groups if name not in first)):
         shown = [groups[name][i] for i in spread(len(groups[name]), MAX_PANELS)]
         panels = {sample: [histograms[i] for i in shown] for sample, histograms in samples.items()}
-        yield histogram_panels(panels), name, titles[name][0].upper() + titles[name][1:], BANDS
+        figure = histogram_panels(panels, ensemble=results.calibration is not None)
+        yield figure, name, titles[name][0].upper() + titles[name][1:], BANDS

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from caloman.evaluation.bands import histogram_bands
 from caloman.evaluation.histograms import LABELS, Binning, Histogram
 from caloman.evaluation.plots.style import REFERENCE, sample_colour
 
@@ -18,11 +19,12 @@ TAIL = 1e-3
 PANEL_COLUMNS = 5
 
 
-def histogram_panels(samples: Mapping[str, Sequence[Histogram]]) -> Figure:
+def histogram_panels(samples: Mapping[str, Sequence[Histogram]], ensemble: bool = False) -> Figure:
     """Draws the same histograms of Geant4 and of each sample with their ratio, one panel each.
 
     Args:
         samples: by name, the histograms to draw, in the same order for all.
+        ensemble: draw the mean and the spread of all samples, not each of them.
     """
     panels = list(zip(*samples.values(), strict=True))
     columns = min(len(panels), PANEL_COLUMNS)
@@ -37,12 +39,13 @@ def histogram_panels(samples: Mapping[str, Sequence[Histogram]]) -> Figure:
             main.remove()
             ratio.remove()
             continue
-        _panel(main, ratio, panels[panel])
+        _panel(main, ratio, panels[panel], ensemble)
         if column == 0:
             main.set_ylabel("fraction per bin")
             ratio.set_ylabel("ratio")
     handles: list[Patch | Line2D] = [Patch(color=REFERENCE, alpha=0.5, label="Geant4")]
-    handles += [Line2D([], [], color=sample_colour(i), label=name) for i, name in enumerate(samples)]
+    names = [f"{len(samples)} members, mean and spread"] if ensemble else list(samples)
+    handles += [Line2D([], [], color=sample_colour(i), label=name) for i, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=1.2)
     return figure
 
@@ -71,7 +74,7 @@ def correlation_matrices(samples: Mapping[str, Array], layers: Sequence[int]) ->
     return figure
 
 
-def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram]) -> None:
+def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram], ensemble: bool) -> None:
     binning, edges = histograms[0].binning, histograms[0].binning.edges
     reference, reference_error = _normalised(histograms[0].reference)
     main.sharex(ratio)
@@ -83,8 +86,10 @@ def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram]) -> None:
     scale = np.where(reference > 0, reference, np.nan)
     _band(ratio, edges, reference / scale, reference_error / scale, REFERENCE)
     content = reference.copy()
-    for i, histogram in enumerate(histograms):
-        values, errors = _normalised(histogram.generated)
+    counts = [histogram.generated for histogram in histograms]
+    band = histogram_bands(counts) if ensemble else None
+    curves = [(band.mean, band.spread)] if band else [_normalised(generated) for generated in counts]
+    for i, (values, errors) in enumerate(curves):
         content += values
         _band(main, edges, values, errors, sample_colour(i))
         _band(ratio, edges, values / scale, errors / scale, sample_colour(i))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from caloman.errors import CalomanError
     from caloman.evaluation.compare import compare
     from caloman.evaluation.evaluate import evaluate
+    from caloman.export.command import export_model
     from caloman.geometry import Geometry, Layer
     from caloman.observables import Observables, compute_observables
     from caloman.showers import ShowerFile, Showers, ShowerWriter
@@ -28,12 +29,13 @@ _HOMES = {
     "compare": "caloman.evaluation.compare",
     "compute_observables": "caloman.observables",
     "evaluate": "caloman.evaluation.evaluate",
+    "export_model": "caloman.export.command",
     "load": "caloman.bundle",
 }
 
 __all__ = [
     "CalomanError", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
-    "compare", "compute_observables", "evaluate", "load",
+    "compare", "compute_observables", "evaluate", "export_model", "load",
 ]  # fmt: skip
 
 

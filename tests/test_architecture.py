@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
     "models": {"errors", "geometry", "showers", "spectra", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
+    "export": {"errors", "files", "geometry", "models", "bundle"},
     "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},
     "generation": {"errors", "showers", "spectra", "models", "bundle", "gates"},
     "training": {
@@ -44,6 +45,9 @@ RESERVED = {
     "matplotlib": ("caloman.evaluation.plots",),
     "pytorch_lightning": ("caloman.training",),
     "lightning": ("caloman.training",),
+    "onnx": ("caloman.export",),
+    "onnxruntime": ("caloman.export",),
+    "onnxscript": ("caloman.export",),
     "wandb": ("caloman.training",),
 }
 """Third-party package -> the only modules that may import it."""

@@ -245,3 +245,12 @@ def test_scores_of_samples_are_standard_normal(photons):
     parameters = 0.3 * torch.randn(1, head.n_parameters).expand(2000, -1)
     scores = head.scores(parameters, head.sample(parameters, torch.randn(2000, head.noise_dim)))
     assert kstest(scores[:, 20:30].flatten().numpy(), "norm").pvalue > 1e-3
+
+
+def test_scores_far_in_the_tail_keep_their_digits(small):
+    head = HurdleHead(small)
+    noise = torch.tensor([[3.0, 4.0, 5.0, 5.5]]).repeat(1, 4)
+    parameters = torch.zeros(1, head.n_parameters)
+    parameters[:, 16:32] = -10  # small sizes, for they end at 1
+    wide = -torch.special.ndtri(torch.special.ndtr(-noise.double()) / 0.5)
+    assert_close(head.sample(parameters, noise).double(), (wide - 10).exp(), rtol=3e-5, atol=0)

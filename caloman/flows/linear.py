@@ -35,10 +35,10 @@ class Permutation(Transform):
         self.register_buffer("order", torch.cat(orders))
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return inputs.index_select(1, self.order.argsort()), inputs.new_zeros(len(inputs))
+        return inputs.index_select(1, self.order.argsort()), inputs.new_zeros(inputs.shape[0])
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return inputs.index_select(1, self.order), inputs.new_zeros(len(inputs))
+        return inputs.index_select(1, self.order), inputs.new_zeros(inputs.shape[0])
 
 
 class LULinear(Transform):
@@ -69,13 +69,13 @@ class LULinear(Transform):
         columns = (inputs.to(self.bias.dtype) - self.bias).T
         columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
         outputs = torch.linalg.solve_triangular(upper, columns, upper=True).T
-        return outputs, -log_det.expand(len(inputs))
+        return outputs, -log_det.expand(inputs.shape[0])
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_det = self._factors()
         with _full_precision(inputs.device.type):
             outputs = inputs.to(self.bias.dtype) @ (lower @ upper).T + self.bias
-        return outputs, log_det.expand(len(inputs))
+        return outputs, log_det.expand(inputs.shape[0])
 
 
 class ActNorm(Transform):

@@ -48,7 +48,7 @@ def rational_quadratic_spline(
     slopes = torch.cat([level, derivatives, level])
 
     ends = y_ends if inverse else x_ends
-    index = (values >= ends[:-1]).sum(dim=0, keepdim=True, dtype=torch.uint8).long()
+    index = (values >= ends[:-1]).sum(dim=0, keepdim=True, dtype=torch.int32).long()
     w, x, h, y, d0, d1 = (
         table.gather(0, index).squeeze(0) for table in (x_sizes, x_ends, y_sizes, y_ends, slopes[:-1], slopes[1:])
     )

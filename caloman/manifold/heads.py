@@ -129,19 +129,24 @@ class HurdleHead(Head):
         logs = torch.where(shapes > 0, shapes, torch.ones_like(shapes)).log()
         score = (tail * ((logs - location) / scale).asinh() - skew).clamp(-20, 20).sinh()
         # below 1, so that the smallest hits do not round to the other side of the hurdle
-        size_tail = probability * torch.special.ndtr(-score).clamp(max=1 - 1e-5)
+        size_tail = probability * _upper_tail(score).clamp(max=1 - 1e-5)
         zero_tail = probability + (1 - probability) * torch.rand_like(probability)
         tail_probability = torch.where(shapes > 0, size_tail, zero_tail)
         return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         hit, location, scale, skew, tail = self._unpack(parameters)
-        tail_probability = torch.special.ndtr(-noise.float())
+        tail_probability = _upper_tail(noise.float())
         ratio = tail_probability / hit.sigmoid()
         score = -torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6))
         z = ((score.asinh() + skew) / tail).sinh()
         sizes = (location + scale * z).clamp(-30, 0).exp()
         return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
+
+
+def _upper_tail(scores: Tensor) -> Tensor:
+    """P(x > score) of a standard normal x; `torch.special.ndtr` in float32 has no digits left beyond 4 sigma."""
+    return 0.5 * torch.erfc(scores * math.sqrt(0.5))
 
 
 def _bounded(values: Tensor, limit: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""A generator as one file that programs of the experiments read: ONNX, `torch.export` or TorchScript."""

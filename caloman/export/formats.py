@@ -1,0 +1,106 @@
+"""The file formats: each is written from a target and read again as a function of arrays."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caloman.errors import CalomanError
+from caloman.export.targets import Target
+
+Array = NDArray[np.float32]
+Run = Callable[..., list[Array]]
+"""Turns the inputs of a target into its outputs."""
+
+
+class Format(NamedTuple):
+    """How to write and to read a kind of file."""
+
+    write: Callable[[Target, tuple[Tensor, ...], Mapping[str, object], Path], None]
+    read: Callable[[Path], Run]
+
+
+def write_torch_export(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
+    """Writes a ``.pt2`` of `torch.export`, with the manifest as the extra file ``manifest.json``."""
+    batch = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: batch} for _ in inputs)
+    with _quiet():
+        program = torch.export.export(target, inputs, dynamic_shapes=shapes, strict=False)
+        with path.open("wb") as file:
+            torch.export.save(program, file, extra_files={"manifest.json": json.dumps(manifest)})
+
+
+def read_torch_export(path: Path) -> Run:
+    """Reads a ``.pt2``."""
+    with _quiet(), path.open("rb") as file:
+        return _on_arrays(torch.export.load(file).module())
+
+
+def write_torchscript(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
+    """Writes a TorchScript trace for LibTorch, with the manifest as the extra file ``manifest.json``."""
+    with _quiet():
+        script = torch.jit.trace(target, inputs, check_trace=False)
+        torch.jit.save(torch.jit.freeze(script), str(path), _extra_files={"manifest.json": json.dumps(manifest)})
+
+
+def read_torchscript(path: Path) -> Run:
+    """Reads a TorchScript file."""
+    with _quiet():
+        return _on_arrays(torch.jit.load(str(path)))
+
+
+def write_onnx(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
+    """Writes an ONNX file; see `caloman.export.onnx`."""
+    from caloman.export import onnx
+
+    with _quiet():
+        onnx.write(target, inputs, manifest, path)
+
+
+def read_onnx(path: Path) -> Run:
+    """Reads an ONNX file with onnxruntime on one thread."""
+    from caloman.export import onnx
+
+    return onnx.read(path)
+
+
+FORMATS = {
+    ".onnx": Format(write_onnx, read_onnx),
+    ".pt2": Format(write_torch_export, read_torch_export),
+    ".pt": Format(write_torchscript, read_torchscript),
+}
+
+
+def find_format(path: Path) -> Format:
+    """The format that a file's suffix stands for.
+
+    Raises:
+        CalomanError: if it stands for none.
+    """
+    if path.suffix not in FORMATS:
+        raise CalomanError(f"{path}: the suffix tells the format; use one of {', '.join(FORMATS)}")
+    return FORMATS[path.suffix]
+
+
+def _on_arrays(module: Callable) -> Run:
+    def run(*inputs: Array) -> list[Array]:
+        with torch.inference_mode():
+            outputs = module(*map(torch.from_numpy, inputs))
+        return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters warn about themselves: deprecated, being rewritten."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,53 @@
+"""What a program or a person has to know of an exported file, written into it and beside it."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+import yaml
+
+from caloman import __version__
+from caloman.export.targets import Target
+from caloman.models import ShowerModel
+
+LICENCE = "MIT for the code that made it; the weights belong to whoever trained them"
+
+
+def describe(target: Target, name: str, training: dict) -> dict[str, object]:
+    """The manifest of a target: inputs, units, order, ranges and provenance."""
+    model = target.model
+    low, high = model.energy_range.tolist()
+    return {
+        "caloman": __version__,
+        "target": name,
+        "dataset": model.geometry.name,
+        "particle": model.geometry.particle,
+        "inputs": {key: [-1, columns] for key, columns in target.inputs.items()},
+        "noise_blocks": dict(model.noise_blocks),
+        "noise": "standard normal",
+        "energy_range_mev": [low, high],
+        "conditions": "angle and position are fixed at the point of the training data; only the incident energy varies",
+        "output": {"showers": [-1, model.geometry.n_voxels]},
+        "units": target.units,
+        "order": target.order,
+        "threshold_mev": getattr(getattr(model, "transform", None), "threshold", 0.0),
+        "note": target.note,
+        "geometry": model.geometry.to_text(),
+        "model_sha256": fingerprint(model),
+        "training": training,
+        "licence": LICENCE,
+    }
+
+
+def fingerprint(model: ShowerModel) -> str:
+    """SHA-256 over names and values of all weights and statistics."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_training(run: Path) -> dict:
+    """What a bundle says about the data that its model was trained on."""
+    folder = run / "bundle" if (run / "bundle").is_dir() else run
+    return dict(yaml.safe_load((folder / "config.yaml").read_text()).get("training") or {})

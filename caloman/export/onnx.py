@@ -1,0 +1,64 @@
+"""ONNX for onnxruntime of any age: opset 18 in intermediate representation 8, which version 1.14 and newer read."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from caloman.errors import CalomanError
+from caloman.export.targets import Target
+
+try:
+    import onnx
+    import onnxruntime
+    from onnxscript import optimizer
+
+    from caloman.export.operators import TRANSLATIONS
+except ImportError as error:
+    raise CalomanError(f"{error.name} is not installed; get it with pip install 'caloman[export]'") from None
+
+OPSET = 18
+IR_VERSION = 8
+
+
+def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
+    """Writes a target with a dynamic batch axis and the manifest in its metadata."""
+    outputs = ["showers", "noise"][: 2 if isinstance(target(*inputs), tuple) else 1]
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
+    program = torch.onnx.export(
+        target,
+        inputs,
+        input_names=list(target.inputs),
+        output_names=outputs,
+        opset_version=OPSET,
+        dynamo=True,
+        dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+        custom_translation_table=TRANSLATIONS,
+        optimize=False,  # it would take constants below 1e-8 for zero; folding constants alone does not
+        verbose=False,
+    )
+    assert program is not None  # only the other exporter returns nothing
+    optimizer.fold_constants(program.model)
+    optimizer.remove_unused_nodes(program.model)
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "caloman", str(manifest["caloman"])
+    onnx.helper.set_model_props(model, {key: _text(value) for key, value in manifest.items()})
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def read(path: Path) -> Callable[..., list]:
+    """Reads an ONNX file as a function of arrays, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [argument.name for argument in session.get_inputs()]
+    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

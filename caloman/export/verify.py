@@ -1,0 +1,144 @@
+"""Whether an exported file gives the showers that the model gives, and how fast it is."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caloman.export.formats import Array, Run
+from caloman.export.targets import Target
+from caloman.models import ShowerModel
+
+BATCHES = (1, 2, 1000)
+TIMED_BATCHES = (1, 100, 1000)
+RELATIVE = 1e-4
+"""Largest relative difference of voxels that are hit in both, and of layer energies."""
+SWITCHED = 1e-5
+"""Largest share of voxels that are a hit in one and nothing in the other."""
+NOTHING = 1e-9
+"""Voxels with less than this share of their shower are no hits; only a model without a threshold makes such."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Differences between two evaluations of the same showers.
+
+    At the hurdle between a hit and nothing the size of a hit changes without bound with the last digit of a network's
+    output, so a few voxels differ by more than `RELATIVE` between any two evaluations in float32. How many is a
+    property of the model: about the same share differs between its evaluations in float32 and float64. The same holds
+    for the energies of nearly empty layers, which a steep piece of a spline magnifies.
+
+    Args:
+        voxels: number of voxels that were compared.
+        switched: share that is a hit in one and nothing in the other.
+        beyond: share of the voxels hit in both that differ by more than `RELATIVE`.
+        largest: largest relative difference of voxels hit in both.
+        layers: largest relative difference of layer energies, in showers without a switch.
+    """
+
+    voxels: int
+    switched: float
+    beyond: float
+    largest: float
+    layers: float
+
+    def holds(self, rounding: "Parity") -> bool:
+        """Whether both are the same generator, one that differs by `rounding` between float32 and float64."""
+        few = self.beyond <= 1e-4 + 4 * rounding.beyond
+        return self.switched <= SWITCHED and few and self.layers <= max(RELATIVE, 4 * rounding.layers)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.voxels} voxels, {self.switched:.1e} switched, {self.beyond:.1e} of the hits differ by more than "
+            f"{RELATIVE:g}, the largest by {self.largest:.1e}; layer energies by {self.layers:.1e}"
+        )
+
+
+def reference_inputs(model: ShowerModel, rows: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noise (rows, noise_dim) and incident energies (rows, 1) [MeV], log-uniform in the trained range."""
+    generator = np.random.default_rng(seed)
+    low, high = np.clip(model.energy_range.cpu().numpy().astype(float), 1.0, 1e9)
+    energies = low * (high / low) ** generator.random((rows, 1))
+    noise = generator.standard_normal((rows, model.noise_dim), dtype=np.float32)
+    return torch.from_numpy(noise), torch.from_numpy(energies.astype(np.float32))
+
+
+def compare(expected: Array, actual: Array, voxel_layer: NDArray[np.int64]) -> Parity:
+    """Compares showers (N, V) voxel by voxel; `voxel_layer` (V,) tells the layer of each."""
+    a, b = _hits(expected), _hits(actual)
+    membership = np.eye(voxel_layer.max() + 1)[voxel_layer]
+    sums_a, sums_b = a @ membership, b @ membership
+    both, switched = (a > 0) & (b > 0), (a > 0) != (b > 0)
+    difference = np.where(np.isfinite(b), np.abs(a - b), np.inf)[both] / a[both]
+    layers = np.abs(sums_a - sums_b) / np.where(sums_a > 0, sums_a, 1.0)
+    return Parity(
+        a.size,
+        float(switched.mean()) if np.isfinite(b).all() else 1.0,
+        float((difference > RELATIVE).mean()) if both.any() else 0.0,
+        float(difference.max(initial=0.0)),
+        float(layers[~switched.any(axis=1)].max(initial=0.0)),
+    )
+
+
+def _hits(showers: Array) -> NDArray[np.float64]:
+    voxels = showers.astype(np.float64)
+    return np.where(voxels < NOTHING * voxels.sum(axis=1, keepdims=True), 0.0, voxels)
+
+
+def check(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) -> tuple[Parity, list[Array]]:
+    """Compares a file with its model at all `BATCHES` together; also returns what the model gives for the largest."""
+    expected, found = [], []
+    for batch in BATCHES:
+        inputs = target.arguments(noise[:batch], incident_energies[:batch])
+        outputs = run(*(tensor.numpy() for tensor in inputs))
+        if len(outputs) > 1:  # the file drew its noise itself and tells it
+            showers = target.model(torch.from_numpy(outputs[1]), incident_energies[:batch])
+        else:
+            showers = target(*inputs)
+        expected.append(showers.numpy())
+        found.append(outputs[0])
+    parity = compare(np.concatenate(expected), np.concatenate(found), _voxel_layer(target))
+    return parity, [expected[-1], *outputs[1:]]
+
+
+def rounding(target: Target, noise: Tensor, incident_energies: Tensor) -> Parity:
+    """How much the model differs between float64 and float32, the yardstick of what an export may differ."""
+    wide = copy.deepcopy(target.model).double()(noise.double(), incident_energies.double())
+    return compare(wide.numpy(), target.model(noise, incident_energies).numpy(), target.model.geometry.voxel_layer)
+
+
+def _voxel_layer(target: Target) -> NDArray[np.int64]:
+    """Layer of each voxel in the order of the target, shape (V,)."""
+    return target.reorder(torch.from_numpy(target.model.geometry.voxel_layer)[None])[0].numpy()
+
+
+def time_per_shower(function: Callable[[], object], batch: int, repeats: int = 3) -> float:
+    """Shortest time of a few calls, per shower [ms]."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1e3 * min(times) / batch
+
+
+def measure(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) -> dict[str, dict]:
+    """Time per shower [ms] of model and file by batch size, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    table: dict[str, dict[str, float]] = {"eager": {}, "exported": {}}
+    try:
+        for batch in TIMED_BATCHES:
+            inputs = target.arguments(noise[:batch], incident_energies[:batch])
+            arrays = [tensor.numpy() for tensor in inputs]
+            table["eager"][str(batch)] = time_per_shower(lambda x=inputs: target(*x), batch)  # type: ignore[misc]
+            table["exported"][str(batch)] = time_per_shower(lambda x=arrays: run(*x), batch)  # type: ignore[misc]
+    finally:
+        torch.set_num_threads(threads)
+    return table

@@ -1,0 +1,255 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from scipy import special
+from test_generation import FLOW as FULL_FLOW
+from test_generation import SPEC
+
+from caloman import bundle
+from caloman.cli import main
+from caloman.errors import CalomanError
+from caloman.export.command import export_model
+from caloman.export.formats import FORMATS, find_format
+from caloman.export.targets import SAMPLING_FRACTION, make_target
+from caloman.export.verify import compare, reference_inputs
+from caloman.flows import Transform
+from caloman.geometry import Geometry, Layer
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 1, "hidden": 4, "blocks": 1, "bins": 3}}
+HEADS = ["HurdleHead", "GaussianHead"]
+MESHES = {
+    "small": Geometry("small", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4)), threshold=0.01),
+    "regular": Geometry("regular", "electron", tuple(Layer(i, (0, 2, 4), 4) for i in range(3)), threshold=0.01),
+}
+
+
+def make_spec(head):
+    text = json.dumps(SPEC).replace(json.dumps(FULL_FLOW), json.dumps(FLOW))
+    return json.loads(text.replace("HurdleHead", head))
+
+
+def make_model(head="HurdleHead", mesh="small"):
+    """A tiny random model for energies of 1 to 100 GeV."""
+    torch.manual_seed(1)
+    model = bundle.build_model(make_spec(head), MESHES[mesh], Path("spec")).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Exports each combination once, for all tests: model, file and result."""
+
+    @cache
+    def apply(suffix, head="HurdleHead", noise="input"):
+        path = tmp_path_factory.mktemp("export") / f"generator{suffix}"
+        model = make_model(head)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return model, path, export_model(model, path, noise=noise)
+
+    return apply
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("head", HEADS)
+def test_files_give_the_showers_of_the_model(exported, head, suffix):
+    model, path, result = exported(suffix, head)
+    assert result.parity.holds(result.rounding)
+    untouched = make_model(head)
+    states = zip(model.state_dict().values(), untouched.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in states)
+    noise, energies = reference_inputs(model, 7, seed=3)
+    (showers,) = find_format(path).read(path)(noise.numpy(), energies.numpy())
+    with torch.no_grad():
+        expected = untouched(noise, energies).numpy()
+    assert compare(expected, showers, model.geometry.voxel_layer).layers < 1e-4
+    assert (expected > 0).any()
+
+
+def test_onnx_file_says_what_it_is(exported):
+    model, path, _ = exported(".onnx")
+    proto = onnx.load(path)
+    onnx.checker.check_model(proto)
+    assert (proto.ir_version, [(o.domain, o.version) for o in proto.opset_import]) == (8, [("", 18)])
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.input}
+    assert shapes == {"noise": ["batch", model.noise_dim], "incident_energies": ["batch", 1]}
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    manifest = json.loads(Path(f"{path}.json").read_text())
+    assert json.loads(metadata["noise_blocks"]) == manifest["noise_blocks"] == model.noise_blocks
+    assert json.loads(metadata["energy_range_mev"]) == [1e3, 1e5]
+    assert (metadata["units"], metadata["threshold_mev"]) == ("MeV", "0.01")
+    assert Geometry.from_text(metadata["geometry"], "metadata") == model.geometry
+
+
+@pytest.mark.parametrize(("suffix", "read", "option"), [
+    (".pt2", torch.export.load, "extra_files"),
+    (".pt", torch.jit.load, "_extra_files"),
+])  # fmt: skip
+def test_torch_files_carry_the_manifest(exported, suffix, read, option):
+    extra = {"manifest.json": ""}
+    read(str(exported(suffix)[1]), **{option: extra})
+    assert json.loads(extra["manifest.json"])["units"] == "MeV"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_reference_beside_the_file(exported, suffix):
+    model, path, _ = exported(suffix)
+    reference = np.load(f"{path}.reference.npz")
+    raw = np.fromfile(f"{path}.reference.bin", "<f4")
+    assert reference.files == ["noise", "incident_energies", "showers"]
+    assert np.array_equal(raw, np.concatenate([reference[key].ravel() for key in reference.files]))
+    assert reference["showers"].shape == (1000, model.geometry.n_voxels)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_graph_with_noise_of_its_own(exported, suffix):
+    _, path, result = exported(suffix, noise="internal")
+    assert result.parity.holds(result.rounding)
+    run = find_format(path).read(path)
+    energies = np.full((400, 1), 1e4, np.float32)
+    (a, noise), (b, _) = run(energies), run(energies)
+    assert not np.array_equal(a, b)
+    assert abs(noise.mean()) < 0.05
+    assert abs(noise.std() - 1) < 0.05
+
+
+def test_par04_vector_and_order():
+    model, regular = make_model(mesh="regular"), MESHES["regular"]
+    noise, energies = reference_inputs(model, 5, seed=1)
+    vector = torch.cat([noise, energies / 1_024_000, torch.rand(5, 1), torch.tensor([[0.0, 1.0]]).expand(5, 2)], dim=1)
+    with torch.no_grad():
+        fractions, showers = make_target(model, "par04")(vector), model(noise, energies)
+    index = {}
+    for z, layer in enumerate(regular.layers):
+        for i, (r, alpha) in enumerate(zip(layer.r, layer.alpha, strict=True)):
+            index[round(r, 6), round(alpha, 6), z] = regular.layer_slices[z].start + i
+    position = 0
+    for r in (1.0, 3.0):
+        for j in range(4):
+            for z in range(3):
+                voxel = showers[:, index[r, round((j + 0.5) * 2 * np.pi / 4 - np.pi, 6), z]]
+                expected = voxel * SAMPLING_FRACTION / energies[:, 0]
+                torch.testing.assert_close(fractions[:, position], expected, rtol=1e-5, atol=0)
+                position += 1
+    assert position == fractions.shape[1]
+
+
+@pytest.mark.parametrize(("target", "inputs"), [
+    ("par04", ["input"]),
+    ("ddml", ["noise", "incident_energies"]),
+    ("atlas", ["inn_eta_in", "inn_einc_in", "cfm_z_shape", "inn_z_energy"]),
+])  # fmt: skip
+def test_targets_have_inputs_and_snippets_of_their_own(tmp_path, target, inputs):
+    path = tmp_path / "generator.pt"
+    export_model(make_model(mesh="regular"), path, target=target)
+    assert list(json.loads(Path(f"{path}.json").read_text())["inputs"]) == inputs
+    snippets = [p for p in tmp_path.glob("generator.pt.*") if p.suffix in (".mac", ".py", ".h", ".md")]
+    assert any("generator.pt" in p.read_text() for p in snippets)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"target": "gauss"}, "calochallenge, par04"),
+    ({"file": "a.h5"}, "suffix"),
+    ({"target": "par04"}, "equal layers"),
+    ({"target": "atlas", "noise": "internal"}, "--noise"),
+    ({"noise": "none"}, "internal"),
+])  # fmt: skip
+def test_what_cannot_be_exported_is_refused(tmp_path, options, message):
+    with pytest.raises(CalomanError, match=message) as error:
+        export_model(make_model(), **{"file": tmp_path / "a.onnx", **options})
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sampler_that_has_no_graph_is_refused_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(Transform, "one_pass_sampling", False)
+    with pytest.raises(CalomanError, match="export its student"):
+        export_model(make_model(), tmp_path / "a.onnx")
+
+
+def test_file_that_differs_is_not_left_behind(tmp_path, monkeypatch):
+    good = FORMATS[".pt"]
+    monkeypatch.setitem(
+        FORMATS, ".pt", good._replace(read=lambda path: lambda n, e: [good.read(path)(n, e)[0] * 1.001])
+    )
+    with pytest.raises(CalomanError, match="does not give the showers"):
+        export_model(make_model(), tmp_path / "a.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_package_names_the_extra(tmp_path):
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from caloman.export.formats import read_onnx\nread_onnx('a.onnx')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "caloman[export]" in result.stderr.splitlines()[-1]
+
+
+def test_command(tmp_path, capsys):
+    bundle.save(
+        make_model(),
+        make_spec("HurdleHead"),
+        {"files": [{"name": "a", "sha256": "0"}], "showers": 3},
+        tmp_path / "run" / "bundle",
+    )
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "a.pt")]) == 0
+    text = capsys.readouterr().out
+    assert "gives the showers of the model" in text
+    assert "batch 1000" in text
+    assert json.loads((tmp_path / "a.pt.json").read_text())["training"]["showers"] == 3
+
+
+@pytest.mark.parametrize(("function", "exact", "inputs", "rtol"), [
+    ("erfc", special.erfc, np.linspace(-5, 5, 10001), 3e-6),
+    ("sigmoid", special.expit, np.linspace(-80, 80, 10001), 1e-5),
+    ("ndtri", special.ndtri, np.concatenate([np.logspace(-8, -1, 5001), np.linspace(0.1, 1 - 1e-6, 5001)]), 1e-5),
+])  # fmt: skip
+def test_operators_against_scipy(function, exact, inputs, rtol):
+    from caloman.export import operators
+
+    class Function(torch.nn.Module):
+        def forward(self, x):
+            return {"erfc": torch.erfc, "sigmoid": torch.sigmoid, "ndtri": torch.special.ndtri}[function](x)
+
+    x = torch.from_numpy(inputs.astype(np.float32))
+    program = torch.onnx.export(
+        Function().eval(),
+        (x,),
+        opset_version=18,
+        dynamo=True,
+        verbose=False,
+        custom_translation_table=operators.TRANSLATIONS,
+    )
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(found, exact(x.double().numpy()), rtol=rtol, atol=3e-7 if function == "ndtri" else 0)
+
+
+def test_cpp_client_repeats_the_reference(exported):
+    _, path, _ = exported(".onnx")
+    script = Path(__file__).parent.parent / "scripts" / "cpp_client" / "run"
+    environment = {**os.environ, "PYTHON": sys.executable}
+    command = [shutil.which("bash"), script, path, "1000", "50000"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode == 77:
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 0, result.stderr
+    assert "1000 showers" in result.stdout
+    assert result.stdout.count("MeV deposited") == 2

@@ -12,6 +12,7 @@ from caloman.errors import CalomanError
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
+    "merge": ("caloman.shards:merge", "join the shards of a generation into one file"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
     "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
@@ -22,6 +23,7 @@ COMMANDS = {
 
 SEVERAL = {
     "download": ("--files", "which files, by name or by role (train, reference); all by default"),
+    "merge": ("inputs", "the shards, in any order"),
     "prepare": ("inputs", "HDF5 files in the CaloChallenge format, and last the file to make"),
 }
 """Command -> (argument that takes several values without brackets, help)."""
@@ -63,9 +65,12 @@ def _run(name: str, arguments: list[str]) -> object:
         return command(arguments)
     parser = ArgumentParser(prog=f"caloman {name}")
     several, text = SEVERAL.get(name, ("", ""))
-    if several:
+    leads = several == next(iter(signature(command).parameters))
+    if several and leads:
         parser.add_argument(several, nargs="+", type=str, help=text)
     parser.add_function_arguments(command, as_positional=True, skip={several.lstrip("-")})
+    if several and not leads:
+        parser.add_argument(several, nargs="+", type=str, help=text)
     return command(**parser.parse_args(_spell_out(arguments, command)))
 
 

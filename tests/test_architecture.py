@@ -17,18 +17,22 @@ MAY_IMPORT = {
     "geometry": {"errors"},
     "hdf5": {"errors"},
     "showers": {"errors", "geometry", "hdf5"},
+    "shards": {"errors", "hdf5", "showers"},
+    "parts": {"errors", "files", "geometry", "hdf5", "showers"},
     "slices": {"errors", "geometry", "hdf5", "showers"},
     "observables": {"geometry", "showers"},
-    "spectra": {"errors", "hdf5", "slices"},
+    "spectra": {"errors", "hdf5", "showers", "slices"},
     "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
     "evaluation": {"errors", "files", "geometry", "showers", "slices", "observables", "nn"},
     "nn": set(),
     "flows": {"nn"},
     "preprocessing": {"errors", "geometry"},
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
-    "models": {"errors", "geometry", "showers", "spectra", "flows", "preprocessing", "manifold"},
+    "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
-    "generation": {"errors", "showers", "spectra", "models", "bundle"},
+    "streaming": {"showers", "spectra", "models"},
+    "cluster": {"errors"},
+    "generation": {"errors", "showers", "shards", "parts", "spectra", "models", "bundle", "cluster"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices"),
         *("flows", "preprocessing", "manifold", "models", "bundle"),
@@ -43,6 +47,7 @@ RESERVED = {
     "pytorch_lightning": ("caloman.training",),
     "lightning": ("caloman.training",),
     "wandb": ("caloman.training",),
+    "distributed": ("caloman.cluster",),
 }
 """Third-party package -> the only modules that may import it."""
 

@@ -197,8 +197,8 @@ class Generation:
             raise CalomanError(f"--device {self.job.device}: cannot be used here ({_first_line(error)})") from None
         if not self.job.compile:
             return model
-        model.compile(dynamic=False)
         try:
+            model.compile(dynamic=False)
             self._sample(model, self.chunks.start)
         except Exception as error:  # compilers fail in many ways
             logger.warning("the model cannot be compiled and runs as it is (%s)", _first_line(error))

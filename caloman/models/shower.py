@@ -93,7 +93,8 @@ class ShowerModel(nn.Module, ABC):
             low, high = self.energy_range.tolist()
             raise CalomanError(
                 f"incident energy {incident_energies[outside][0]:g} MeV is outside the range that the model was "
-                f"trained on, {low:g} to {high:g} MeV; ask for energies inside it, or insist with `caloman generate --extrapolate`"
+                f"trained on, {low:g} to {high:g} MeV; ask for energies inside it, or insist with "
+                "`caloman generate --extrapolate`"
             )
 
     def check_conditions(self, conditions: Mapping[str, float]) -> None:

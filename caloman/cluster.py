@@ -1,6 +1,7 @@
 """Work on a running Dask cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 
 from caloman.errors import CalomanError
 
@@ -46,5 +47,8 @@ def run_on_cluster(
         try:
             for task in as_completed(tasks):
                 yield from task.result()
-        except KilledWorker as error:
-            raise CalomanError(f"--dask {address}: {error}; look at the workers' logs and repeat the command") from None
+        except (KilledWorker, CancelledError):
+            raise CalomanError(
+                f"--dask {address}: the scheduler or one worker after the other was lost, see their logs; repeat the "
+                "command, which goes on"
+            ) from None

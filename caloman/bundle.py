@@ -1,11 +1,12 @@
 """A trained generator as a folder that is safe to load: YAML, safetensors and the binning, no pickle.
 
 ``config.yaml`` is the manifest: format, classes and their arguments, trained ranges, training data and the SHA-256 of
-other files. ``model.safetensors`` holds weights and statistics, ``geometry.xml`` the voxel mesh, ``README.md`` is the
-model card.
+weights and mesh. ``model.safetensors`` holds weights and statistics, ``geometry.xml`` the voxel mesh, ``training.json``
+tells how the model was trained, and ``README.md`` is the model card.
 """
 
 import hashlib
+import json
 import platform
 import re
 import shutil
@@ -77,7 +78,13 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def save(model: ShowerModel, spec: Mapping[str, Any], training: Mapping[str, Any], folder: Path) -> None:
+def save(
+    model: ShowerModel,
+    spec: Mapping[str, Any],
+    training: Mapping[str, Any],
+    folder: Path,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a bundle, which takes its name only when it is complete.
 
     Args:
@@ -85,12 +92,15 @@ def save(model: ShowerModel, spec: Mapping[str, Any], training: Mapping[str, Any
         spec: its ``class_path`` and ``init_args``.
         training: what the model was trained on, for config and card.
         folder: the bundle; an older one is replaced.
+        record: how the model was trained, with what versions and on what machine; for people, nothing reads it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     model.geometry.to_xml(partial / "geometry.xml")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / "model.safetensors")
+    if record is not None:
+        (partial / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     config = {
         "format": FORMAT,
         "caloman": __version__,

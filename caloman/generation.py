@@ -15,7 +15,8 @@ from tqdm import tqdm
 from caloman import __version__, bundle
 from caloman.cluster import run_on_cluster
 from caloman.errors import CalomanError
-from caloman.models import ShowerModel
+from caloman.gates import generate_shapes
+from caloman.models import EnsembleShowerModel, ShowerModel
 from caloman.parts import Parts
 from caloman.shards import count_showers, shard_chunks
 from caloman.showers import CHUNK, Compression, Showers
@@ -41,6 +42,8 @@ def generate(
     extrapolate: bool = False,
     conditions: dict[str, float] | None = None,
     dask: str | None = None,
+    layer_energies: str | None = None,
+    member: int | None = None,
 ) -> str:
     """Generates showers into a CaloChallenge file.
 
@@ -63,6 +66,8 @@ def generate(
         extrapolate: insist on energies outside the trained range; the file says so.
         conditions: angle [deg] and position [mm] relative to the training files; refused outside the trained range.
         dask: address of a Dask scheduler, such as tcp://host:8786; its workers see the same files.
+        layer_energies: HDF5 file with showers whose incident and layer energies are used, with generated shapes.
+        member: of an ensemble, to generate with this one only; all by default.
 
     Returns:
         A sentence that says what was written.
@@ -71,6 +76,12 @@ def generate(
         CalomanError: if the run has no bundle, the energies cannot be read or lie outside the trained range, or the
             file cannot be written.
     """
+    if layer_energies is not None:
+        if energies is not None or n is not None or shard != "0/1" or dask is not None:
+            raise CalomanError(
+                "--layer-energies FILE brings energies and number; leave out --energies, --n, --shard and --dask"
+            )
+        return generate_shapes(run, layer_energies, output, seed, device)
     job = Job(
         run=str(Path(run).absolute()),
         output=str(Path(output).absolute()),
@@ -83,6 +94,7 @@ def generate(
         compression=compression,
         shard=shard,
         extrapolate=extrapolate,
+        member=member,
     )
     generation = Generation(job)
     generation.model.check_conditions(conditions or {})
@@ -118,6 +130,7 @@ class Job:
     compression: Compression
     shard: str
     extrapolate: bool
+    member: int | None
 
 
 class Generation:
@@ -137,6 +150,7 @@ class Generation:
         self.spectrum, self.total = read_request(job.energies, job.n)
         self.chunks = shard_chunks(job.shard, self.total)
         self.model = bundle.load(job.run)
+        self._chosen(self.model)
         if not job.extrapolate:
             self.model.check_energies(self.spectrum.bounds)
         request: dict[str, str | int | float] = {
@@ -153,6 +167,7 @@ class Generation:
             "precision": job.precision,
             "compile": job.compile,
             "compression": job.compression,
+            **({} if job.member is None else {"member": job.member}),
         }
         self.parts = Parts(Path(job.output), self.model.geometry, request, job.compression)
 
@@ -192,7 +207,7 @@ class Generation:
     def _generator(self) -> ShowerModel:
         """The model on its device, compiled if that was asked for and can be done."""
         try:
-            model = self.model.to(self.job.device)
+            model = self._chosen(self.model).to(self.job.device)
         except (RuntimeError, AssertionError) as error:
             raise CalomanError(f"--device {self.job.device}: cannot be used here ({_first_line(error)})") from None
         if not self.job.compile:
@@ -202,8 +217,17 @@ class Generation:
             self._sample(model, self.chunks.start)
         except Exception as error:  # compilers fail in many ways
             logger.warning("the model cannot be compiled and runs as it is (%s)", _first_line(error))
-            return bundle.load(self.job.run).to(self.job.device)
+            return self._chosen(bundle.load(self.job.run)).to(self.job.device)
         return model
+
+    def _chosen(self, model: ShowerModel) -> ShowerModel:
+        """The member of an ensemble that was asked for, or the model itself."""
+        member = self.job.member
+        if member is None:
+            return model
+        if not isinstance(model, EnsembleShowerModel):
+            raise CalomanError(f"{self.job.run}: not an ensemble, so it has no member {member}; leave out --member")
+        return model.member(member)
 
 
 @lru_cache(maxsize=1)

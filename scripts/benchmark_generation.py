@@ -75,7 +75,7 @@ def writing_share(run: str, energies: str, n: int, compression: str, folder: Pat
     are written while the next ones are generated.
     """
     output = folder / "showers.hdf5"
-    job = Job(run, str(output), energies, n, 0, "cpu", "32", False, compression, "0/1", False)
+    job = Job(run, str(output), energies, n, 0, "cpu", "32", False, compression, "0/1", False, None)
     generation = Generation(job)
     generation.sample(0)
     start = time.process_time()

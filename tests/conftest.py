@@ -1,11 +1,17 @@
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from caloman import bundle
 from caloman.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers import Showers
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
 
 FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
 TINY_MODEL = {
@@ -102,3 +108,24 @@ def run(small, randomise, tmp_path):
     model.energy_range.copy_(torch.tensor([1e3, 1e5]))
     bundle.save(model, TINY_MODEL, {"files": [], "showers": 0}, tmp_path / "run" / "bundle")
     return tmp_path / "run"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The photon pipeline with networks and data that train in seconds."""
+    spec = yaml.safe_load((ROOT / "configs" / "1-photons" / "caloman.yaml").read_text())
+    spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 600}
+    shape = spec["model"]["init_args"]["shape"]["init_args"]
+    shape["autoencoder"]["init_args"] |= {"hidden": [32], "latent_dim": 4}
+    for density in (
+        shape["density"],
+        shape["residual"],
+        {"init_args": spec["model"]["init_args"]["energy"]["init_args"]},
+    ):
+        density["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 16, "bins": 4}
+    for stage in spec["stages"].values():
+        stage["trainer"] = {"max_epochs": 2, "batch_size": 128}
+    spec["monitor"] = None
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path

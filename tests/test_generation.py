@@ -226,7 +226,7 @@ def test_an_unreadable_request_is_named(unfinished, generated, tmp_path):
 def test_a_second_job_on_the_same_output_is_refused(run, generated, tmp_path):
     job = Job(
         str(run), str(tmp_path / "out.hdf5"), "1GeV", 3, 0, "cpu", precision="32", compile=False, compression="gzip",
-        shard="0/1", extrapolate=False,
+        shard="0/1", extrapolate=False, member=None,
     )  # fmt: skip
     with (
         Generation(job).parts.locked(),

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import caloman
 from caloman.errors import CalomanError
@@ -23,26 +22,6 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
 STAGES = ("energy", "autoencoder", "latent", "residual")
-
-
-@pytest.fixture
-def config(tmp_path):
-    """The photon pipeline with networks and data that train in seconds."""
-    spec = yaml.safe_load((ROOT / "configs" / "1-photons" / "caloman.yaml").read_text())
-    spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 600}
-    shape = spec["model"]["init_args"]["shape"]["init_args"]
-    shape["autoencoder"]["init_args"] |= {"hidden": [32], "latent_dim": 4}
-    for density in (
-        shape["density"],
-        shape["residual"],
-        {"init_args": spec["model"]["init_args"]["energy"]["init_args"]},
-    ):
-        density["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 16, "bins": 4}
-    for stage in spec["stages"].values():
-        stage["trainer"] = {"max_epochs": 2, "batch_size": 128}
-    path = tmp_path / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False))
-    return path
 
 
 def finish_times(run):
@@ -179,10 +158,3 @@ def test_symmetries_move_showers_without_changing_their_radial_observables():
             np.testing.assert_allclose(getattr(moved, name), getattr(original, name), rtol=1e-5, atol=1e-4)
         radius = np.hypot(original.centre_eta, original.centre_phi)
         np.testing.assert_allclose(np.hypot(moved.centre_eta, moved.centre_phi), radius, rtol=1e-4, atol=1e-3)
-
-
-def test_wandb_logs_offline_without_a_network(config, tmp_path):
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "caloman.cli", "fit", str(config), "--output", str(run), "--stage", "energy"]
-    subprocess.run([*command, "--wandb.mode=offline"], cwd=ROOT, check=True, capture_output=True)
-    assert list((run / "stages" / "energy" / "wandb").glob("offline-run-*/*.wandb"))

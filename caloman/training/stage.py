@@ -11,7 +11,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from safetensors.torch import save_file
 
 from caloman.errors import CalomanError
@@ -19,6 +18,8 @@ from caloman.files import write
 from caloman.training.callbacks import StageProgress
 from caloman.training.config import Pipeline, StageTrainer
 from caloman.training.data import ShowerDataModule
+from caloman.training.logs import Stopwatch, stage_loggers
+from caloman.training.monitor import ShowerMonitor
 from caloman.training.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class StageFolder:
     """The files of one stage.
 
     Args:
-        path: holds ``stage.json``, ``checkpoints/``, ``logs/`` and, when finished, ``part.safetensors``.
+        path: holds ``stage.json``, ``checkpoints/``, ``metrics.csv``, ``monitor/`` and, when finished,
+            ``part.safetensors``.
     """
 
     path: Path
@@ -84,14 +86,16 @@ def train_stage(
     else:
         task.fit_statistics(data.statistics_batches)
     data.batch_size = settings.batch_size
+    # first of the callbacks, so that it sees the weights that were validated
+    monitor = [ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation)] if pipeline.monitor else []
     trainer = pl.Trainer(
         max_epochs=settings.max_epochs,
         gradient_clip_val=settings.gradient_clip,
         accelerator=pipeline.hardware.accelerator,
         devices=pipeline.hardware.devices,
         precision=pipeline.hardware.precision,  # type: ignore[arg-type]
-        callbacks=_callbacks(name, settings, folder),
-        logger=_loggers(name, folder, pipeline),
+        callbacks=[*monitor, Stopwatch(), *_callbacks(name, settings, folder)],
+        logger=stage_loggers(folder.path, pipeline.wandb),
         default_root_dir=folder.path,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -117,17 +121,6 @@ def _callbacks(name: str, settings: StageTrainer, folder: StageFolder) -> list[C
     if settings.patience is not None:
         callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, mode="min"))
     return callbacks
-
-
-def _loggers(name: str, folder: StageFolder, pipeline: Pipeline) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(folder.path, name="logs")]
-    if pipeline.wandb:
-        run = folder.path.parent.parent.name
-        offline = pipeline.wandb.mode == "offline"
-        loggers.append(
-            WandbLogger(f"{run}-{name}", folder.path, offline=offline, project=pipeline.wandb.project, group=run)
-        )
-    return loggers
 
 
 def _best_weights(folder: StageFolder) -> dict[str, torch.Tensor]:

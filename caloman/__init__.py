@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from caloman.geometry import Geometry, Layer
     from caloman.observables import Observables, compute_observables
     from caloman.showers import ShowerFile, Showers, ShowerWriter
+    from caloman.streaming import GeneratedShowers
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CalomanError": "caloman.errors",
+    "GeneratedShowers": "caloman.streaming",
     "Geometry": "caloman.geometry",
     "Layer": "caloman.geometry",
     "Observables": "caloman.observables",
@@ -34,7 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "CalomanError", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
+    "CalomanError", "GeneratedShowers", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
     "compare", "compute_observables", "evaluate", "export_model", "load",
 ]  # fmt: skip
 

@@ -1,10 +1,13 @@
 """A trained generator as a folder that is safe to load: YAML, safetensors and the binning, no pickle.
 
-``config.yaml`` names the classes and their arguments, ``model.safetensors`` holds weights and statistics,
-``geometry.xml`` the voxel mesh, ``training.json`` tells how it was trained, and ``README.md`` is the model card.
+``config.yaml`` is the manifest: format, classes and their arguments, trained ranges, training data and the SHA-256 of
+weights and mesh. ``model.safetensors`` holds weights and statistics, ``geometry.xml`` the voxel mesh, ``training.json``
+tells how the model was trained, and ``README.md`` is the model card.
 """
 
+import hashlib
 import json
+import platform
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,6 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
@@ -19,10 +24,12 @@ from safetensors.torch import load_file, save_file
 
 from caloman import __version__
 from caloman.errors import CalomanError
+from caloman.files import sha256
 from caloman.geometry import Geometry
 from caloman.models import ShowerModel
 
 FORMAT = 1
+HASHED = ("geometry.xml", "model.safetensors")
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -35,8 +42,9 @@ def load(path: str | Path) -> ShowerModel:
     Raises:
         CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
     """
-    folder = locate(path)
+    folder = find(path)
     config = _read_config(folder)
+    _check_files(folder, config["files"])
     geometry = Geometry.from_xml(folder / "geometry.xml")
     model = build_model(config["model"], geometry, source=folder / "config.yaml")
     weights = folder / "model.safetensors"
@@ -45,13 +53,29 @@ def load(path: str | Path) -> ShowerModel:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
+    model.conditions = config["conditions"]
     return model.eval()
 
 
-def locate(path: str | Path) -> Path:
-    """The folder of a bundle, given that or the run folder around it."""
+def find(path: str | Path) -> Path:
+    """The folder of a bundle, given that or the run folder around it.
+
+    Raises:
+        CalomanError: if the path is a file, such as a checkpoint.
+    """
     folder = Path(path)
+    if folder.is_file():
+        raise CalomanError(
+            f"{path}: a generator is a folder, a bundle or a run of `caloman fit`; name that, not a file"
+        )
     return folder / "bundle" if (folder / "bundle").is_dir() else folder
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of all that a generator's showers depend on: manifest, weights and mesh."""
+    folder = find(path)
+    digests = [sha256(folder / name) for name in ("config.yaml", *HASHED)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def save(
@@ -73,13 +97,20 @@ def save(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    config = {"format": FORMAT, "caloman": __version__, "model": spec, "training": training}
-    (partial / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     model.geometry.to_xml(partial / "geometry.xml")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / "model.safetensors")
-    (partial / "README.md").write_text(_card(model, training))
     if record is not None:
         (partial / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    config = {
+        "format": FORMAT,
+        "caloman": __version__,
+        "conditions": {name: list(limits) for name, limits in model.conditions.items()},
+        "files": {name: sha256(partial / name) for name in HASHED},
+        "model": spec,
+        "training": training,
+    }
+    (partial / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (partial / "README.md").write_text(_card(model, training))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -137,24 +168,40 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text())
         newer = config["format"] > FORMAT
         config["model"]["class_path"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+        config["files"] = dict(config.get("files", {}))
+        known = config.get("conditions", ShowerModel.conditions)
+        config["conditions"] = {name: (float(low), float(high)) for name, (low, high) in known.items()}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError):
         raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again") from None
     if newer:
         raise CalomanError(f"{path}: written by caloman {config.get('caloman')}, newer than this one; upgrade caloman")
     return config
 
 
+def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise CalomanError(f"{path}: missing from the bundle; copy the bundle again")
+        if sha256(path) != digest:
+            raise CalomanError(f"{path}: not the file that the bundle was made with; copy the bundle again")
+
+
 def _card(model: ShowerModel, training: Mapping[str, Any]) -> str:
     low, high = model.energy_range.tolist()
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = "\n".join(f"| {f['name']} | `{f['sha256']}` |" for f in training["files"])
+    conditions = "".join(f"- {name} from {a:g} to {b:g}\n" for name, (a, b) in model.conditions.items())
+    versions = f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
     return f"""# caloman generator for dataset {model.geometry.name}
 
 - incident {model.geometry.particle}s of {low:g} to {high:g} MeV, {model.geometry.n_voxels} voxels
-- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
-- made by caloman {__version__}
+{conditions}- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
+- made by caloman {__version__} with {versions}
+- MIT licence, as caloman, if that of the training files allows it (official CaloChallenge files: CC BY 4.0)
 
-Trained on {training["showers"]} showers from
+Angles are in degrees and positions in mm, relative to the particles of the training files. Other energies, angles and
+positions are refused. Trained on {training["showers"]} showers from
 
 | file | SHA-256 |
 |-|-|

@@ -13,6 +13,7 @@ COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "runs": ("caloman.runs:runs", "list run folders with their state and best figures"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
+    "merge": ("caloman.shards:merge", "join the shards of a generation into one file"),
     "export": ("caloman.export.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
     "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
@@ -36,6 +37,7 @@ SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
         "--latents": (str, "gate: `caloman encode` of the reference with and without --sampled"),
         "--times": (float, "generation time of each sample [ms per shower]"),
     },
+    "merge": {"inputs": (str, "the shards, in any order")},
     "prepare": {"inputs": (str, "HDF5 files in the CaloChallenge format, and last the file to make")},
     "runs": {"folders": (str, "run folders, or folders that hold some; runs by default")},
 }
@@ -78,13 +80,18 @@ def _run(name: str, arguments: list[str]) -> object:
         return command(arguments)
     parser = ArgumentParser(prog=f"caloman {name}")
     several = SEVERAL.get(name, {})
+    skip: set[str | int] = {argument.lstrip("-") for argument in several}
+    leads = next(iter(signature(command).parameters)) in skip
+    if not leads:
+        parser.add_function_arguments(command, as_positional=True, skip=skip)
     for argument, (kind, text) in several.items():
         default = signature(command).parameters[argument.lstrip("-")].default
         if default is Parameter.empty or argument.startswith("--"):
             parser.add_argument(argument, nargs="+", type=kind, help=text)
         else:
             parser.add_argument(argument, nargs="*", type=kind, help=text, default=default)
-    parser.add_function_arguments(command, as_positional=True, skip={argument.lstrip("-") for argument in several})
+    if leads:
+        parser.add_function_arguments(command, as_positional=True, skip=skip)
     return command(**parser.parse_args(_spell_out(arguments, command)))
 
 

@@ -7,18 +7,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
+from caloman.geometry import BUILT_IN, Geometry
 from caloman.hdf5 import check_space, open_hdf5, read_rows, reading, writing
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
+CHUNK = 1000
+"""Showers per chunk of generation: the unit of random numbers, of compute and of sharding."""
+
+Compression = Literal["gzip", "none"]
 
 
 @dataclass(frozen=True)
@@ -170,33 +174,44 @@ class ShowerFile:
 class ShowerWriter:
     """Appends showers to a new file, which takes its final name only when it is complete.
 
+    HDF5 chunks divide `CHUNK`, so that whole chunks of showers can be copied between files as they are.
+
     Args:
         path: the file to make; an older one is replaced when the new one is complete.
         geometry: the mesh of the showers.
         attributes: attributes to store with the file.
+        compression: of the file.
 
     Raises:
         CalomanError: if the file cannot be written (no such folder, no space left).
     """
 
     def __init__(
-        self, path: str | Path, geometry: Geometry, attributes: Mapping[str, str | int | float] | None = None
+        self,
+        path: str | Path,
+        geometry: Geometry,
+        attributes: Mapping[str, str | int | float] | None = None,
+        compression: Compression = "gzip",
     ) -> None:
         self.path = Path(path)
         self.geometry = geometry
         self._partial = self.path.with_name(f".{self.path.name}.partial")
+        mesh = {} if BUILT_IN.get(geometry.name) == geometry else {"geometry": geometry.to_text()}
         with writing(self.path):
-            self._file = h5py.File(self._partial, "w")
-            self._energies = self._create("incident_energies", columns=1)
-            self._voxels = self._create("showers", columns=geometry.n_voxels)
-            self._file.attrs.update({"dataset": geometry.name, **(attributes or {})})
+            # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
+            self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
+            self._energies = self._create("incident_energies", 1, compression)
+            self._voxels = self._create("showers", geometry.n_voxels, compression)
+            # in order, for the order in which attributes are made shows in the bytes of the file
+            self._file.attrs.update(sorted({"dataset": geometry.name, **mesh, **(attributes or {})}.items()))
 
-    def _create(self, name: str, columns: int) -> h5py.Dataset:
-        rows = max(1, CHUNK_BYTES // (4 * max(columns, 64)))
+    def _create(self, name: str, columns: int, compression: Compression) -> h5py.Dataset:
+        most = max(1, CHUNK_BYTES // (4 * columns))
+        rows = max(rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows <= most)
+        gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compression == "gzip" else {}
         return self._file.create_dataset(
-            name, (0, columns), np.float32, chunks=(rows, columns), maxshape=(None, columns),
-            compression="gzip", compression_opts=1, shuffle=True,
-        )  # fmt: skip
+            name, (0, columns), np.float32, chunks=(rows, columns), maxshape=(None, columns), **gzip
+        )
 
     def append(self, showers: Showers) -> None:
         """Adds showers at the end of the file.
@@ -212,6 +227,33 @@ class ShowerWriter:
             self._voxels.resize(stop, axis=0)
             self._energies[start:stop, 0] = showers.incident_energies
             self._voxels[start:stop] = showers.voxels
+
+    def copy(self, path: Path) -> None:
+        """Adds the showers of another file of this class, compressed as they are, after whole chunks of showers.
+
+        Raises:
+            CalomanError: if that file is damaged or stored in another way, or there may not be enough space.
+        """
+        check_space(self.path, path.stat().st_size)
+        with ShowerFile(path, self.geometry) as source:
+            pairs = ((source._energies, self._energies), (source._voxels, self._voxels))
+            for theirs, own in pairs:
+                if (theirs.chunks, theirs.compression, theirs.dtype) != (own.chunks, own.compression, own.dtype):
+                    raise CalomanError(f"{path}: was stored anew by another program; take the file as it was generated")
+            # chunk by chunk of showers: the file is the same however its showers were spread over sources
+            for start in range(0, len(source), CHUNK):
+                for theirs, own in pairs:
+                    self._copy_rows(path, theirs, own, start, min(CHUNK, len(source) - start))
+
+    def _copy_rows(self, path: Path, source: h5py.Dataset, target: h5py.Dataset, start: int, rows: int) -> None:
+        end = len(target)
+        with writing(self.path):
+            target.resize(end + rows, axis=0)
+        for row in range(0, rows, target.chunks[0]):
+            with reading(path):
+                skipped_filters, content = source.id.read_direct_chunk((start + row, 0))
+            with writing(self.path):
+                target.id.write_direct_chunk((end + row, 0), content, skipped_filters)
 
     def __enter__(self) -> Self:
         return self

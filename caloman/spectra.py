@@ -1,24 +1,27 @@
 """Energy spectra: incident energies chunk by chunk, the same for any number of jobs."""
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.hdf5 import open_hdf5
+from caloman.showers import CHUNK
 from caloman.slices import ShowerSlice, parse_slices
-
-CHUNK = 1000
-"""Showers per chunk, the unit of random numbers and the compute batch."""
 
 UNITS = {"keV": 1e-3, "MeV": 1.0, "GeV": 1e3, "TeV": 1e6}
 SPECTRUM_HELP = (
-    "use a list such as 1GeV,10GeV, a spectrum uniform:LOW:HIGH or log-uniform:LOW:HIGH, or an HDF5 file with "
-    "'incident_energies'; units are keV, MeV (also if none is given), GeV and TeV"
+    "use a list such as 1GeV,10GeV, a spectrum uniform:LOW:HIGH, log-uniform:LOW:HIGH, discrete:1GeV=3,10GeV=1 or "
+    "histogram:FILE (lines of LOW HIGH WEIGHT), or an HDF5 file with 'incident_energies'; units are keV, MeV (also if "
+    "none is given), GeV and TeV"
 )
+SPELLED_OUT = 20
+"""Most listed energies that are named one by one."""
 
 
 def energy_generator(seed: int, chunk: int) -> np.random.Generator:
@@ -27,10 +30,15 @@ def energy_generator(seed: int, chunk: int) -> np.random.Generator:
 
 
 class Spectrum(ABC):
-    """Incident energies by chunk, the same whichever chunks are asked for."""
+    """Incident energies by chunk, the same whichever chunks are asked for; as text, what tells it from all others."""
 
     size: int | None = None
     """How many energies there are, if they are counted."""
+
+    @property
+    @abstractmethod
+    def bounds(self) -> NDArray[np.float64]:
+        """Lowest and highest energy [MeV], shape (2,)."""
 
     @abstractmethod
     def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
@@ -52,6 +60,16 @@ class Listed(Spectrum):
         """How many energies are listed."""
         return len(self.energies)
 
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        return np.array([self.energies.min(), self.energies.max()], dtype=np.float64)
+
+    def __str__(self) -> str:
+        if len(self.energies) <= SPELLED_OUT:
+            return ",".join(map(str, self.energies.tolist()))
+        digest = hashlib.sha256(np.ascontiguousarray(self.energies).data).hexdigest()
+        return f"{len(self.energies)} energies with SHA-256 {digest}"
+
     def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
         return self.energies[(chunk * CHUNK + np.arange(rows)) % len(self.energies)]
 
@@ -70,11 +88,47 @@ class Uniform(Spectrum):
     high: float
     log: bool
 
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        return np.array([self.low, self.high])
+
+    def __str__(self) -> str:
+        return f"{'log-' * self.log}uniform:{self.low}:{self.high}"
+
     def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
         u = energy_generator(seed, chunk).random(rows)
         if self.log:
             return (self.low * (self.high / self.low) ** u).astype(np.float32)
         return (self.low + (self.high - self.low) * u).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Binned(Spectrum):
+    """A histogram: bins are drawn by weight, and energies uniformly within a bin; lines are bins without width.
+
+    Args:
+        low: lower ends of the bins [MeV], shape (B,).
+        high: their upper ends [MeV], shape (B,).
+        weights: what is drawn in each bin, up to a factor, shape (B,).
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        return np.array([self.low[self.weights > 0].min(), self.high[self.weights > 0].max()])
+
+    def __str__(self) -> str:
+        bins = zip(self.low.tolist(), self.high.tolist(), self.weights.tolist(), strict=True)
+        return "bins:" + ",".join(f"{low}..{high}={weight}" for low, high, weight in bins)
+
+    def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
+        u = energy_generator(seed, chunk).random((rows, 2))
+        cumulative = self.weights.cumsum()
+        index = np.searchsorted(cumulative / cumulative[-1], u[:, 0], side="right")
+        return (self.low[index] + (self.high - self.low)[index] * u[:, 1]).astype(np.float32)
 
 
 def read_request(energies: str | None, n: int | None) -> tuple[Spectrum, int]:
@@ -101,12 +155,46 @@ def parse_energies(spec: str) -> Spectrum:
     if re.search(r"\.(hdf5|h5)(\[|,|$)", spec):
         return Listed(np.concatenate([_energies_from_file(part) for part in parse_slices(spec)]))
     kind, *ends = spec.split(":")
+    if kind == "discrete" and len(ends) == 1:
+        return _parse_discrete(ends[0], spec)
+    if kind == "histogram":
+        return _read_histogram(Path(spec.partition(":")[2]))
     if kind in {"uniform", "log-uniform"} and len(ends) == 2:
         low, high = (_parse_energy(end, spec) for end in ends)
         if low > high:
             raise CalomanError(f"energies {spec!r}: the lower end is above the upper end; {SPECTRUM_HELP}")
         return Uniform(low, high, log=kind == "log-uniform")
     return Listed(np.array([_parse_energy(item, spec) for item in spec.split(",")], dtype=np.float32))
+
+
+def _parse_discrete(text: str, spec: str) -> Binned:
+    pairs = [item.partition("=")[::2] for item in text.split(",")]
+    energies = np.array([_parse_energy(energy, spec) for energy, _ in pairs])
+    try:
+        weights = np.array([float(weight) for _, weight in pairs])
+    except ValueError:
+        raise CalomanError(f"energies {spec!r}: each energy needs a weight; {SPECTRUM_HELP}") from None
+    if not _are_weights(weights):
+        raise CalomanError(f"energies {spec!r}: weights must not be negative, and not all of them 0")
+    return Binned(energies, energies, weights)
+
+
+def _read_histogram(path: Path) -> Binned:
+    try:
+        rows = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        bins = [(_parse_energy(low, str(path)), _parse_energy(high, str(path)), float(w)) for low, high, w in rows]
+    except OSError as error:
+        raise CalomanError(f"{path}: cannot be read ({error.strerror}); {SPECTRUM_HELP}") from None
+    except ValueError:
+        raise CalomanError(f"{path}: not a histogram; {SPECTRUM_HELP}") from None
+    low, high, weights = np.array(bins).reshape(-1, 3).T
+    if not (_are_weights(weights) and (low <= high).all()):
+        raise CalomanError(f"{path}: needs bins with LOW <= HIGH and weights that are not negative, nor all 0")
+    return Binned(low, high, weights)
+
+
+def _are_weights(weights: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0)
 
 
 def _parse_energy(text: str, spec: str) -> float:

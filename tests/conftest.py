@@ -6,11 +6,35 @@ import pytest
 import torch
 import yaml
 
+from caloman import bundle
 from caloman.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers import Showers
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
+
+FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
+TINY_MODEL = {
+    "class_path": "caloman.models.FactorisedShowerModel",
+    "init_args": {
+        "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": 0.01}},
+        "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW, "threshold": 0.01}},
+        "shape": {
+            "class_path": "caloman.models.ManifoldShape",
+            "init_args": {
+                "autoencoder": {
+                    "class_path": "caloman.manifold.VAE",
+                    "init_args": {
+                        "latent_dim": 3,
+                        "hidden": [8],
+                        "head": {"class_path": "caloman.manifold.HurdleHead"},
+                    },
+                },
+                "density": {"class_path": "caloman.models.Density", "init_args": {"flow": FLOW}},
+            },
+        },
+    },
+}
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +99,15 @@ def write_hdf5(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def run(small, randomise, tmp_path):
+    """A bundle of a random model that may be asked for 1 to 100 GeV."""
+    model = randomise(bundle.build_model(TINY_MODEL, small, tmp_path), std=0.2)
+    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    bundle.save(model, TINY_MODEL, {"files": [], "showers": 0}, tmp_path / "run" / "bundle")
+    return tmp_path / "run"
 
 
 @pytest.fixture

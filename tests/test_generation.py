@@ -1,45 +1,27 @@
+import filecmp
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+
 import h5py
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+import caloman
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.generation import generate
-from caloman.showers import Showers
-from caloman.spectra import CHUNK
+from caloman.generation import Generation, Job, generate
+from caloman.parts import Parts
+from caloman.showers import CHUNK, Showers
+from caloman.streaming import GeneratedShowers
 
-FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
-SPEC = {
-    "class_path": "caloman.models.FactorisedShowerModel",
-    "init_args": {
-        "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": 0.01}},
-        "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW, "threshold": 0.01}},
-        "shape": {
-            "class_path": "caloman.models.ManifoldShape",
-            "init_args": {
-                "autoencoder": {
-                    "class_path": "caloman.manifold.VAE",
-                    "init_args": {
-                        "latent_dim": 3,
-                        "hidden": [8],
-                        "head": {"class_path": "caloman.manifold.HurdleHead"},
-                    },
-                },
-                "density": {"class_path": "caloman.models.Density", "init_args": {"flow": FLOW}},
-            },
-        },
-    },
-}
-
-
-@pytest.fixture
-def run(small, randomise, tmp_path):
-    """A bundle of a random model that may be asked for 1 to 100 GeV."""
-    model = randomise(bundle.build_model(SPEC, small, tmp_path), std=0.2)
-    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
-    bundle.save(model, SPEC, {"files": [], "showers": 0}, tmp_path / "run" / "bundle")
-    return tmp_path / "run"
+SPECTRUM = "log-uniform:1GeV:100GeV"
+DiskUsage = namedtuple("DiskUsage", "free")
 
 
 @pytest.fixture
@@ -75,8 +57,8 @@ def test_energies_of_a_file_are_used_once_and_in_order(generated, write_hdf5):
 def test_a_file_says_how_it_was_made(generated, tmp_path):
     generated(energies="1GeV,2GeV", n=3, seed=4)
     with h5py.File(tmp_path / "out.hdf5") as file:
-        assert {key: file.attrs[key] for key in ("seed", "chunk", "energies", "dataset")} == {
-            "seed": 4, "chunk": CHUNK, "energies": "1GeV,2GeV", "dataset": "small",
+        assert {key: file.attrs[key] for key in ("seed", "chunk", "energies", "n", "dataset")} == {
+            "seed": 4, "chunk": CHUNK, "n": 3, "energies": "1000.0,2000.0", "dataset": "small",
         }  # fmt: skip
 
 
@@ -102,3 +84,184 @@ def test_a_bad_request_names_the_fault_and_leaves_what_was_there(generated, tmp_
 def test_a_folder_that_does_not_exist_is_named(run, tmp_path):
     with pytest.raises(CalomanError, match="nowhere"):
         generate(run, tmp_path / "nowhere" / "out.hdf5", energies="1GeV")
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_extrapolation_is_insisted_on_and_recorded(generated, tmp_path):
+    generated(energies="2TeV", extrapolate=True)
+    generated(name="inside.hdf5", energies="2GeV", extrapolate=True)
+    with h5py.File(tmp_path / "out.hdf5") as out, h5py.File(tmp_path / "inside.hdf5") as inside:
+        assert (out.attrs["extrapolated"], inside.attrs["extrapolated"]) == (True, False)
+
+
+def test_conditions_are_accepted_at_the_trained_point_only(generated):
+    generated(energies="1GeV", conditions={"angle": 0.0})
+    with pytest.raises(CalomanError, match="angle = 10"):
+        generated(energies="1GeV", conditions={"angle": 10.0})
+    with pytest.raises(CalomanError, match=r"'colour'.*angle, position"):
+        generated(energies="1GeV", conditions={"colour": 1.0})
+
+
+def test_compression_changes_the_file_and_not_the_showers(generated, tmp_path):
+    zipped, plain = (generated(name=f"{c}.hdf5", energies=SPECTRUM, n=1500, compression=c) for c in ("gzip", "none"))
+    np.testing.assert_array_equal(zipped.voxels, plain.voxels)
+    with h5py.File(tmp_path / "none.hdf5") as file:
+        assert file["showers"].compression is None
+
+
+def test_half_precision_gives_nearly_the_same_showers(generated):
+    full, half = (generated(energies=SPECTRUM, n=500, precision=p) for p in ("32", "bf16-mixed"))
+    totals = full.voxels.sum(1), half.voxels.sum(1)
+    assert (full.voxels != half.voxels).any()
+    np.testing.assert_allclose(np.median(totals[1] / totals[0]), 1, atol=0.02)
+
+
+def test_without_a_compiler_the_model_runs_as_it_is(generated, monkeypatch, caplog):
+    eager = generated(energies="1GeV", n=3)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr("torch.compile", fail)
+    compiled = generated(energies="1GeV", n=3, compile=True)
+    assert "cannot be compiled" in caplog.text
+    np.testing.assert_allclose(compiled.voxels, eager.voxels, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_one_sentence(generated, device):
+    with pytest.raises(CalomanError, match=f"--device {device}"):
+        generated(energies="1GeV", device=device)
+
+
+def killed(run, output, **options):
+    """Starts a generation in another process and kills it when its first part is there."""
+    command = [sys.executable, "-m", "caloman.cli", "generate", str(run), str(output)]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not list(output.parent.glob(f".{output.name}.parts/*.*.hdf5")):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    return output.with_name(f".{output.name}.parts")
+
+
+def test_a_killed_job_goes_on_and_gives_the_same_bytes(run, generated, tmp_path, caplog):
+    options = {"energies": SPECTRUM, "n": 30_500, "seed": 2}
+    parts = killed(run, tmp_path / "out.hdf5", **options)
+    assert not (tmp_path / "out.hdf5").exists()
+    n_parts = len(list(parts.glob("*.*.hdf5")))
+    assert 0 < n_parts < 31
+    generated(**options)
+    assert "of 31 chunks are finished" in caplog.text
+    generated(name="uninterrupted.hdf5", **options)
+    assert filecmp.cmp(tmp_path / "out.hdf5", tmp_path / "uninterrupted.hdf5", shallow=False)
+    assert visible(tmp_path) == ["out.hdf5", "run", "uninterrupted.hdf5"]
+
+
+@pytest.fixture
+def unfinished(generated, tmp_path, monkeypatch):
+    """A job of four chunks that found the disk full after two; returns its options."""
+    options = {"energies": SPECTRUM, "n": 3500, "seed": 7}
+    add = Parts.add
+
+    def add_two(self, chunk, showers):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(2**40 if chunk < 2 else 2**20))
+        add(self, chunk, showers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "add", add_two)
+        with pytest.raises(CalomanError, match="MiB are free"):
+            generated(**options)
+    monkeypatch.undo()
+    assert visible(tmp_path) == [".out.hdf5.parts", "run"]
+    assert len(list((tmp_path / ".out.hdf5.parts").glob("*.*.hdf5"))) == 2
+    return options
+
+
+def test_after_a_full_disk_the_job_goes_on(unfinished, generated, tmp_path):
+    generated(**unfinished)
+    generated(name="whole.hdf5", **unfinished)
+    assert filecmp.cmp(tmp_path / "out.hdf5", tmp_path / "whole.hdf5", shallow=False)
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, lambda path: path.write_bytes(b"")])
+def test_a_damaged_part_is_made_again(unfinished, generated, tmp_path, damage):
+    damage(min((tmp_path / ".out.hdf5.parts").glob("*.*.hdf5")))
+    generated(**unfinished)
+    generated(name="whole.hdf5", **unfinished)
+    assert filecmp.cmp(tmp_path / "out.hdf5", tmp_path / "whole.hdf5", shallow=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"seed": 8}, "seed 7, not 8"),
+        ({"energies": "1GeV"}, "energies"),
+        ({"shard": "0/2"}, "shard"),
+        ({"n": 9}, "n 3500"),
+    ],
+)
+def test_parts_of_another_request_are_neither_used_nor_lost(unfinished, generated, tmp_path, change, name):
+    with pytest.raises(CalomanError, match=rf"out\.hdf5: an unfinished job has {name}"):
+        generated(**{**unfinished, **change})
+    assert len(list((tmp_path / ".out.hdf5.parts").glob("*.*.hdf5"))) == 2
+
+
+def test_an_unreadable_request_is_named(unfinished, generated, tmp_path):
+    (tmp_path / ".out.hdf5.parts" / "request.json").write_text("[")
+    with pytest.raises(CalomanError, match="delete"):
+        generated(**unfinished)
+
+
+def test_a_second_job_on_the_same_output_is_refused(run, generated, tmp_path):
+    job = Job(
+        str(run), str(tmp_path / "out.hdf5"), "1GeV", 3, 0, "cpu", precision="32", compile=False, compression="gzip",
+        shard="0/1", extrapolate=False, member=None,
+    )  # fmt: skip
+    with (
+        Generation(job).parts.locked(),
+        pytest.raises(CalomanError, match=r"out\.hdf5: is being written by process \d+"),
+    ):
+        generated(energies="1GeV", n=3)
+    assert len(generated(energies="1GeV", n=3)) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_stream_gives_the_showers_of_a_file_each_once(run, generated, workers):
+    expected = generated(energies=SPECTRUM, n=2300, seed=3)
+    stream = caloman.GeneratedShowers(bundle.load(run), SPECTRUM, seed=3, batch_size=400, n=2300)
+    batches = list(DataLoader(stream, batch_size=None, num_workers=workers))
+    assert max(len(voxels) for voxels, _ in batches) == 400
+    voxels, energies = (torch.cat(columns).numpy() for columns in zip(*batches, strict=True))
+    order, expected_order = energies[:, 0].argsort(), expected.incident_energies.argsort()
+    np.testing.assert_array_equal(voxels[order], expected.voxels[expected_order])
+
+
+def test_an_endless_stream_trains_a_network(run):
+    stream = GeneratedShowers(bundle.load(run), "1GeV,10GeV", batch_size=64)
+    network = torch.nn.Linear(stream.model.geometry.n_voxels, 1)
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
+    losses = []
+    for (voxels, energies), _ in zip(stream, range(40), strict=False):
+        loss = (network(voxels / energies) - energies.log10()).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_a_stream_outside_the_trained_range_is_refused(run):
+    with pytest.raises(CalomanError, match="outside the range"):
+        GeneratedShowers(bundle.load(run), "1TeV")

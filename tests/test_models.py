@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import yaml
 from torch.testing import assert_close
@@ -15,7 +16,8 @@ from caloman.manifold import VAE, HurdleHead
 from caloman.models import Density, FactorisedShowerModel, LayerEnergyModel, ManifoldShape
 from caloman.models.noise import chunk_noise
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform
-from caloman.spectra import CHUNK, parse_energies
+from caloman.showers import CHUNK
+from caloman.spectra import parse_energies
 
 THRESHOLD = 0.01
 flow = partial(CouplingFlow, transforms=2, hidden=8, bins=4)
@@ -298,6 +300,52 @@ def test_listed_energies(spec, expected):
     spectrum = parse_energies(spec)
     assert spectrum.size == len(expected)
     np.testing.assert_allclose(spectrum.chunk(0, 0, len(expected)), expected)
+
+
+@pytest.fixture
+def histogram(tmp_path):
+    (tmp_path / "spectrum.txt").write_text("# low high weight\n1GeV 2GeV 3\n2000 4000 0\n4GeV 10GeV 1\n")
+    return f"histogram:{tmp_path / 'spectrum.txt'}"
+
+
+def test_discrete_energies_follow_their_weights():
+    energies = np.concatenate([parse_energies("discrete:1GeV=3,10GeV=1,2TeV=0").chunk(1, i, CHUNK) for i in range(20)])
+    values, counts = np.unique(energies, return_counts=True)
+    assert values.tolist() == [1e3, 1e4]
+    assert scipy.stats.chisquare(counts, [15e3, 5e3]).pvalue > 1e-3
+
+
+def test_energies_of_a_histogram_are_uniform_within_its_bins(histogram):
+    spectrum = parse_energies(histogram)
+    energies = np.concatenate([spectrum.chunk(1, i, CHUNK) for i in range(20)])
+    counts = np.histogram(energies, [1e3, 1.5e3, 2e3, 4e3, 7e3, 1e4])[0]
+    assert scipy.stats.chisquare(counts[[0, 1, 3, 4]], [7.5e3, 7.5e3, 2.5e3, 2.5e3]).pvalue > 1e-3
+    assert counts.sum() == len(energies)
+    assert spectrum.bounds.tolist() == [1e3, 1e4]
+    np.testing.assert_array_equal(spectrum.chunk(1, 3, 10), spectrum.chunk(1, 3, CHUNK)[:10])
+
+
+@pytest.mark.parametrize("lines", ["", "1 2", "2GeV 1GeV 1", "1GeV 2GeV -1", "1GeV 2GeV 0", "1GeV 2GeV x", "0 1 1"])
+def test_bad_histogram_names_the_file(tmp_path, lines):
+    (tmp_path / "spectrum.txt").write_text(lines)
+    with pytest.raises(CalomanError, match=r"spectrum\.txt"):
+        parse_energies(f"histogram:{tmp_path / 'spectrum.txt'}")
+
+
+def test_spectra_are_told_apart_by_their_text(histogram):
+    specs = [
+        "1GeV",
+        "2GeV",
+        "1,2,3",
+        "uniform:1:2",
+        "log-uniform:1:2",
+        "discrete:1=1,2=2",
+        "discrete:1=1,2=3",
+        histogram,
+    ]
+    long = [",".join(map(str, range(1, n))) for n in (30, 31)]
+    assert len({str(parse_energies(spec)) for spec in [*specs, *long]}) == len(specs) + len(long)
+    assert str(parse_energies("1GeV,2GeV")) == str(parse_energies("1000, 2000.0"))
 
 
 def test_listed_energies_start_again_across_chunks():

@@ -17,8 +17,8 @@ from caloman.data.sampler import Rings, ShowerSampler
 from caloman.data.simulate import BLOCK_VOXELS, GENERATOR, block_size, simulate, simulate_blocks
 from caloman.errors import CalomanError
 from caloman.geometry import BUILT_IN, Geometry, Layer
-from caloman.showers import Showers
-from caloman.spectra import CHUNK, Uniform, parse_energies
+from caloman.showers import CHUNK, Showers
+from caloman.spectra import Uniform, parse_energies
 
 ROOT = Path(__file__).parent.parent
 

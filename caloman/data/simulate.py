@@ -14,8 +14,8 @@ from caloman.data.detector import find_detector
 from caloman.data.sampler import ShowerSampler
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
-from caloman.showers import Showers, ShowerWriter
-from caloman.spectra import CHUNK, Spectrum, read_request
+from caloman.showers import CHUNK, Showers, ShowerWriter
+from caloman.spectra import Spectrum, read_request
 
 GENERATOR = "caloman parametric sampler, not Geant4"
 BLOCK_VOXELS = 2**22

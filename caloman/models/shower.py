@@ -1,7 +1,7 @@
 """Generators of showers: one signature for all, `forward(noise, incident_energies) -> showers [MeV]`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
 from caloman.models.shape import ManifoldShape, ShapeModel
 from caloman.preprocessing import ShowerTransform
-from caloman.showers import Showers
-from caloman.spectra import CHUNK
+from caloman.showers import CHUNK, Showers
 
 
 class ShowerModel(nn.Module, ABC):
@@ -28,6 +27,11 @@ class ShowerModel(nn.Module, ABC):
 
     noise_blocks: dict[str, int]
     energy_range: Tensor
+    conditions: Mapping[str, tuple[float, float]] = {"angle": (0.0, 0.0), "position": (0.0, 0.0)}
+    """Lowest and highest value trained on: angle to the particles of the training files [deg], distance to them [mm].
+
+    The CaloChallenge has particles of one direction at one point.
+    """
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -48,13 +52,20 @@ class ShowerModel(nn.Module, ABC):
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         """Turns noise (N, noise_dim) at incident energies (N, 1) [MeV] into showers (N, V) [MeV]."""
 
-    def sample(self, incident_energies: Sequence[float] | NDArray[np.floating], seed: int = 0) -> Showers:
+    def sample(
+        self,
+        incident_energies: Sequence[float] | NDArray[np.floating],
+        seed: int = 0,
+        conditions: Mapping[str, float] | None = None,
+    ) -> Showers:
         """Generates one shower for each incident energy [MeV]; the same seed gives the same showers.
 
         Raises:
-            CalomanError: if an energy lies outside the range that the model was trained on.
+            CalomanError: if an energy or another condition lies outside the range that the model was trained on.
         """
         energies = np.asarray(incident_energies, dtype=np.float32).reshape(-1)
+        self.check_energies(energies)
+        self.check_conditions(conditions or {})
         parts = [
             self.sample_chunk(energies[start : start + CHUNK], seed, start // CHUNK)
             for start in range(0, len(energies), CHUNK)
@@ -63,18 +74,19 @@ class ShowerModel(nn.Module, ABC):
         return Showers(energies, np.concatenate(voxels), self.geometry)
 
     def sample_chunk(self, incident_energies: NDArray[np.float32], seed: int, chunk: int) -> Showers:
-        """Generates the showers of one chunk, at most `CHUNK` of them, at incident energies (n,) [MeV].
-
-        Raises:
-            CalomanError: if an energy lies outside the range that the model was trained on.
-        """
-        self.check_energies(incident_energies)
+        """Generates the showers of one chunk, at most `CHUNK` of them, at incident energies (n,) [MeV], unchecked."""
         device = self.energy_range.device
         noise = torch.from_numpy(chunk_noise(seed, chunk, len(incident_energies), self.noise_dim)).to(device)
         energies = torch.from_numpy(incident_energies.astype(np.float32)).unsqueeze(1).to(device)
         with torch.inference_mode():
             voxels = self(noise, energies)
-        return Showers(incident_energies, voxels.cpu().numpy(), self.geometry)
+        return Showers(incident_energies, voxels.float().cpu().numpy(), self.geometry)
+
+    def covers(self, incident_energies: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which incident energies (n,) [MeV] lie within the trained range."""
+        low, high = self.energy_range.tolist()
+        # energies are float32 in files, so the ends of the range may be off by a rounding
+        return (incident_energies >= low * (1 - 1e-6)) & (incident_energies <= high * (1 + 1e-6))
 
     def check_energies(self, incident_energies: NDArray[np.floating]) -> None:
         """Refuses incident energies [MeV] outside the trained range.
@@ -82,14 +94,30 @@ class ShowerModel(nn.Module, ABC):
         Raises:
             CalomanError: with the range and the first energy outside it.
         """
-        low, high = self.energy_range.tolist()
-        # energies are float32 in files, so the ends of the range may be off by a rounding
-        outside = ~((incident_energies >= low * (1 - 1e-6)) & (incident_energies <= high * (1 + 1e-6)))
+        outside = ~self.covers(incident_energies)
         if outside.any():
+            low, high = self.energy_range.tolist()
             raise CalomanError(
                 f"incident energy {incident_energies[outside][0]:g} MeV is outside the range that the model was "
-                f"trained on, {low:g} to {high:g} MeV; ask for energies inside it"
+                f"trained on, {low:g} to {high:g} MeV; ask for energies inside it, or insist with "
+                "`caloman generate --extrapolate`"
             )
+
+    def check_conditions(self, conditions: Mapping[str, float]) -> None:
+        """Refuses conditions, such as ``{"angle": 10.0}``, that the model was not trained on.
+
+        Raises:
+            CalomanError: with the first condition that is unknown or outside the trained range.
+        """
+        for name, value in conditions.items():
+            if name not in self.conditions:
+                raise CalomanError(f"unknown condition {name!r}: the model knows {', '.join(self.conditions)}")
+            low, high = self.conditions[name]
+            if not low <= value <= high:
+                raise CalomanError(
+                    f"condition {name} = {value:g} is outside what the model was trained on, {low:g} to {high:g}; "
+                    "ask for a value inside it"
+                )
 
 
 class FactorisedShowerModel(ShowerModel):

@@ -76,7 +76,7 @@ class DistillationTask(FlowTask):
 
     @property
     def external(self) -> list[str]:
-        weights = bundle.locate(self.path) / "model.safetensors"
+        weights = bundle.find(self.path) / "model.safetensors"
         try:
             with weights.open("rb") as file:
                 return [hashlib.file_digest(file, "sha256").hexdigest()]

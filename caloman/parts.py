@@ -1,0 +1,141 @@
+"""A file in the making: its finished chunks, kept beside it until it is complete.
+
+Each chunk is an HDF5 file of its own in ``.NAME.parts``, named by its number and its SHA-256. It gets this name when it
+is complete, so a job that is killed loses at most the chunks it was at, and a damaged chunk is made again.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+from uuid import uuid4
+
+from caloman.errors import CalomanError
+from caloman.files import sha256, write
+from caloman.geometry import Geometry
+from caloman.hdf5 import check_space, writing
+from caloman.showers import Compression, Showers, ShowerWriter
+
+logger = logging.getLogger(__name__)
+
+Attributes = Mapping[str, str | int | float]
+
+
+class Parts:
+    """The finished chunks of one output file.
+
+    Args:
+        output: the file that is made of them.
+        geometry: the mesh of the showers.
+        request: what the showers depend on; attributes of the output.
+        compression: of parts and output.
+    """
+
+    def __init__(self, output: Path, geometry: Geometry, request: Attributes, compression: Compression) -> None:
+        self.output = output
+        self.geometry = geometry
+        self.request = request
+        self.compression: Compression = compression
+        self.folder = output.with_name(f".{output.name}.parts")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process; if it is left by an error, finished parts stay for the next attempt.
+
+        Raises:
+            CalomanError: if another process holds it, it has parts of another request, or it cannot be made.
+        """
+        with writing(self.output):
+            self.folder.mkdir(exist_ok=True)
+            lock = (self.folder / "lock").open("a+")
+        with lock:
+            _lock(lock, self.output)
+            try:
+                self._claim()
+                yield
+            finally:
+                if not list(self.folder.glob("*.hdf5")):
+                    self.remove()
+
+    def _claim(self) -> None:
+        """Writes down whose parts these are, or makes sure that they are ours."""
+        if not (self.folder / "request.json").is_file():
+            write(self.folder / "request.json", json.dumps(self.request))
+        self.check_request()
+
+    def check_request(self) -> None:
+        """Makes sure that the parts belong to this request.
+
+        Raises:
+            CalomanError: with the first thing that differs.
+        """
+        path = self.folder / "request.json"
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict):
+            raise CalomanError(f"{path}: cannot be read; delete {self.folder} and start again")
+        for name in {**found, **self.request}:
+            if found.get(name) != self.request.get(name):
+                raise CalomanError(
+                    f"{self.output}: an unfinished job has {name} {found.get(name)}, not {self.request.get(name)}; "
+                    f"finish that one, write elsewhere, or delete {self.folder}"
+                )
+
+    def finished(self, chunks: Container[int]) -> dict[int, Path]:
+        """Which of these chunks are finished, and their files, without those that are damaged."""
+        named = ((path.name.split("."), path) for path in self.folder.glob("*.*.hdf5"))
+        return {int(name[0]): path for name, path in named if int(name[0]) in chunks and name[1] == sha256(path)}
+
+    def add(self, chunk: int, showers: Showers) -> None:
+        """Writes the showers of a chunk.
+
+        Raises:
+            CalomanError: if they cannot be written.
+        """
+        path = self.folder / f"{uuid4().hex}.hdf5"  # a worker that was given up may still write the same chunk
+        with ShowerWriter(path, self.geometry, compression=self.compression) as writer:
+            writer.append(showers)
+        path.replace(self.folder / f"{chunk:09}.{sha256(path)}.hdf5")
+
+    def join(self, chunks: range) -> None:
+        """Makes the output from the parts, and removes them.
+
+        Raises:
+            CalomanError: if it cannot be written; the parts are kept then.
+        """
+        parts = self.finished(chunks)
+        if not parts.keys() >= set(chunks):
+            raise CalomanError(
+                f"{self.output}: chunks were damaged or lost meanwhile; repeat the command, which goes on"
+            )
+        check_space(self.output, sum(parts[chunk].stat().st_size for chunk in chunks))
+        with ShowerWriter(self.output, self.geometry, self.request, self.compression) as writer:
+            for chunk in chunks:
+                writer.copy(parts[chunk])
+        self.remove()
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _lock(file: TextIO, output: Path) -> None:
+    """Takes a lock that the system releases when the process ends, however it ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise CalomanError(f"{output}: is being written by {file.read()}; wait for it or write elsewhere") from None
+    except OSError as error:
+        logger.warning("%s: no locks here (%s), so let no other job write this file", output, error.strerror)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()

@@ -1,0 +1,114 @@
+"""Shards: whole chunks of a generation in a file of their own, and ``caloman merge``, which joins them."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caloman.errors import CalomanError
+from caloman.hdf5 import open_hdf5
+from caloman.showers import CHUNK, ShowerWriter, find_geometry
+
+
+def shard_chunks(shard: str, total: int) -> range:
+    """The chunks of a shard, given as i/N with i from 0, out of all that `total` showers need.
+
+    Raises:
+        CalomanError: if it is not of that form.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    index, count = map(int, match.groups()) if match else (0, 0)
+    if not 0 <= index < count:
+        raise CalomanError(f"--shard {shard}: use i/N with i from 0 to N - 1, such as 0/16 for the first of 16")
+    n_chunks = -(-total // CHUNK)
+    return range(index * n_chunks // count, (index + 1) * n_chunks // count)
+
+
+def count_showers(chunks: Iterable[int], total: int) -> int:
+    """Number of showers in some chunks; the last chunk of all may be incomplete."""
+    return sum(min(CHUNK, total - chunk * CHUNK) for chunk in chunks)
+
+
+def merge(output: str, inputs: list[str]) -> str:
+    """Joins all shards of `caloman generate` into one file, the same to the bit as without sharding.
+
+    The file appears when it is complete, and the shards are kept.
+
+    Args:
+        output: HDF5 file to write.
+        inputs: the shards, in any order.
+
+    Returns:
+        A sentence that says what was written.
+
+    Raises:
+        CalomanError: if a shard is missing, given twice, damaged, or of another generation than the others.
+    """
+    shards = sorted((_Shard.read(Path(path)) for path in inputs), key=lambda shard: shard.index)
+    if Path(output).resolve() in {shard.path.resolve() for shard in shards}:
+        raise CalomanError(f"{output}: is both shard and output; give the merged file a name of its own")
+    _check_complete(shards)
+    first = shards[0]
+    with ShowerWriter(
+        output, find_geometry(first.path), {**first.request, "shard": "0/1"}, first.request["compression"]
+    ) as writer:
+        for shard in shards:
+            if shard.n_showers:
+                writer.copy(shard.path)
+    return f"{first.request['n']} showers of {len(shards)} shards written to {output}"
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A file with a shard.
+
+    Args:
+        path: the file.
+        index: which shard it is, from 0.
+        count: of how many.
+        request: what it was made from, which is the same for all shards.
+        n_showers: how many showers it holds.
+    """
+
+    path: Path
+    index: int
+    count: int
+    request: dict[str, Any]
+    n_showers: int
+
+    @classmethod
+    def read(cls, path: Path) -> "_Shard":
+        with open_hdf5(path) as file:
+            request = {name: getattr(value, "item", lambda value=value: value)() for name, value in file.attrs.items()}
+            n_showers = len(file["showers"]) if "showers" in file else 0
+        try:
+            shard = request.pop("shard")
+            expected = count_showers(shard_chunks(shard, request["n"]), request["n"])
+        except (KeyError, TypeError):
+            raise CalomanError(f"{path}: not a shard; name files that `caloman generate --shard` made") from None
+        if n_showers != expected:
+            raise CalomanError(f"{path}: holds {n_showers} showers instead of {expected}; generate this shard again")
+        index, count = map(int, shard.split("/"))
+        return cls(path, index, count, request, n_showers)
+
+
+def _check_complete(shards: Sequence[_Shard]) -> None:
+    """Makes sure that these are the shards of one generation, all of them and each once, in order."""
+    first = shards[0]
+    for shard in shards[1:]:
+        for name in {"count": 0, **first.request, **shard.request}:
+            ours, theirs = ((s.count if name == "count" else s.request.get(name)) for s in (first, shard))
+            if ours != theirs:
+                raise CalomanError(
+                    f"{shard.path}: {name} is {theirs}, but {ours} in {first.path}; merge shards of one generation only"
+                )
+    for position, shard in enumerate(shards):
+        if shard.index < position:
+            raise CalomanError(
+                f"{shard.path}: shard {shard.index} is also {shards[position - 1].path}; name one of them"
+            )
+        if shard.index > position:
+            raise CalomanError(f"shard {position}/{first.count} is missing; generate it, then merge all of them")
+    if len(shards) < first.count:
+        raise CalomanError(f"shard {len(shards)}/{first.count} is missing; generate it, then merge all of them")

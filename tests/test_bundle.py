@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from caloman import bundle
+from caloman.errors import CalomanError
+
+
+def change_config(folder, **values):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
+
+
+@pytest.fixture
+def folder(run):
+    return run / "bundle"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "geometry.xml"])
+def test_files_that_were_exchanged_are_refused(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(CalomanError, match=f"{name}: not the file that the bundle was made with"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "geometry.xml"])
+def test_files_that_are_missing_are_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(CalomanError, match=f"{name}: missing"):
+        bundle.load(folder)
+
+
+def test_a_checkpoint_from_elsewhere_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(CalomanError, match=r"last\.ckpt: a generator is a folder"):
+        bundle.load(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    "values", [{"files": "all"}, {"conditions": {"angle": "any"}}, {"conditions": [1]}, {"conditions": {"angle": [0]}}]
+)
+def test_a_manifest_that_makes_no_sense_is_refused(folder, values):
+    change_config(folder, **values)
+    with pytest.raises(CalomanError, match=r"config\.yaml: not the configuration"):
+        bundle.load(folder)
+
+
+def test_conditions_of_the_manifest_decide(folder):
+    change_config(folder, conditions={"angle": [-5, 5]})
+    model = bundle.load(folder)
+    assert len(model.sample([2e3], conditions={"angle": 5.0})) == 1
+    with pytest.raises(CalomanError, match=r"angle = 5\.1 is outside what the model was trained on, -5 to 5"):
+        model.sample([2e3], conditions={"angle": 5.1})
+
+
+def test_the_fingerprint_changes_with_every_file_and_not_with_the_place(run, folder, tmp_path):
+    first = bundle.fingerprint(run)
+    assert bundle.fingerprint(folder.rename(tmp_path / "moved")) == first
+    change_config(tmp_path / "moved", conditions={})
+    assert bundle.fingerprint(tmp_path / "moved") != first
+
+
+def test_the_card_says_what_a_user_has_to_know(folder):
+    card = (folder / "README.md").read_text()
+    for fact in (
+        "1000 to 100000 MeV",
+        "16 voxels",
+        "angle from 0 to 0",
+        "MIT",
+        f"torch {torch.__version__}",
+        np.__version__,
+    ):
+        assert fact in card

@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from caloman.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers import Showers
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +75,23 @@ def write_hdf5(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The photon pipeline with networks and data that train in seconds."""
+    spec = yaml.safe_load((ROOT / "configs" / "1-photons" / "caloman.yaml").read_text())
+    spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 600}
+    shape = spec["model"]["init_args"]["shape"]["init_args"]
+    shape["autoencoder"]["init_args"] |= {"hidden": [32], "latent_dim": 4}
+    for density in (
+        shape["density"],
+        shape["residual"],
+        {"init_args": spec["model"]["init_args"]["energy"]["init_args"]},
+    ):
+        density["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 16, "bins": 4}
+    for stage in spec["stages"].values():
+        stage["trainer"] = {"max_epochs": 2, "batch_size": 128}
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "generation": {"errors", "showers", "spectra", "models", "bundle"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices"),
-        *("flows", "preprocessing", "manifold", "models", "bundle"),
+        *("nn", "flows", "preprocessing", "manifold", "models", "bundle"),
     },
     "cli": EVERYTHING,
 }
@@ -42,6 +42,7 @@ RESERVED = {
     "matplotlib": ("caloman.evaluation.plots",),
     "pytorch_lightning": ("caloman.training",),
     "lightning": ("caloman.training",),
+    "lightning_fabric": ("caloman.training",),
     "wandb": ("caloman.training",),
 }
 """Third-party package -> the only modules that may import it."""

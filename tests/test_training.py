@@ -1,8 +1,5 @@
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,26 +20,6 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
 STAGES = ("energy", "autoencoder", "latent", "residual")
-
-
-@pytest.fixture
-def config(tmp_path):
-    """The photon pipeline with networks and data that train in seconds."""
-    spec = yaml.safe_load((ROOT / "configs" / "1-photons" / "caloman.yaml").read_text())
-    spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 600}
-    shape = spec["model"]["init_args"]["shape"]["init_args"]
-    shape["autoencoder"]["init_args"] |= {"hidden": [32], "latent_dim": 4}
-    for density in (
-        shape["density"],
-        shape["residual"],
-        {"init_args": spec["model"]["init_args"]["energy"]["init_args"]},
-    ):
-        density["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 16, "bins": 4}
-    for stage in spec["stages"].values():
-        stage["trainer"] = {"max_epochs": 2, "batch_size": 128}
-    path = tmp_path / "pipeline.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False))
-    return path
 
 
 def finish_times(run):
@@ -87,26 +64,6 @@ def test_other_rows_are_trained_on_anew_but_not_the_same_rows_read_otherwise(con
     first = energy_time(rows, "--data.memory_limit=0", "--data.workers=1")
     assert energy_time(rows, "--data.memory_limit=1") == first
     assert energy_time(f'--data.train=["{SAMPLE}[0:501]"]') != first
-
-
-def test_a_killed_run_goes_on_from_its_last_checkpoint(config, tmp_path):
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "caloman.cli", "fit", str(config), "--output", str(run)]
-    command += ["--stages.autoencoder.trainer.max_epochs=200", "--stages.autoencoder.trainer.patience=null"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    checkpoint = run / "stages" / "autoencoder" / "checkpoints" / "last.ckpt"
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=environment) as process:
-        while not checkpoint.is_file() and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    reached = torch.load(checkpoint, weights_only=True)["epoch"]
-    assert reached < 199
-
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=True)
-    assert "energy: already finished, skipped" in again.stderr
-    assert "autoencoder: going on from" in again.stderr
-    assert torch.load(checkpoint, weights_only=True)["epoch"] == 199
-    assert (run / "bundle" / "model.safetensors").is_file()
 
 
 def test_one_stage_can_be_run_alone_but_not_before_its_upstream(config, tmp_path):

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
+from pytorch_lightning.utilities import rank_zero_only
 
 from caloman.training.config import add_pipeline_arguments
 from caloman.training.pipeline import fit as run_pipeline
@@ -15,8 +16,8 @@ goes on after an interruption and skips finished stages. Options override single
 --data.train=[my.hdf5] or --stages.latent.trainer.max_epochs=5."""
 
 
-def fit(arguments: Sequence[str]) -> str:
-    """Parses the command line, trains, and says where the run is.
+def fit(arguments: Sequence[str]) -> str | None:
+    """Parses the command line, trains, and says where the run is, once for all devices.
 
     Raises:
         CalomanError: if configuration or data are unusable.
@@ -32,7 +33,7 @@ def fit(arguments: Sequence[str]) -> str:
     options, overrides = own.parse_known_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     folder = run_pipeline(options.config, options.output, options.stage, overrides)
-    return f"run folder: {folder}"
+    return f"run folder: {folder}" if rank_zero_only.rank == 0 else None
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:

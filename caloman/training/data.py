@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytorch_lightning as pl
@@ -64,7 +65,8 @@ class ShowerDataset(Dataset[Batch]):
     Args:
         store: the showers.
         rows: rows of the store that belong to the data set, ascending, shape (N,).
-        symmetries: orders of the voxels, shape (S, V), of which each shower gets a random one whenever it is taken.
+        symmetries: orders of the voxels, shape (S, V), of which each shower gets one that depends on the list it is
+            taken in.
     """
 
     def __init__(self, store: ShowerStore, rows: NDArray[np.int64], symmetries: Tensor | None = None) -> None:
@@ -79,7 +81,8 @@ class ShowerDataset(Dataset[Batch]):
         rows = self.rows[positions]
         voxels = torch.from_numpy(self.store.take(rows))
         if self.symmetries is not None:
-            voxels = voxels.gather(1, self.symmetries[torch.randint(len(self.symmetries), (len(rows),))])
+            rng = np.random.default_rng(crc32(rows))  # the same in any process, and after a kill
+            voxels = voxels.gather(1, self.symmetries[rng.integers(len(self.symmetries), size=len(rows))])
         return voxels, torch.from_numpy(self.store.incident_energies[rows])
 
 
@@ -124,6 +127,15 @@ class ShowerDataModule(pl.LightningDataModule):
         return [{"name": f"{part.path.name}{part.rows}", "sha256": sha256(part.path)} for part in self.slices]
 
     def train_dataloader(self) -> DataLoader[Batch]:
+        """The training showers.
+
+        Raises:
+            CalomanError: if a batch is larger than all of them.
+        """
+        if self.batch_size > len(self.train):
+            raise CalomanError(
+                f"trainer.batch_size = {self.batch_size} is more than the {len(self.train)} training showers; lower it"
+            )
         return self._loader(self.train, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -149,6 +161,7 @@ class ShowerDataModule(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
             collate_fn=_as_is,
+            generator=torch.Generator(),  # its own, or it would draw from the numbers of the first epoch
         )
 
     def _refuse_forbidden(self, forbidden: list[str]) -> None:

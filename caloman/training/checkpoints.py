@@ -4,8 +4,10 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytorch_lightning as pl
 import torch
@@ -14,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.files import appearing
+from caloman.files import write
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +25,9 @@ class WholeFiles(TorchCheckpointIO):
     """Writes checkpoints that appear when they are complete."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        with appearing(Path(path)) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
+        content = BytesIO()  # torch itself reports a full disk in the words of its zip library
+        torch.save(checkpoint, content)
+        write(Path(path), content.getvalue())
 
 
 class EpochCheckpoints(Checkpoint):
@@ -109,6 +112,8 @@ def latest_usable(folder: Path, part: Mapping[str, Tensor]) -> Path | None:
 def read(path: Path) -> dict[str, Any] | None:
     """A checkpoint, or None if it is damaged or no checkpoint at all."""
     try:
+        if ZipFile(path).testzip() is not None:  # torch does not look at the check sums
+            return None
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises many kinds for broken files
         return None

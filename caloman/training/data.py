@@ -90,7 +90,8 @@ class ShowerDataModule(pl.LightningDataModule):
     """Reads and checks the training files once and splits off a validation set.
 
     The split is the one that the files record, or else depends on the seed only. On several devices each gets its own
-    showers; `EpochBatches` shares them out, so Lightning's distributed sampler has to be off.
+    showers; `EpochBatches` shares them out, so Lightning's distributed sampler has to be off. `batch_size` and
+    `first_epoch` are set before training.
 
     Args:
         geometry: the voxel mesh.
@@ -104,6 +105,7 @@ class ShowerDataModule(pl.LightningDataModule):
     def __init__(self, geometry: Geometry, config: DataConfig, seed: int) -> None:
         super().__init__()
         self.batch_size = 1
+        self.first_epoch = 0
         self.seed = seed
         if not config.train:
             raise CalomanError("data.train lists no file; name at least one shower file")
@@ -153,6 +155,7 @@ class ShowerDataModule(pl.LightningDataModule):
         world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         blocks, group = data.store.block_of(data.rows), data.store.group
         batches = EpochBatches(blocks, group, self.batch_size, seed, world_size, rank, self.workers)
+        batches.set_epoch(self.first_epoch)  # workers ask for rows before Lightning tells the epoch
         return DataLoader(
             data,
             batch_size=None,

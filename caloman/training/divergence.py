@@ -53,8 +53,8 @@ class DivergenceGuard(pl.Callback):
         good = self.checkpoint
         epochs = f"the last good checkpoint is {good}" if good.is_file() else "no epoch was finished"
         raise CalomanError(
-            f"{self.path.parent}: the loss is {value:g} in epoch {trainer.current_epoch + 1}, step {self._step + 1}, for "
-            f"batch {digest} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in {self.path.name}; "
+            f"{self.path.parent}: the loss is {value:g} in epoch {trainer.current_epoch + 1}, step {self._step + 1}, "
+            f"for batch {digest} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in {self.path.name}; "
             f"{epochs}; lower learning_rate or set gradient_clip"
         )
 

@@ -132,6 +132,7 @@ def train_stage(
             task.fit_statistics(data.statistics_batches)
         task.module.load_state_dict(fabric.broadcast(task.module.state_dict()))
     data.batch_size = fabric.broadcast(_batch_size(task, data, folder, settings, fabric) if first else 1)
+    data.first_epoch = torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint else 0
     if hardware.compile:
         compile_networks(task.module)
     options = lightning_options(hardware)

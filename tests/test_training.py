@@ -17,7 +17,7 @@ from caloman.training.data import DataConfig, ShowerDataModule, alpha_symmetries
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
-CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("1-*/*.yaml"))
 STAGES = ("energy", "autoencoder", "latent", "residual")
 
 
@@ -97,6 +97,11 @@ def test_a_stage_changes_nothing_but_its_part(config, tmp_path):
         ("geometry: 1-photons", "geometry: '2'", "6480"),
         ("photons_train", "photons_trian", "photons_trian.hdf5: no such file"),
         ("stages:", "stages", "not valid YAML"),
+        ("batch_size: 128", "batch_size: 0", "stages.trainer.batch_size"),
+        ("batch_size: 128", "batch_size: 1000", "batch_size = 1000 is more than the 540 training showers"),
+        ("batch_size: 128", "batch_size: auto", "there is none; give a number"),
+        ("seed: 1", "seed: 1\nhardware: {precision: bf17}", "hardware.precision"),
+        ("seed: 1", "seed: 1\nhardware: {accelerator: gpu, devices: 4096}", "4096 devices of accelerator 'gpu'"),
     ],
 )
 def test_a_fault_in_the_config_is_one_sentence_that_names_it(config, tmp_path, old, new, message):

@@ -65,9 +65,10 @@ def fit_and_die(config, run, patch, **options):
 def interrupted(config, tmp_path, monkeypatch):
     """The energy stage of a run, stopped in its third epoch, and the options it was started with."""
     options = {"stage": "energy", "overrides": ["--stages.energy.trainer.max_epochs=4"]}
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(Task, "training_step", at_step(2 * STEPS + 2, stop))
-        fit(config, tmp_path / "run", **options)
+        with pytest.raises(SystemExit):
+            fit(config, tmp_path / "run", **options)
     return tmp_path / "run", options
 
 
@@ -98,9 +99,10 @@ def test_a_run_that_is_killed_at_random_points_ends_with_the_same_bits(
 def test_workers_and_the_showers_they_turn_do_not_change_a_resumed_epoch(config, tmp_path, monkeypatch):
     options = {"stage": "energy", "overrides": ["--data.memory_limit=0", "--data.workers=1"]}
     whole = fit(config, tmp_path / "whole", **options)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(Task, "training_step", at_step(STEPS + 2, stop))
-        fit(config, tmp_path / "run", **options)
+        with pytest.raises(SystemExit):
+            fit(config, tmp_path / "run", **options)
     assert parts(fit(config, tmp_path / "run", **options)) == parts(whole)
 
 
@@ -171,9 +173,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_which_can_be_replayed(co
             result["loss"] = result["loss"] * torch.nan
         return result
 
-    with monkeypatch.context() as patch, pytest.raises(CalomanError) as caught:
+    with monkeypatch.context() as patch:
         patch.setattr(EnergyTask, "losses", diverges)
-        fit(config, tmp_path / "run", stage="energy")
+        with pytest.raises(CalomanError) as caught:
+            fit(config, tmp_path / "run", stage="energy")
     message = str(caught.value)
     folder = tmp_path / "run" / "stages" / "energy"
     assert "the loss is nan in epoch 2, step 3, for batch " in message

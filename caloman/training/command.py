@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from caloman.training.config import add_pipeline_arguments
 from caloman.training.pipeline import fit as run_pipeline
 
-USAGE = "caloman fit CONFIG --output RUN [--stage NAME] [--KEY=VALUE ...]"
+USAGE = "caloman fit CONFIG --output RUN [--stage NAME] [--trainer YAML] [--KEY=VALUE ...]"
 DESCRIPTION = """Train a generator: run the stages of a pipeline YAML in order and write RUN/bundle. The same command
 goes on after an interruption and skips finished stages. Options override single keys of the file, such as
 --data.train=[my.hdf5] or --stages.latent.trainer.max_epochs=5."""

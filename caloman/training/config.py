@@ -166,7 +166,12 @@ def _check_file(path: Path) -> None:
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:
     """Adds the pipeline file and an option for each of its keys."""
-    parser.add_argument("--config", action=ActionConfigFile, help="pipeline YAML, such as those in configs/")
+    parser.add_argument(
+        *("--config", "--trainer"),
+        action=ActionConfigFile,
+        help="pipeline YAML, such as those in configs/; a --trainer replaces keys of it, as configs/trainer/*.yaml do "
+        "for one or several GPUs",
+    )
     parser.add_class_arguments(Pipeline)
 
 

@@ -124,19 +124,34 @@ def train_stage(
     Raises:
         CalomanError: if the training diverged, or a checkpoint belongs to another model.
     """
-    settings, hardware = pipeline.stages[name].trainer, pipeline.hardware
     first = fabric.is_global_zero  # the others take over what the first process has found
     checkpoint = fabric.broadcast(folder.start(fingerprint, task.part_state()) if first else None)
     if not checkpoint:
         if first:
             task.fit_statistics(data.statistics_batches)
         task.module.load_state_dict(fabric.broadcast(task.module.state_dict()))
-    data.batch_size = fabric.broadcast(_batch_size(task, data, folder, settings, fabric) if first else 1)
+    data.batch_size = fabric.broadcast(
+        _batch_size(task, data, folder, pipeline.stages[name].trainer, fabric) if first else 1
+    )
     data.first_epoch = torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint else 0
-    if hardware.compile:
+    if pipeline.hardware.compile:
         compile_networks(task.module)
-    options = lightning_options(hardware)
-    trainer = pl.Trainer(
+    trainer = make_trainer(name, folder, pipeline)
+    with warnings.catch_warnings():
+        # showers in memory need no workers, and how many read those on disk is the user's choice
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message="The number of training batches")  # fewer than between logged steps
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if first:
+        folder.finish()
+    fabric.barrier()
+
+
+def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline) -> pl.Trainer:
+    """The Lightning trainer of a stage."""
+    settings, options = pipeline.stages[name].trainer, lightning_options(pipeline.hardware)
+    return pl.Trainer(
         **{**options, "plugins": [*options["plugins"], WholeFiles()]},
         max_epochs=settings.max_epochs,
         gradient_clip_val=settings.gradient_clip,
@@ -150,15 +165,6 @@ def train_stage(
         use_distributed_sampler=False,  # the data module shares the showers out itself
         log_every_n_steps=sys.maxsize,  # epochs are logged, not steps
     )
-    with warnings.catch_warnings():
-        # showers in memory need no workers, and how many read those on disk is the user's choice
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        warnings.filterwarnings("ignore", message="The number of training batches")  # fewer than between logged steps
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if first:
-        folder.finish()
-    fabric.barrier()
 
 
 def compile_networks(part: nn.Module) -> None:

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
-from pytorch_lightning.utilities import rank_zero_only
 
 from caloman.training.config import add_pipeline_arguments
 from caloman.training.pipeline import fit as run_pipeline
+from caloman.training.processes import is_first_process
 
 USAGE = "caloman fit CONFIG --output RUN [--stage NAME] [--trainer YAML] [--KEY=VALUE ...]"
 DESCRIPTION = """Train a generator: run the stages of a pipeline YAML in order and write RUN/bundle. The same command
@@ -33,7 +33,7 @@ def fit(arguments: Sequence[str]) -> str | None:
     options, overrides = own.parse_known_args(arguments)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     folder = run_pipeline(options.config, options.output, options.stage, overrides)
-    return f"run folder: {folder}" if rank_zero_only.rank == 0 else None
+    return f"run folder: {folder}" if is_first_process() else None
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:

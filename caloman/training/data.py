@@ -81,7 +81,7 @@ class ShowerDataset(Dataset[Batch]):
         rows = self.rows[positions]
         voxels = torch.from_numpy(self.store.take(rows))
         if self.symmetries is not None:
-            rng = np.random.default_rng(crc32(rows))  # the same in any process, and after a kill
+            rng = np.random.default_rng(crc32(rows.tobytes()))  # the same in any process, and after a kill
             voxels = voxels.gather(1, self.symmetries[rng.integers(len(self.symmetries), size=len(rows))])
         return voxels, torch.from_numpy(self.store.incident_energies[rows])
 

@@ -112,11 +112,11 @@ class Run:
             self._run_stage(name, task, train=False)
         task.module.load_state_dict(record["weights"])
         task.to(self.fabric.device)
-        batch = self.data.train[np.searchsorted(self.data.train.rows, record["rows"].numpy())]
+        voxels, energies = self.data.train[np.searchsorted(self.data.train.rows, record["rows"].numpy())]
         bfloat16 = self.pipeline.hardware.precision == "bf16-mixed"
         with torch.no_grad(), torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=bfloat16):
             set_random_state(record["random"], self.fabric.device)
-            losses = task.losses_of(tuple(values.to(self.fabric.device) for values in batch))
+            losses = task.losses_of((voxels.to(self.fabric.device), energies.to(self.fabric.device)))
         return {name: float(loss) for name, loss in losses.items()}
 
     def _task(self, name: str) -> Task:

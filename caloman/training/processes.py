@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -64,6 +65,11 @@ def lightning_options(hardware: Hardware) -> dict[str, Any]:
     # a job is put back into the queue by its script: Lightning would restart it in the middle of an epoch
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     return {**{name: getattr(hardware, name) for name in names}, "plugins": slurm}
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def listen_to_sigterm() -> None:

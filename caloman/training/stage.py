@@ -180,9 +180,9 @@ def largest_batch(task: Task, data: ShowerDataModule) -> int:
     """Half of the largest power of two of showers whose gradients fit into memory, which leaves room for the rest."""
     size = 1
     while 2 * size <= len(data.train):
-        batch = tuple(values.to(task.device) for values in data.train[: 2 * size])
+        voxels, energies = data.train[: 2 * size]
         try:
-            task.losses_of(batch)["loss"].backward()  # type: ignore[arg-type]
+            task.losses_of((voxels.to(task.device), energies.to(task.device)))["loss"].backward()
         except torch.OutOfMemoryError:
             break
         finally:

@@ -31,9 +31,9 @@ class EpochMeans:
 
     def take(self, strategy: Strategy) -> dict[str, Tensor]:
         """The means, the same on all devices; starts over."""
-        totals = torch.stack([*self._totals.values(), torch.full_like(next(iter(self._totals.values())), self._count)])
-        *totals, count = strategy.reduce(totals, reduce_op="sum")
-        means = {name: total / count for name, total in zip(self._totals, totals, strict=True)}
+        totals = torch.stack(list(self._totals.values()))
+        sums = strategy.reduce(torch.cat([totals, totals.new_tensor([self._count])]), reduce_op="sum")
+        means = dict(zip(self._totals, sums[:-1] / sums[-1], strict=True))
         self._totals, self._count = {}, 0
         return means
 

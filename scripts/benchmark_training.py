@@ -52,15 +52,17 @@ class TakeTurns(pl.Callback):
             self.optimizer = torch.optim.AdamW([p for p in self.bare.parameters() if p.requires_grad], 1e-3)
             self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 10**6)
         autocast = torch.autocast(task.device.type, torch.bfloat16, enabled=trainer.precision == "bf16-mixed")
-        self.loop.append(seconds(task.device, lambda: self.train(batches, autocast)))
+        self.loop.append(seconds(task.device, lambda: self.train(batches, autocast, trainer.gradient_clip_val)))
 
-    def train(self, batches: list[tuple[torch.Tensor, ...]], autocast: torch.autocast) -> None:
+    def train(self, batches: list[tuple[torch.Tensor, ...]], autocast: torch.autocast, clip: float | None) -> None:
         """One epoch as one would write it by hand."""
         for batch in batches:
             self.optimizer.zero_grad()
             with autocast:
                 loss = self.bare.losses_of(batch)["loss"]
             loss.backward()
+            if clip:
+                torch.nn.utils.clip_grad_norm_(self.bare.parameters(), clip)
             self.optimizer.step()
             self.scheduler.step()
 

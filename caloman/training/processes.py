@@ -32,6 +32,7 @@ def launch(hardware: Hardware) -> Iterator[Fabric]:
     Raises:
         CalomanError: if the devices are not there.
     """
+    handler = signal.getsignal(signal.SIGTERM)
     listen_to_sigterm()
     fabric = connect(hardware)
     if not fabric.is_global_zero:
@@ -44,6 +45,8 @@ def launch(hardware: Hardware) -> Iterator[Fabric]:
         for process in getattr(fabric.strategy.launcher, "procs", []):
             process.kill()  # a process that waits for this one would not hear anything gentler
         raise
+    finally:
+        listen_to_sigterm(handler)
 
 
 def connect(hardware: Hardware) -> Fabric:
@@ -72,11 +75,11 @@ def is_first_process() -> bool:
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
-def listen_to_sigterm() -> None:
-    """Lets SIGTERM end this process as Ctrl-C does, at once: all that is needed to go on is on disk."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-
-
 def _terminate(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(TERMINATED)
+
+
+def listen_to_sigterm(handler: Any = _terminate) -> None:  # noqa: ANN401 - as the signal module takes it
+    """Lets SIGTERM end this process as Ctrl-C does, at once: all that is needed to go on is on disk."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from caloman.bundle import load
     from caloman.errors import CalomanError
+    from caloman.evaluation.compare import compare
     from caloman.evaluation.evaluate import evaluate
     from caloman.geometry import Geometry, Layer
     from caloman.observables import Observables, compute_observables
@@ -24,6 +25,7 @@ _HOMES = {
     "ShowerFile": "caloman.showers",
     "ShowerWriter": "caloman.showers",
     "Showers": "caloman.showers",
+    "compare": "caloman.evaluation.compare",
     "compute_observables": "caloman.observables",
     "evaluate": "caloman.evaluation.evaluate",
     "load": "caloman.bundle",
@@ -31,7 +33,7 @@ _HOMES = {
 
 __all__ = [
     "CalomanError", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
-    "compute_observables", "evaluate", "load",
+    "compare", "compute_observables", "evaluate", "load",
 ]  # fmt: skip
 
 

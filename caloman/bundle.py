@@ -1,9 +1,10 @@
 """A trained generator as a folder that is safe to load: YAML, safetensors and the binning, no pickle.
 
 ``config.yaml`` names the classes and their arguments, ``model.safetensors`` holds weights and statistics,
-``geometry.xml`` the voxel mesh, and ``README.md`` is the model card.
+``geometry.xml`` the voxel mesh, ``training.json`` tells how it was trained, and ``README.md`` is the model card.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -49,7 +50,13 @@ def load(path: str | Path) -> ShowerModel:
     return model.eval()
 
 
-def save(model: ShowerModel, spec: Mapping[str, Any], training: Mapping[str, Any], folder: Path) -> None:
+def save(
+    model: ShowerModel,
+    spec: Mapping[str, Any],
+    training: Mapping[str, Any],
+    folder: Path,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a bundle, which takes its name only when it is complete.
 
     Args:
@@ -57,6 +64,7 @@ def save(model: ShowerModel, spec: Mapping[str, Any], training: Mapping[str, Any
         spec: its ``class_path`` and ``init_args``.
         training: what the model was trained on, for config and card.
         folder: the bundle; an older one is replaced.
+        record: how the model was trained, with what versions and on what machine; for people, nothing reads it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -66,6 +74,8 @@ def save(model: ShowerModel, spec: Mapping[str, Any], training: Mapping[str, Any
     model.geometry.to_xml(partial / "geometry.xml")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / "model.safetensors")
     (partial / "README.md").write_text(_card(model, training))
+    if record is not None:
+        (partial / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

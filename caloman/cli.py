@@ -4,15 +4,19 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 
 from caloman import __version__
 from caloman.errors import CalomanError
 
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
+    "runs": ("caloman.runs:runs", "list run folders with their state and best figures"),
     "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
+    "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
+    "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
+    "compare": ("caloman.evaluation.compare:compare", "what became better or worse between evaluations"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
     "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
     "simulate": ("caloman.data.simulate:simulate", "simulate showers with a parametric sampler, a stand-in for Geant4"),
@@ -20,11 +24,21 @@ COMMANDS = {
 }
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
 
-SEVERAL = {
-    "download": ("--files", "which files, by name or by role (train, reference); all by default"),
-    "prepare": ("inputs", "HDF5 files in the CaloChallenge format, and last the file to make"),
+SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
+    "compare": {
+        "reports": (str, "metrics.json files, their folders, or FILE:NAME for one sample; the first is the baseline"),
+    },
+    "download": {"--files": (str, "which files, by name or by role (train, reference); all by default")},
+    "evaluate": {
+        "generated": (str, "HDF5 files with generated showers, which stand side by side; NAME=FILE names one"),
+        "--modes": (str, "what to measure; by default all but cls-low-normed and cls-resnet"),
+        "--latents": (str, "gate: `caloman encode` of the reference with and without --sampled"),
+        "--times": (float, "generation time of each sample [ms per shower]"),
+    },
+    "prepare": {"inputs": (str, "HDF5 files in the CaloChallenge format, and last the file to make")},
+    "runs": {"folders": (str, "run folders, or folders that hold some; runs by default")},
 }
-"""Command -> (argument that takes several values without brackets, help)."""
+"""Command -> arguments that take several values without brackets -> type and help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,24 +76,34 @@ def _run(name: str, arguments: list[str]) -> object:
     if name == "fit":  # its options are the keys of a pipeline file
         return command(arguments)
     parser = ArgumentParser(prog=f"caloman {name}")
-    several, text = SEVERAL.get(name, ("", ""))
-    if several:
-        parser.add_argument(several, nargs="+", type=str, help=text)
-    parser.add_function_arguments(command, as_positional=True, skip={several.lstrip("-")})
+    several = SEVERAL.get(name, {})
+    for argument, (kind, text) in several.items():
+        default = signature(command).parameters[argument.lstrip("-")].default
+        if default is Parameter.empty or argument.startswith("--"):
+            parser.add_argument(argument, nargs="+", type=kind, help=text)
+        else:
+            parser.add_argument(argument, nargs="*", type=kind, help=text, default=default)
+    parser.add_function_arguments(command, as_positional=True, skip={argument.lstrip("-") for argument in several})
     return command(**parser.parse_args(_spell_out(arguments, command)))
 
 
 def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str]:
-    """Lets ``--flag`` stand for ``--flag true``."""
+    """Lets ``--flag`` stand for ``--flag true``, and ``--two-words`` for ``--two_words``."""
     flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    arguments = [_with_underscores(argument) if argument.startswith("--") else argument for argument in arguments]
+    pairs = zip(arguments, [*arguments, ""][1:], strict=True)
     return [
         f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
     ]
 
 
+def _with_underscores(argument: str) -> str:
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<10} {help_text}" for name, (_, help_text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11} {help_text}" for name, (_, help_text) in COMMANDS.items())
     return (
         "caloman: calorimeter showers from a learned manifold and a density on it\n\n"
         f"usage: caloman COMMAND ...\n\ncommands:\n{commands}\n\n"

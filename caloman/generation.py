@@ -6,6 +6,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from caloman.bundle import load
+from caloman.errors import CalomanError
+from caloman.gates import generate_shapes
+from caloman.models import EnsembleShowerModel
 from caloman.showers import ShowerWriter
 from caloman.spectra import CHUNK, read_request
 
@@ -17,6 +20,8 @@ def generate(
     n: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    layer_energies: str | None = None,
+    member: int | None = None,
 ) -> str:
     """Generates showers into a CaloChallenge file.
 
@@ -30,6 +35,8 @@ def generate(
         n: number of showers; may be left out for a list or a file, which are then used once.
         seed: of energies and noise.
         device: torch device to run on, such as cuda.
+        layer_energies: HDF5 file with showers whose incident and layer energies are used, with generated shapes.
+        member: of an ensemble, to generate with this one only; all by default.
 
     Returns:
         A sentence that says what was written.
@@ -38,9 +45,18 @@ def generate(
         CalomanError: if the run has no bundle, the energies cannot be read or lie outside the trained range, or the
             file cannot be written.
     """
+    if layer_energies is not None:
+        if energies is not None or n is not None:
+            raise CalomanError("--layer-energies FILE brings energies and number; leave out --energies and --n")
+        return generate_shapes(run, layer_energies, output, seed, device)
     spectrum, total = read_request(energies, n)
     model = load(run).to(device)
     attributes: dict[str, str | int] = {"generator": "caloman", "seed": seed, "chunk": CHUNK, "energies": str(energies)}
+    if member is not None:
+        if not isinstance(model, EnsembleShowerModel):
+            raise CalomanError(f"{run}: not an ensemble, so it has no member {member}; leave out --member")
+        model = model.member(member)
+        attributes["member"] = member
     with (
         ShowerWriter(output, model.geometry, attributes) as writer,
         tqdm(total=total, unit="shower", desc="generate", disable=not sys.stderr.isatty()) as bar,

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
+from caloman.files import appearing
 
 SPARE_BYTES = 8 * 2**20
 THREADS = min(8, os.cpu_count() or 1)
@@ -95,6 +96,40 @@ def check_space(path: Path, n_bytes: int) -> None:
             f"{path}: only {free // 2**20} MiB are free there, but {(n_bytes + SPARE_BYTES) // 2**20} MiB are needed; "
             "make space or write elsewhere"
         )
+
+
+@contextmanager
+def new_tables(
+    path: Path, columns: Mapping[str, int], rows: int, attributes: Mapping[str, str | int]
+) -> Iterator[Mapping[str, h5py.Dataset]]:
+    """Gives tables of float32 to fill, of a new file that takes its name when the block ends without an error.
+
+    Args:
+        path: the file.
+        columns: name of each table -> number of its columns.
+        rows: number of rows of all of them.
+        attributes: attributes of the file.
+
+    Raises:
+        CalomanError: if the file cannot be written (no such folder, no space left).
+    """
+    check_space(path, 4 * rows * sum(columns.values()))
+    with appearing(path) as partial, writing(path), h5py.File(partial, "w") as file:
+        file.attrs.update(attributes)
+        yield {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
+
+
+def read_tables(path: Path, names: Sequence[str]) -> list[NDArray[np.float32]]:
+    """Reads whole tables of a file that `new_tables` made.
+
+    Raises:
+        CalomanError: if the file is missing or damaged, or lacks one of them.
+    """
+    with open_hdf5(path) as file, reading(path):
+        missing = [name for name in names if name not in file]
+        if missing:
+            raise CalomanError(f"{path}: has no table {missing[0]!r}; make it with `caloman encode`")
+        return [file[name][:] for name in names]
 
 
 @contextmanager

@@ -10,10 +10,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.geometry import Layer
+from caloman.geometry import Geometry, Layer
 from caloman.showers import Showers
 
 Array = NDArray[np.float64]
+
+CACHE_VOXELS = 2**17
+"""Voxels that are in double precision at a time, as many as fit in a processor's cache."""
+N_MOMENTS = 7
 
 
 @dataclass(frozen=True)
@@ -67,47 +71,54 @@ def compute_observables(blocks: Iterable[Showers], threshold: float | None = Non
 
 
 def apply_threshold(voxels: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """Sets voxels strictly below the threshold [MeV] to zero; one that equals it stays."""
-    return np.where(voxels < threshold, np.float32(0), voxels)
+    """Sets voxels strictly below the threshold [MeV] to zero, in place; one that equals it stays."""
+    voxels *= voxels >= np.float32(threshold)
+    return voxels
 
 
 def _block_observables(showers: Showers, threshold: float | None) -> Observables:
     geometry = showers.geometry
-    voxels = apply_threshold(showers.voxels, geometry.threshold if threshold is None else threshold)
-    per_layer = [
-        _layer_observables(voxels[:, columns], layer)
-        for columns, layer in zip(geometry.layer_slices, geometry.layers, strict=True)
-    ]
-    angular = [i for i, layer in enumerate(geometry.layers) if layer.n_alpha > 1]
-
-    def stack(name: str, layers: Iterable[int]) -> Array:
-        columns = [per_layer[i][name] for i in layers]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(voxels), 0))
-
-    everywhere = range(geometry.n_layers)
+    moments, hits = _moments(showers.voxels, geometry, geometry.threshold if threshold is None else threshold)
+    energy = moments[..., 0]
+    norm = energy + 1e-16
+    everywhere = np.arange(geometry.n_layers)
+    angular = everywhere[[layer.n_alpha > 1 for layer in geometry.layers]]
+    result = {}
+    for i, (name, layers) in enumerate({"r": everywhere, "eta": angular, "phi": angular}.items(), start=1):
+        mean = moments[:, layers, i] / norm[:, layers]
+        square = moments[:, layers, i + 3] / norm[:, layers]
+        result[f"centre_{name}"] = mean
+        result[f"width_{name}"] = np.sqrt(np.maximum(square - mean**2, 0))
     return Observables(
         incident_energies=showers.incident_energies.astype(np.float64),
-        layer_energies=stack("energy", everywhere),
-        sparsity=stack("sparsity", everywhere),
-        centre_eta=stack("centre_eta", angular),
-        centre_phi=stack("centre_phi", angular),
-        centre_r=stack("centre_r", everywhere),
-        width_eta=stack("width_eta", angular),
-        width_phi=stack("width_phi", angular),
-        width_r=stack("width_r", everywhere),
+        layer_energies=energy.copy(),
+        sparsity=1 - hits / geometry.layer_sizes,
+        **result,
     )
 
 
-def _layer_observables(voxels: NDArray[np.float32], layer: Layer) -> dict[str, Array]:
-    """All observables of one layer from one product of the voxels with their coordinates and squares."""
+def _moments(voxels: NDArray[np.float32], geometry: Geometry, threshold: float) -> tuple[Array, NDArray[np.uint32]]:
+    """Moments of each layer, see `_weights`, shape (N, L, 7), and its number of voxels with energy, shape (N, L)."""
+    weights = [_weights(layer) for layer in geometry.layers]
+    starts = [columns.start for columns in geometry.layer_slices]
+    least = max(np.float32(threshold), np.finfo(np.float32).smallest_subnormal)
+    moments = np.empty((len(voxels), geometry.n_layers, N_MOMENTS))
+    hits = np.empty((len(voxels), geometry.n_layers), dtype=np.uint32)
+    # float32 would lose the digits that a width, the root of a difference, needs
+    buffer = np.empty((max(1, CACHE_VOXELS // geometry.n_voxels), geometry.n_voxels))
+    for start in range(0, len(voxels), len(buffer)):
+        rows = slice(start, min(start + len(buffer), len(voxels)))
+        energies = buffer[: rows.stop - start]
+        hit = voxels[rows] >= least
+        np.multiply(voxels[rows], hit, out=energies)
+        np.add.reduceat(hit, starts, axis=1, dtype=np.uint32, out=hits[rows])
+        for i, columns in enumerate(geometry.layer_slices):
+            moments[rows, i] = energies[:, columns] @ weights[i]
+    return moments, hits
+
+
+def _weights(layer: Layer) -> Array:
+    """What each voxel's energy is multiplied with: 1, r, eta, phi and the squares of these three, shape (V_l, 7)."""
     r, alpha = layer.r, layer.alpha
-    coordinates = {"r": r, "eta": r * np.cos(alpha), "phi": r * np.sin(alpha)}
-    weights = np.stack([np.ones_like(r), *coordinates.values(), *(c**2 for c in coordinates.values())], axis=1)
-    energy, *moments = (voxels.astype(np.float64) @ weights).T
-    norm = energy + 1e-16
-    result = {"energy": energy, "sparsity": 1 - np.count_nonzero(voxels, axis=1) / layer.n_voxels}
-    for i, name in enumerate(coordinates):
-        mean = moments[i] / norm
-        result[f"centre_{name}"] = mean
-        result[f"width_{name}"] = np.sqrt(np.maximum(moments[i + 3] / norm - mean**2, 0))
-    return result
+    coordinates = np.stack([r, r * np.cos(alpha), r * np.sin(alpha)], axis=1)
+    return np.concatenate([np.ones((len(r), 1)), coordinates, coordinates**2], axis=1)

@@ -88,7 +88,9 @@ def main() -> None:
     parser.add_argument("--showers", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=5)
     options, overrides = parser.parse_known_args()
-    pipeline, _ = load_pipeline(Path(options.config), [f"--data.max_showers={options.showers}", *overrides])
+    pipeline, _ = load_pipeline(
+        Path(options.config), [f"--data.max_showers={options.showers}", "--monitor=null", *overrides]
+    )
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with launch(pipeline.hardware) as fabric, tempfile.TemporaryDirectory() as folder:
@@ -108,7 +110,7 @@ def main() -> None:
             if pipeline.hardware.compile:
                 compile_networks(task.module)
             turns = TakeTurns(deepcopy(task))
-            trainer = make_trainer(name, StageFolder(Path(folder) / name), pipeline)
+            trainer = make_trainer(name, StageFolder(Path(folder) / name), pipeline, data)
             trainer.callbacks.append(turns)
             trainer.fit(task, datamodule=data)
             n = len(data.train)  # of all devices; loop and data are those of one

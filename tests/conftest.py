@@ -92,6 +92,7 @@ def config(tmp_path):
         density["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 16, "bins": 4}
     for stage in spec["stages"].values():
         stage["trainer"] = {"max_epochs": 2, "batch_size": 128}
+    spec["monitor"] = None
     path = tmp_path / "pipeline.yaml"
     path.write_text(yaml.safe_dump(spec, sort_keys=False))
     return path

@@ -88,4 +88,12 @@ def test_empty_shower_has_zeros_and_is_all_sparse(photons):
 
 def test_threshold_is_strict():
     voxels = np.array([[0.999, 1.0, np.nextafter(np.float32(1), np.float32(0))]], np.float32)
-    np.testing.assert_array_equal(apply_threshold(voxels, 1.0), [[0, 1, 0]])
+    apply_threshold(voxels, 1.0)
+    np.testing.assert_array_equal(voxels, [[0, 1, 0]])
+
+
+def test_voxels_of_the_caller_stay_as_they_are(make_showers, photons):
+    showers = make_showers(5, photons)
+    before = showers.voxels.copy()
+    compute_observables([showers], threshold=100.0)
+    np.testing.assert_array_equal(showers.voxels, before)

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,10 +138,3 @@ def test_symmetries_move_showers_without_changing_their_radial_observables():
             np.testing.assert_allclose(getattr(moved, name), getattr(original, name), rtol=1e-5, atol=1e-4)
         radius = np.hypot(original.centre_eta, original.centre_phi)
         np.testing.assert_allclose(np.hypot(moved.centre_eta, moved.centre_phi), radius, rtol=1e-4, atol=1e-3)
-
-
-def test_wandb_logs_offline_without_a_network(config, tmp_path):
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "caloman.cli", "fit", str(config), "--output", str(run), "--stage", "energy"]
-    subprocess.run([*command, "--wandb.mode=offline"], cwd=ROOT, check=True, capture_output=True)
-    assert list((run / "stages" / "energy" / "wandb").glob("offline-run-*/*.wandb"))

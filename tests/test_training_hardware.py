@@ -27,8 +27,7 @@ COMMANDS = ("scripts/slurm/fit.sh", "scripts/htcondor/fit.sub")
 
 def losses(run):
     """Validation losses of the energy stage, by epoch."""
-    (log,) = run.glob("stages/energy/logs/*/metrics.csv")
-    with log.open() as file:
+    with (run / "stages" / "energy" / "metrics.csv").open() as file:
         return [float(row["validation_loss"]) for row in csv.DictReader(file)]
 
 

@@ -1,6 +1,5 @@
 """``caloman download``: the official CaloChallenge files from Zenodo, checked against their MD5 sums."""
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import ModuleType
 from tqdm import tqdm
 
 from caloman.errors import CalomanError
-from caloman.files import appearing
+from caloman.files import appearing, md5
 
 ZENODO = "https://zenodo.org/records"
 TIMEOUT = 30
@@ -94,7 +93,7 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
     states = {}
     for file in chosen:
         path = target / file.name
-        if path.is_file() and _md5(path) == file.md5:
+        if path.is_file() and md5(path) == file.md5:
             states[file.name] = "already there"
             continue
         _fetch(f"{base_url.rstrip('/')}/{file.record}/files/{file.name}?download=1", path, file.md5, pooch)
@@ -121,14 +120,15 @@ def _import_pooch() -> ModuleType:
     return pooch
 
 
-def _fetch(url: str, path: Path, md5: str, pooch: ModuleType) -> None:
+def _fetch(url: str, path: Path, expected: str, pooch: ModuleType) -> None:
     """Downloads one file under a temporary name and renames it when its MD5 sum is right."""
     with appearing(path) as partial:
         _transfer(url, partial, path, pooch)
-        found = _md5(partial)
-        if found != md5:
+        found = md5(partial)
+        if found != expected:
             raise CalomanError(
-                f"{path}: what arrived has MD5 {found} instead of {md5}, so it was deleted; run the same command again"
+                f"{path}: what arrived has MD5 {found} instead of {expected}, so it was deleted; "
+                "run the same command again"
             )
 
 
@@ -166,11 +166,3 @@ def _cause(error: BaseException) -> str:
     """The innermost reason: requests wraps several layers around it."""
     inner = getattr(error, "reason", error.args[0] if error.args else None)
     return _cause(inner) if isinstance(inner, BaseException) else str(error).rsplit(": ", 1)[-1][:120]
-
-
-def _md5(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise CalomanError(f"{path}: cannot be read ({error.strerror})") from None

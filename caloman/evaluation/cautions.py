@@ -7,42 +7,40 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
 from caloman.evaluation.classifier import Score
+from caloman.evaluation.distances import frechet_floor
 from caloman.evaluation.histograms import Histogram
+from caloman.evaluation.inputs import high_level_inputs
+from caloman.evaluation.judge import Comparison
 from caloman.evaluation.samples import Summary, distinct_energies
 
 SMALL_SAMPLE = 5000
 P_VALUE = 1e-3
 OUTSIDE = 0.01
 SIGMAS = 4.0
+SIZE_SHARE = 0.2
 
 Energies = NDArray[np.float64]
 
 
-def cautions(
-    generated: Summary,
-    reference: Summary,
-    floor: Summary,
-    histograms: Sequence[Histogram],
-    scores: Sequence[Score],
-    hashes: Sequence[str],
-) -> list[str]:
+def cautions(score: Comparison, floor: Comparison, independent_floor: bool) -> list[str]:
     """Returns one sentence for each circumstance that limits or distorts the comparison.
 
     Args:
-        generated: the showers that are judged.
-        reference: Geant4.
-        floor: Geant4 showers in the place of the generated ones.
-        histograms: observables of generated and reference.
-        scores: areas under the ROC curve of the classifiers.
-        hashes: of the files with generated, reference and, if there is one, floor showers.
+        score: generated compared with the reference.
+        floor: Geant4 compared with Geant4.
+        independent_floor: whether that took a file of its own, or halves of the reference.
     """
+    generated, reference = score.generated, score.reference
+    hashes = [comparison.sample.sha256 for comparison in (generated, reference)]
+    hashes += [floor.generated.sample.sha256] if independent_floor else []
     return [
         *_identical_files(hashes),
-        *_shared_showers(scores),
-        *_sizes(generated, reference, floor, independent_floor=len(hashes) == 3),
+        *_shared_showers(list(score.scores.values())),
+        *_sizes(generated, reference, floor.generated, independent_floor),
         *_spectra(generated.observables.incident_energies, reference.observables.incident_energies),
         *_empty_showers(generated, reference),
-        *_entries(histograms),
+        *_entries(score.histograms),
+        *_frechet(score),
     ]
 
 
@@ -134,3 +132,15 @@ def _shared_showers(scores: Sequence[Score]) -> Iterator[str]:
 def _listed(items: Sequence[str]) -> str:
     shown = "; ".join(items[:5])
     return shown if len(items) <= 5 else f"{shown}; and {len(items) - 5} more"
+
+
+def _frechet(score: Comparison) -> Iterator[str]:
+    """The Fréchet distance of finite samples is never 0, and extrapolating from them does not make it so."""
+    if "fpd" in score.values:
+        features = high_level_inputs(score.reference.observables)
+        floor, _ = frechet_floor(features, len(score.generated.sample))
+        if 1e3 * floor > SIZE_SHARE * score.values["fpd"][0]:
+            yield (
+                f"Of the FPD about {1e3 * floor:.2g} / 1000 comes from the number of showers alone: compare it only "
+                "with samples of the same size."
+            )

@@ -1,73 +1,127 @@
-"""Binary classifiers that try to tell generated from reference showers: the area under their ROC curve.
+"""Classifier two-sample tests: can a network tell generated from reference showers, and by which likelihood ratio?
 
 References:
-    Krause and Shih, CaloFlow (arXiv:2106.05285); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
+    Lopez-Paz and Oquab, Revisiting classifier two-sample tests (arXiv:1610.06545); Krause and Shih, CaloFlow
+    (arXiv:2106.05285); Das et al., How to understand limitations of generative networks (arXiv:2305.16774); Krause et
+    al., CaloChallenge 2022 (arXiv:2410.21611).
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score, roc_auc_score
+from torch import nn
 
-from caloman.evaluation.samples import Sample
-from caloman.nn.mlp import MLP
-from caloman.observables import Observables
+from caloman.evaluation.calibration import log_ratios, recalibrate
+from caloman.evaluation.fitting import fit, predict
+from caloman.evaluation.inputs import Inputs
+from caloman.evaluation.presets import ClassifierPreset
 
-EVALUATION_BATCH = 4096
+Array = NDArray[np.float64]
+
+LARGE_WEIGHT = 10.0
+
+QUALITIES = {
+    "auc": lambda outputs, labels: float(roc_auc_score(labels, outputs[:, 0])),
+    "accuracy": lambda outputs, labels: float(accuracy_score(labels, outputs[:, 0] > 0)),
+}
+"""What the best epoch has most of, by the name in the preset."""
 
 
 @dataclass(frozen=True)
-class ClassifierPreset:
-    """How a classifier is built, trained and scored.
+class Training:
+    """One trained classifier, by what it says of the showers that it is scored on.
 
     Args:
-        name: name that is reported with every score.
-        hidden: sizes of the hidden layers.
-        learning_rate: largest learning rate of AdamW; it rises and falls over the training (one cycle).
-        weight_decay: weight decay of AdamW.
-        batch_size: showers per update.
-        epochs: passes over the training part, each followed by a look at the selection part.
-        min_updates: an epoch of a small sample is several passes, for at least this many updates in total.
-        train: fraction of each class to train on.
-        select: fraction of each class on which the best epoch is selected; the rest gives the score.
-        clip: standardised inputs are clipped to this magnitude.
-        max_showers: largest number of showers of each class.
+        labels: 0 for generated showers, 1 for the reference, shape (N,).
+        logits: outputs of the network, shape (N,).
+        probabilities: recalibrated probabilities of being a reference shower, shape (N,).
+        log_ratios: calibrated log-likelihood ratios ln p_reference / p_generated, shape (N,).
     """
 
-    name: str
-    hidden: tuple[int, ...]
-    learning_rate: float
-    weight_decay: float
-    batch_size: int
-    epochs: int
-    min_updates: int
-    train: float
-    select: float
-    clip: float
-    max_showers: int
+    labels: NDArray[np.int64]
+    logits: Array
+    probabilities: Array
+    log_ratios: Array
+
+    @property
+    def n_scored(self) -> tuple[int, int]:
+        """Number of scored showers, generated and reference."""
+        n_reference = int(self.labels.sum())
+        return len(self.labels) - n_reference, n_reference
+
+    @cached_property
+    def auc(self) -> float:
+        """Area under the ROC curve of the network's own output."""
+        return float(roc_auc_score(self.labels, self.logits))
+
+    @cached_property
+    def recalibrated_auc(self) -> float:
+        """Area under the ROC curve of the recalibrated scores: the one of the challenge's tables."""
+        return float(roc_auc_score(self.labels, self.probabilities))
+
+    @property
+    def jsd(self) -> float:
+        """Jensen-Shannon divergence from the recalibrated scores, in units of ln 2.
+
+        Small samples can make it negative: a shower on the wrong side of an outermost isotonic step costs 20 bits.
+        """
+        right = np.where(self.labels == 1, self.probabilities, 1 - self.probabilities)
+        return 1 + self._balanced(np.log(right)) / math.log(2)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of right decisions of the recalibrated scores, mean of both classes."""
+        return self._balanced((self.probabilities > 0.5) == (self.labels == 1))
+
+    @property
+    def p_value(self) -> float:
+        """Probability of an accuracy as large as this by guessing (normal approximation)."""
+        n, m = self.n_scored
+        return float(norm.sf((self.accuracy - 0.5) / (0.25 * math.sqrt(1 / n + 1 / m))))
+
+    @property
+    def weights(self) -> Array:
+        """Likelihood ratio of each generated shower, which would turn generated into reference showers."""
+        return np.exp(self.log_ratios[self.labels == 0])
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean weight of generated showers; 1 if the classifier has learned the likelihood ratio."""
+        return float(self.weights.mean())
+
+    @property
+    def effective_fraction(self) -> float:
+        """Effective sample size of the weighted generated showers over their number; 1 for a perfect generator."""
+        return float(self.weights.mean() ** 2 / np.square(self.weights).mean())
+
+    @property
+    def extreme_fraction(self) -> float:
+        """Fraction of generated showers with a weight outside 1/10 to 10: too many or too few of their kind."""
+        return float(np.mean(np.abs(self.log_ratios[self.labels == 0]) > math.log(LARGE_WEIGHT)))
+
+    @property
+    def jsd_error(self) -> float:
+        """Statistical error of the divergence from the number of scored showers."""
+        right = np.log(np.where(self.labels == 1, self.probabilities, 1 - self.probabilities))
+        squares = [right[self.labels == label].var() / n for label, n in enumerate(self.n_scored)]
+        return math.sqrt(sum(squares)) / (2 * math.log(2))
+
+    def _balanced(self, values: NDArray) -> float:
+        """Mean over both classes of the mean in each."""
+        return float(np.mean([values[self.labels == label].mean() for label in (0, 1)]))
 
 
-QUICK = ClassifierPreset(
-    name="quick",
-    hidden=(256, 256),
-    learning_rate=2e-3,
-    weight_decay=0.1,
-    batch_size=256,
-    epochs=20,
-    min_updates=300,
-    train=0.6,
-    select=0.2,
-    clip=10.0,
-    max_showers=50_000,
+NUMBERS = (
+    *("auc", "recalibrated_auc", "jsd", "accuracy", "p_value"),
+    *("mean_weight", "effective_fraction", "extreme_fraction"),
 )
+"""The numbers of a `Training`, for tables."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +129,26 @@ class Score:
     """Area under the ROC curve over repeated trainings.
 
     Args:
-        values: one per training with its own split and initialisation.
-        n_scored: showers of each class (generated, reference) in the part that gives the score.
+        trainings: each with its own split and initialisation.
+        recalibrated: whether the area of the recalibrated scores is quoted, or that of the networks' own outputs.
     """
 
-    values: tuple[float, ...]
-    n_scored: tuple[int, int]
+    trainings: tuple[Training, ...]
+    recalibrated: bool
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The quoted area of every training."""
+        return self.of("recalibrated_auc" if self.recalibrated else "auc")
+
+    def of(self, number: str) -> tuple[float, ...]:
+        """One of the `NUMBERS` for every training."""
+        return tuple(getattr(training, number) for training in self.trainings)
+
+    @property
+    def n_scored(self) -> tuple[int, int]:
+        """Number of showers that every training is scored on, generated and reference."""
+        return self.trainings[0].n_scored
 
     @property
     def mean(self) -> float:
@@ -98,134 +166,33 @@ class Score:
         n, m = self.n_scored
         return max(self.std, math.sqrt((n + m + 1) / (12 * n * m)))
 
-
-def low_level_inputs(samples: Sequence[Sample]) -> NDArray[np.float32]:
-    """Returns log10 of the incident energy [MeV] and every voxel over it, shape (N, 1 + V), of all samples in turn."""
-    inputs = np.empty((sum(map(len, samples)), 1 + samples[0].geometry.n_voxels), dtype=np.float32)
-    start = 0
-    for block in chain.from_iterable(sample.blocks() for sample in samples):
-        rows = inputs[start : start + len(block)]
-        rows[:, 0] = np.log10(block.incident_energies)
-        np.divide(block.voxels, block.incident_energies[:, None], out=rows[:, 1:])
-        start += len(block)
-    return inputs
-
-
-def high_level_inputs(observables: Observables) -> NDArray[np.float32]:
-    """Returns the official vector of observables, energies [MeV] as log10, lengths in 100 mm, shape (N, F)."""
-    o = observables
-    columns = [
-        np.log10(o.incident_energies)[:, None], np.log10(o.layer_energies + 1e-8),
-        o.centre_eta / 100, o.centre_phi / 100, o.width_eta / 100, o.width_phi / 100,
-        np.log10(o.total_energy + 1e-8)[:, None], o.sparsity, o.centre_r / 100, o.width_r / 100,
-    ]  # fmt: skip
-    return np.concatenate(columns, axis=1, dtype=np.float32)
+    @property
+    def jsd_error(self) -> float:
+        """The standard deviation of the divergence, but no less than its statistical error."""
+        return max(float(np.std(self.of("jsd"))), self.trainings[0].jsd_error)
 
 
 def train_classifiers(
-    inputs: NDArray[np.float32], n_generated: int, preset: ClassifierPreset, seeds: Sequence[int]
-) -> Iterator[float]:
-    """Trains one classifier per seed and yields its area under the ROC curve on the scored part.
+    inputs: Inputs, preset: ClassifierPreset, seeds: Sequence[int], network: Callable[[], nn.Module]
+) -> Iterator[Training]:
+    """Trains one classifier per seed.
 
     Args:
-        inputs: generated showers (label 0) followed by the reference (label 1), shape (N, D).
-        n_generated: number of generated showers.
+        inputs: two classes, generated and reference.
         preset: settings.
         seeds: each decides split, initialisation and batches of one training.
+        network: makes a network with one output and random initial weights.
+
+    Raises:
+        CalomanError: if a sample is too small to be split.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    features = torch.from_numpy(inputs).to(device)
-    labels = (torch.arange(len(inputs)) >= n_generated).float().to(device)
     for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        parts = _split(n_generated, len(inputs), preset, generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = MLP(inputs.shape[1], preset.hidden, 1, nn.LeakyReLU)
-        standardise = Standardisation(features, parts[0], preset.clip)
-        judge = nn.Sequential(standardise, network, nn.Flatten(0)).to(device)
-        yield _train(judge, features, labels, parts, preset, generator)
-
-
-def split_sizes(count: int, preset: ClassifierPreset) -> tuple[int, int, int]:
-    """Number of showers of a class to train on, to select the epoch with, and to score."""
-    train, select = int(preset.train * count), int(preset.select * count)
-    return train, select, count - train - select
-
-
-class Standardisation(nn.Module):
-    """Shifts and scales inputs to mean 0 and standard deviation 1, and clips outliers.
-
-    Args:
-        inputs: shape (N, D).
-        rows: rows that decide mean and standard deviation.
-        clip: largest magnitude that is passed on.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, inputs: Tensor, rows: Tensor, clip: float) -> None:
-        super().__init__()
-        total, squares = torch.zeros(2, inputs.shape[1], dtype=torch.float64, device=inputs.device)
-        for part in rows.split(EVALUATION_BATCH):
-            batch = inputs[part].double()
-            total += batch.sum(dim=0)
-            squares += batch.square().sum(dim=0)
-        mean = total / len(rows)
-        std = (squares / len(rows) - mean.square()).clamp_min(0).sqrt()
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("scale", torch.where(std > 1e-6 * mean.abs(), 1 / std, 0).float())
-        self.clip = clip
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Maps inputs (N, D) to standardised ones; constant columns become 0."""
-        return ((inputs - self.mean) * self.scale).clamp(-self.clip, self.clip)
-
-
-def _split(n_generated: int, total: int, preset: ClassifierPreset, generator: torch.Generator) -> list[Tensor]:
-    """Row numbers of the parts to train on, to select with and to score, each with its share of both classes."""
-    per_class = []
-    for start, stop in ((0, n_generated), (n_generated, total)):
-        rows = start + torch.randperm(stop - start, generator=generator)
-        per_class.append(rows.split(split_sizes(stop - start, preset)))
-    return [torch.cat(parts) for parts in zip(*per_class, strict=True)]
-
-
-def _train(
-    judge: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    parts: Sequence[Tensor],
-    preset: ClassifierPreset,
-    generator: torch.Generator,
-) -> float:
-    """Trains on the first part and returns the score on the third, at the epoch that is best on the second."""
-    train, select, score = parts
-    updates = max(len(train) // preset.batch_size, 1)
-    passes = math.ceil(preset.min_updates / (preset.epochs * updates))
-    optimizer = torch.optim.AdamW(judge.parameters(), preset.learning_rate, weight_decay=preset.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, preset.learning_rate, total_steps=preset.epochs * passes * updates
-    )
-    best, weights = -1.0, judge.state_dict()
-    for _ in range(preset.epochs):
-        for _ in range(passes):
-            order = train[torch.randperm(len(train), generator=generator)]
-            for rows in order[: updates * preset.batch_size].split(preset.batch_size):
-                loss = binary_cross_entropy_with_logits(judge(inputs[rows]), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-        selected = _auc(judge, inputs, labels, select)
-        if selected > best:
-            best, weights = selected, deepcopy(judge.state_dict())
-    judge.load_state_dict(weights)
-    return _auc(judge, inputs, labels, score)
-
-
-@torch.no_grad()
-def _auc(judge: nn.Module, inputs: Tensor, labels: Tensor, rows: Tensor) -> float:
-    scores = torch.cat([judge(inputs[part]) for part in rows.split(EVALUATION_BATCH)])
-    return float(roc_auc_score(labels[rows].cpu(), scores.cpu()))
+        judge, parts = fit(inputs, preset, seed, network, QUALITIES[preset.select_by])
+        known, new = (predict(judge, inputs, rows)[:, 0] for rows in (parts.select, parts.score))
+        known_labels, labels = (inputs.labels[rows.numpy()] for rows in (parts.select, parts.score))
+        yield Training(
+            labels=labels,
+            logits=new,
+            probabilities=recalibrate(known, known_labels, new),
+            log_ratios=log_ratios(known, known_labels, new),
+        )

@@ -1,42 +1,40 @@
-"""The judge: compares a file of generated showers with a file of reference showers and writes a report."""
+"""The judge: compares files of generated showers with a file of reference showers and writes a report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from caloman.errors import CalomanError
 from caloman.evaluation import plots
-from caloman.evaluation.classifier import (
-    QUICK,
-    ClassifierPreset,
-    Score,
-    high_level_inputs,
-    low_level_inputs,
-    split_sizes,
-    train_classifiers,
-)
-from caloman.evaluation.histograms import Binning, challenge_binnings, compare
-from caloman.evaluation.metrics import Comparison, collect_metrics
+from caloman.evaluation.gates import GateFiles
+from caloman.evaluation.histograms import challenge_binnings
+from caloman.evaluation.judge import MULTICLASS, Judge, Results, check_modes
+from caloman.evaluation.metrics import collect_metrics
+from caloman.evaluation.presets import OFFICIAL, QUICK
 from caloman.evaluation.report import Report
-from caloman.evaluation.samples import Sample, Summary, summarise
+from caloman.evaluation.samples import Sample, summarise
+from caloman.geometry import Geometry
 from caloman.showers import find_geometry
 from caloman.slices import parse_slices
 
 MIN_SHOWERS = 20
-CLASSIFIER_BYTES = 2**31
-"""Largest size of the inputs of a classifier, both samples together; larger samples are cut."""
 
 
 def evaluate(
-    generated: str | Path,
+    generated: str | Path | Sequence[str | Path],
     reference: str | Path,
     dataset: str | None = None,
     output: str | Path = "report",
     floor: str | Path | None = None,
-    repeats: int = 5,
+    modes: Sequence[str] | None = None,
+    preset: str = "quick",
+    repeats: int | None = None,
     seed: int = 0,
+    reconstruction: str | Path | None = None,
+    shapes: str | Path | None = None,
+    latents: Sequence[str | Path] | None = None,
+    times: Sequence[float] | None = None,
 ) -> Report:
     """Compares generated with reference showers and writes metrics.json, figures and index.html.
 
@@ -44,91 +42,91 @@ def evaluate(
     of its rows such as ``showers.hdf5[0:50000]``, or several of these joined by commas.
 
     Args:
-        generated: HDF5 file with the generated showers.
+        generated: HDF5 file with the generated showers, or several, which stand side by side; ``NAME=FILE`` names one.
         reference: HDF5 file with Geant4 showers that no model was trained on.
         dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; by default what `reference` names.
         output: folder of the report.
         floor: HDF5 file with Geant4 showers that are independent of the reference, such as the training file; without
             it the floor is measured between two halves of the reference.
-        repeats: number of trainings of each classifier, every one with its own split and initialisation.
+        modes: what to measure, of hist, cls-low, cls-low-normed, cls-high, cls-resnet, cls-multi, fpd, kpd, prdc and
+            tests; by default all but cls-low-normed and cls-resnet.
+        preset: quick takes minutes on two cores; official is the protocol of the CaloChallenge.
+        repeats: number of trainings of each classifier, every one with its own split and initialisation; by default
+            5 (quick) or 10 (official).
         seed: seed of the first training; the others count up from it.
+        reconstruction: gate of a two-stage model: `caloman reconstruct` of the reference.
+        shapes: gate: `caloman generate --layer-energies` of the reference.
+        latents: gate: two files, `caloman encode` of the reference with and without --sampled.
+        times: generation time of each sample [ms per shower], for the figure of quality against speed.
 
     Raises:
         CalomanError: if a file is missing, damaged, too small or made for another dataset.
     """
+    geometry = find_geometry(parse_slices(reference)[0].path, dataset)
+    samples = {name: _open(path, geometry) for name, path in _named(generated).items()}
+    target, independent = _open(reference, geometry), _open(floor, geometry) if floor else None
+    gate_files = GateFiles(reconstruction, shapes, latents)
+    if times is not None and len(times) != len(samples):
+        raise CalomanError(f"times has {len(times)} numbers for {len(samples)} samples: give one for each")
+    usual = QUICK.repeats if preset == "quick" else OFFICIAL.repeats
+    repeats = usual if repeats is None else repeats
     if repeats < 1:
         raise CalomanError(f"repeats is {repeats}: train each classifier at least once")
-    geometry = find_geometry(parse_slices(reference)[0].path, dataset)
-    samples = [_enough(Sample.open(path, geometry)) for path in (generated, reference, floor) if path]
-    seeds = range(seed, seed + repeats)
-    steps = 4 * repeats + (4 if floor else 5)
-    with tqdm(total=steps, desc="evaluate", unit="step", disable=None) as bar:
+    with tqdm(desc="evaluate", unit="step", disable=None) as bar:
 
         def advance(step: str) -> None:
             bar.set_postfix_str(step)
             bar.update()
 
-        score, floor_score = _comparisons(samples, QUICK, seeds, advance)
-        metrics = collect_metrics(score, floor_score, samples, QUICK, seeds)
-        report = Report(metrics, plots.pictures(score), Path(output))
-        report.save()
-        advance("report written")
+        judge = Judge(preset, check_modes(modes, len(samples)), range(seed, seed + repeats), advance)
+        bar.total = judge.steps * (len(samples) + 1) + gate_files.steps(judge)
+        bar.total += repeats if MULTICLASS in judge.modes else 0
+        results = _results(judge, samples, target, independent, gate_files)
+    report = Report(collect_metrics(results), plots.pictures(results, times or ()), Path(output))
+    report.save()
     return report
 
 
-def _comparisons(
-    samples: Sequence[Sample], preset: ClassifierPreset, seeds: Sequence[int], advance: Callable[[str], object]
-) -> tuple[Comparison, Comparison]:
-    """Makes the same comparison twice: generated with reference, and Geant4 with Geant4."""
-    generated, reference, *floor = samples
+def _results(
+    judge: Judge, samples: dict[str, Sample], reference: Sample, floor: Sample | None, gate_files: GateFiles
+) -> Results:
     truth = summarise(reference)
-    advance("reference read")
     binnings = challenge_binnings(truth, reference.geometry)
-
-    def summary(sample: Sample) -> Summary:
-        result = summarise(sample, truth.spectrum_edges)
-        advance(f"{sample.name} read")
-        return result
-
-    score = compare_samples(summary(generated), truth, binnings, preset, seeds, advance)
-    if floor:
-        other, partner = summary(_enough(floor[0].matched_to(generated.incident_energies))), truth
+    generated = {name: summarise(sample, truth.spectrum_edges) for name, sample in samples.items()}
+    scores = {name: judge.compare(summary, truth, binnings) for name, summary in generated.items()}
+    first = next(iter(generated.values()))
+    if floor is None:
+        one, other = (summarise(half, truth.spectrum_edges) for half in reference.halves())
     else:
-        other, partner = map(summary, reference.halves())
-    return score, compare_samples(other, partner, binnings, preset, seeds, advance)
+        matched = _enough(floor.matched_to(first.sample.incident_energies))
+        one, other = summarise(matched, truth.spectrum_edges), truth
+    return Results(
+        preset=judge.preset_of(first, truth),
+        modes=judge.modes,
+        seeds=judge.seeds,
+        scores=scores,
+        floor=judge.compare(one, other, binnings),
+        independent_floor=floor is not None,
+        gates=gate_files.measure(judge, truth, next(iter(scores.values()))),
+        posterior=judge.posterior(list(generated.values()), truth) if MULTICLASS in judge.modes else None,
+    )
 
 
-def compare_samples(
-    generated: Summary,
-    reference: Summary,
-    binnings: Sequence[Binning],
-    preset: ClassifierPreset,
-    seeds: Sequence[int],
-    advance: Callable[[str], object],
-) -> Comparison:
-    """Fills the histograms and trains the classifiers.
+def _named(generated: str | Path | Sequence[str | Path]) -> dict[str, str]:
+    """The samples by name: what is given as NAME=FILE, or the name of the file."""
+    named: dict[str, str] = {}
+    for item in map(str, [generated] if isinstance(generated, str | Path) else generated):
+        name, equals, path = item.partition("=")
+        if not equals or "/" in name:
+            name, path = Path(parse_slices(item)[0].path).stem, item
+        if name in named:
+            raise CalomanError(f"two samples are called {name!r}: give NAME=FILE to tell them apart")
+        named[name] = path
+    return named
 
-    Args:
-        generated: the showers to judge.
-        reference: the showers to compare with.
-        binnings: the histograms to fill.
-        preset: settings of the classifiers.
-        seeds: one for each training of a classifier.
-        advance: called with the name of every step.
-    """
-    limit = min(preset.max_showers, CLASSIFIER_BYTES // (8 * (reference.sample.geometry.n_voxels + 1)))
-    parts = [summary.sample.first(limit) for summary in (generated, reference)]
-    sizes = [len(part) for part in parts]
-    high = np.concatenate([high_level_inputs(s.observables[:limit]) for s in (generated, reference)])
-    scores = []
-    for name, inputs in (("low", low_level_inputs(parts)), ("high", high)):
-        values = []
-        for value in train_classifiers(inputs, sizes[0], preset, seeds):
-            advance(f"classifier on {name}-level inputs")
-            values.append(value)
-        scores.append(Score(tuple(values), tuple(split_sizes(size, preset)[2] for size in sizes)))  # type: ignore[arg-type]
-    histograms = compare(binnings, reference, generated)
-    return Comparison(generated, reference, histograms, low=scores[0], high=scores[1])
+
+def _open(path: str | Path, geometry: Geometry) -> Sample:
+    return _enough(Sample.open(path, geometry))
 
 
 def _enough(sample: Sample) -> Sample:

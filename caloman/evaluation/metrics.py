@@ -1,143 +1,141 @@
-"""The numbers of a comparison as one dictionary, which is the content of metrics.json, and the verdict in words."""
+"""The numbers of an evaluation as one dictionary, which is the content of metrics.json, and the verdict in words."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from caloman import __version__
 from caloman.evaluation.cautions import cautions
-from caloman.evaluation.classifier import ClassifierPreset, Score
+from caloman.evaluation.classifier import NUMBERS, Score
 from caloman.evaluation.histograms import Histogram
-from caloman.evaluation.samples import Sample, Summary
-
-SCHEMA = 1
-SIGNIFICANCE = 2.0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two samples and everything that was measured between them.
-
-    Args:
-        generated: one sample (for a floor: Geant4 showers too).
-        reference: the other one.
-        histograms: every observable of both.
-        low: classifier on all voxels.
-        high: classifier on the observables.
-    """
-
-    generated: Summary
-    reference: Summary
-    histograms: list[Histogram]
-    low: Score
-    high: Score
+from caloman.evaluation.judge import Comparison, Results
+from caloman.evaluation.leaderboard import Entry, standings, why_not_comparable
+from caloman.evaluation.measures import CLEAR, MEASURES, SCHEMA, Measured, number
+from caloman.evaluation.multiclass import LogPosterior
+from caloman.evaluation.samples import Sample
+from caloman.files import md5
+from caloman.slices import parse_slices
 
 
-def collect_metrics(
-    score: Comparison,
-    floor: Comparison,
-    samples: Sequence[Sample],
-    preset: ClassifierPreset,
-    seeds: Sequence[int],
-) -> dict:
-    """Returns the content of metrics.json.
-
-    Args:
-        score: generated compared with the reference.
-        floor: Geant4 compared with Geant4.
-        samples: the files of generated, reference and, if there is one, floor showers.
-        preset: settings of the classifiers.
-        seeds: seeds of the trainings.
-    """
-    hashes = [sample.sha256 for sample in samples]
-    files = {
-        role: {"file": sample.name, "sha256": digest, "showers": len(sample)}
-        for role, sample, digest in zip(("generated", "reference", "floor"), samples, hashes, strict=False)
-    }
-    kind = "independent file" if len(samples) == 3 else "halves of the reference (floor at N/2)"
-    geometry = samples[0].geometry
-    metrics = {
+def collect_metrics(results: Results) -> dict:
+    """Returns the content of metrics.json."""
+    reference, floor = results.reference.sample, results.floor
+    sums = [md5(part.path) for part in parse_slices(reference.files)]
+    entries = [_sample(name, score, results, sums) for name, score in results.scores.items()]
+    if results.gates:
+        entries[0]["gates"] = results.gates
+    document = {
         "schema": SCHEMA,
         "caloman": __version__,
-        "dataset": geometry.name,
-        "files": files,
-        "floor": {"kind": kind, "showers": [len(floor.generated.sample), len(floor.reference.sample)]},
+        "dataset": reference.geometry.name,
+        "preset": results.preset.name,
+        "modes": list(results.modes),
         "settings": {
-            "threshold_mev": geometry.threshold,
-            "seeds": list(seeds),
-            "classifier": {**asdict(preset), "hidden": list(preset.hidden)},
+            "threshold_mev": reference.geometry.threshold,
+            "seeds": list(results.seeds),
+            "classifier": {**asdict(results.preset), "hidden": list(results.preset.hidden)},
         },
-        "auc": {name: _auc(getattr(score, name), getattr(floor, name)) for name in ("low", "high")},
-        "separation": _separations(score.histograms, floor.histograms),
-        "warnings": cautions(
-            score.generated, score.reference, floor.generated, score.histograms, (score.low, score.high), hashes
-        ),
+        "reference": _file(reference),
+        "floor": {
+            "kind": "independent file" if results.independent_floor else "halves of the reference (floor at N/2)",
+            **_file(floor.generated.sample),
+            "showers": [len(floor.generated.sample), len(floor.reference.sample)],
+        },
+        "samples": entries,
     }
-    return {**metrics, "verdict": verdict(metrics)}
+    if results.posterior is not None:
+        document["posterior"] = _posterior(list(results.scores), results.posterior)
+    return document
 
 
-def verdict(metrics: dict) -> str:
-    """Says in one or two sentences whether the generated showers can be told from Geant4."""
-    if metrics["files"]["generated"]["sha256"] == metrics["files"]["reference"]["sha256"]:
+def _file(sample: Sample) -> dict:
+    return {"file": sample.name, "sha256": sample.sha256, "showers": len(sample)}
+
+
+def _sample(name: str, score: Comparison, results: Results, reference_md5: Sequence[str]) -> dict:
+    """All numbers of one sample."""
+    file, reference, floor = _file(score.generated.sample), _file(score.reference.sample), results.floor
+    measured = {key: Measured(*value, *floor.values[key], MEASURES[key].target) for key, value in score.values.items()}
+    return {
+        "name": name,
+        **file,
+        "verdict": verdict(measured, identical=file["sha256"] == reference["sha256"]),
+        "warnings": cautions(score, floor, results.independent_floor),
+        "metrics": {
+            key: {"label": MEASURES[key].label, **asdict(entry), "significance": entry.excess, "words": entry.words}
+            for key, entry in measured.items()
+        },
+        "classifiers": {
+            key: {**_trainings(entry), "floor": _trainings(floor.scores[key])} for key, entry in score.scores.items()
+        },
+        "histograms": [_histogram(*pair) for pair in zip(score.histograms, floor.histograms, strict=True)],
+        "field": _field(score, results.preset.name, reference_md5),
+    }
+
+
+def _trainings(score: Score) -> dict:
+    return {
+        "scored_showers": list(score.n_scored),
+        "trainings": [{n: getattr(t, n) for n in NUMBERS} for t in score.trainings],
+    }
+
+
+def _field(score: Comparison, preset: str, reference_md5: Sequence[str]) -> dict:
+    """Where the sample would stand among the published results, and why it may not be compared with them."""
+    dataset, values = score.reference.sample.geometry.name, {key: value for key, (value, _) in score.values.items()}
+    counts = len(score.generated.sample), len(score.reference.sample)
+
+    def neighbour(entry: Entry | None, metric: str) -> dict | None:
+        return {"name": entry.name, "value": entry.metrics[metric].value} if entry else None
+
+    return {
+        "not_comparable": why_not_comparable(dataset, *counts, preset, reference_md5),
+        "standings": [
+            {
+                "metric": standing.metric,
+                "label": standing.label,
+                "value": standing.value,
+                "rank": standing.rank,
+                "of": standing.of,
+                "better": neighbour(standing.better, standing.metric),
+                "worse": neighbour(standing.worse, standing.metric),
+                "geant4": standing.geant4.value if standing.geant4 else None,
+            }
+            for standing in standings(dataset, values)
+        ],
+    }
+
+
+def _posterior(names: Sequence[str], posterior: LogPosterior) -> dict:
+    values = zip(names, posterior.mean.tolist(), posterior.std.tolist(), strict=True)
+    return {
+        "samples": [{"name": name, "value": value, "error": error} for name, value, error in values],
+        "guessing": posterior.guessing,
+        "consistency": posterior.consistency.tolist(),
+    }
+
+
+def verdict(measured: Mapping[str, Measured], identical: bool) -> str:
+    """Says in a sentence whether the generated showers can be told from Geant4."""
+    if identical:
         return "Nothing was judged: the generated file is the reference file."
-    aucs = metrics["auc"]
-    excess = {
-        name: (auc["mean"] - auc["floor"]) / math.hypot(auc["error"], auc["floor_error"]) for name, auc in aucs.items()
-    }
-    strongest = max(excess, key=lambda name: excess[name])
+    aucs = {key: entry for key, entry in measured.items() if key.startswith("auc_")}
+    strongest = max(aucs, key=lambda key: aucs[key].excess, default=None)
+    differing = [key for key, entry in measured.items() if key not in aucs and entry.excess > CLEAR]
+    named = ", ".join(MEASURES[key].label for key in differing[:6]) + (", ..." if len(differing) > 6 else "")
+    if strongest is None:
+        return f"No classifier was trained; {f'these differ: {named}.' if differing else 'no other measure differs.'}"
     best = aucs[strongest]
-    numbers = f"AUC {best['mean']:.3f} ± {best['error']:.3f} (floor {best['floor']:.3f} ± {best['floor_error']:.3f})"
-    if excess[strongest] > SIGNIFICANCE:
-        return f"A classifier on {strongest}-level inputs tells these showers from Geant4 with {numbers}: " + (
-            "easily distinguishable." if best["mean"] > 0.9 else "distinguishable."
-        )
-    differing = [
-        name.replace("_", " ") for name, mean in metrics["separation"]["means"].items() if _differs(mean, threshold=5.0)
-    ]
+    numbers = f"AUC {best} (floor {number(best.floor, best.floor_error)})"
+    if not best.at_floor:
+        level = MEASURES[strongest].label.removeprefix("AUC, ")
+        ease = "easily distinguishable" if best.value > 0.9 else "distinguishable"
+        return f"The {level} tells these showers from Geant4 with {numbers}: {ease}."
     if differing:
-        return (
-            f"No classifier tells these showers from Geant4, the better one has {numbers}, "
-            f"but histograms do: {', '.join(differing)}."
-        )
+        return f"No classifier tells these showers from Geant4, the best has {numbers}, but these differ: {named}."
     return f"These showers cannot be told from Geant4 at this sample size: the best classifier has {numbers}."
 
 
-def _differs(mean: dict, threshold: float) -> bool:
-    error = math.hypot(mean["error"], mean["floor_error"])
-    return mean["value"] - mean["floor"] > threshold * max(error, 1e-12)
-
-
-def _auc(score: Score, floor: Score) -> dict:
-    return {
-        "mean": score.mean,
-        "std": score.std,
-        "error": score.error,
-        "repeats": list(score.values),
-        "scored_showers": list(score.n_scored),
-        "floor": floor.mean,
-        "floor_std": floor.std,
-        "floor_error": floor.error,
-        "floor_repeats": list(floor.values),
-    }
-
-
-def _separations(histograms: Sequence[Histogram], floors: Sequence[Histogram]) -> dict:
-    entries = [_separation(score, floor) for score, floor in zip(histograms, floors, strict=True)]
-    means = {}
-    for name in dict.fromkeys(entry["observable"] for entry in entries):
-        members = [entry for entry in entries if entry["observable"] == name]
-        n = len(members)
-        means[name] = {
-            "value": sum(entry["value"] for entry in members) / n,
-            "error": math.hypot(*(entry["error"] for entry in members)) / n,
-            "floor": sum(entry["floor"] for entry in members) / n,
-            "floor_error": math.hypot(*(entry["floor_error"] for entry in members)) / n,
-            "histograms": n,
-        }
-    return {"means": means, "histograms": entries}
-
-
-def _separation(score: Histogram, floor: Histogram) -> dict:
+def _histogram(score: Histogram, floor: Histogram) -> dict:
     binning = score.binning
     return {
         "observable": binning.observable,

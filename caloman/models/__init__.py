@@ -2,7 +2,16 @@
 
 from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel
+from caloman.models.ensemble import EnsembleShowerModel
 from caloman.models.shape import ManifoldShape, ShapeModel
 from caloman.models.shower import FactorisedShowerModel, ShowerModel
 
-__all__ = ["Density", "FactorisedShowerModel", "LayerEnergyModel", "ManifoldShape", "ShapeModel", "ShowerModel"]
+__all__ = [
+    "Density",
+    "EnsembleShowerModel",
+    "FactorisedShowerModel",
+    "LayerEnergyModel",
+    "ManifoldShape",
+    "ShapeModel",
+    "ShowerModel",
+]

@@ -61,9 +61,18 @@ class ManifoldShape(ShapeModel):
         self.sample_posterior = sample_posterior
         self.noise_blocks = {"latent": self.density.noise_dim, "decoder": self.autoencoder.head.noise_dim}
 
-    def encode(self, shapes: Tensor, context: Tensor) -> Tensor:
-        """Latents (N, latent_dim) of shapes (N, V), as the density is trained on them."""
-        noise = shapes.new_empty(len(shapes), self.autoencoder.latent_dim).normal_() if self.sample_posterior else None
+    def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Latents (N, latent_dim) of shapes (N, V) under contexts (N, C), as the density is trained on them.
+
+        Args:
+            shapes: in the coordinates of the shower transform.
+            context: the condition.
+            noise: standard normal (N, latent_dim), which samples the posterior; drawn if it is left out.
+        """
+        if not self.sample_posterior:
+            return self.autoencoder.encode(shapes, context)
+        if noise is None:
+            noise = shapes.new_empty(len(shapes), self.autoencoder.latent_dim).normal_()
         return self.autoencoder.encode(shapes, context, noise)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
@@ -75,3 +84,8 @@ class ManifoldShape(ShapeModel):
     def forward(self, noise: Tensor, context: Tensor) -> Tensor:
         latent_noise, decoder_noise = noise.split(list(self.noise_blocks.values()), dim=1)
         return self.decode(self.density.sample(latent_noise, context), context, decoder_noise)
+
+    def reconstruct(self, noise: Tensor, shapes: Tensor, context: Tensor) -> Tensor:
+        """Shapes (N, V) like the given ones (N, V): the forward pass with their own latents, from the same noise."""
+        latent_noise, decoder_noise = noise.split(list(self.noise_blocks.values()), dim=1)
+        return self.decode(self.encode(shapes, context, latent_noise), context, decoder_noise)

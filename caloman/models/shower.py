@@ -12,7 +12,7 @@ from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
-from caloman.models.shape import ShapeModel
+from caloman.models.shape import ManifoldShape, ShapeModel
 from caloman.preprocessing import ShowerTransform
 from caloman.showers import Showers
 from caloman.spectra import CHUNK
@@ -113,6 +113,35 @@ class FactorisedShowerModel(ShowerModel):
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         n_energy = self.noise_blocks.get("energy", 0)
         layer_energies = self.energy(noise[:, :n_energy], incident_energies) if self.energy else None
-        context = self.transform.context(incident_energies, layer_energies)
-        shapes = self.shape(noise[:, n_energy:], context)
+        return self.forward_shapes(noise[:, n_energy:], incident_energies, layer_energies)
+
+    def forward_shapes(self, noise: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """Showers (N, V) [MeV] of given layer energies (N, L) [MeV] from the noise (N, S) of the shape model alone."""
+        shapes = self.shape(noise, self.transform.context(incident_energies, layer_energies))
         return self.transform.inverse(shapes, incident_energies, layer_energies)
+
+    def reconstruct(self, noise: Tensor, voxels: Tensor, incident_energies: Tensor) -> Tensor:
+        """Showers (N, V) [MeV] decoded from the latents of the given ones, with their layer energies.
+
+        Args:
+            noise: of the shape model, (N, S).
+            voxels: the showers (N, V) [MeV].
+            incident_energies: theirs (N, 1) [MeV].
+
+        Raises:
+            CalomanError: if the model has no manifold.
+        """
+        prepared = self.transform(voxels, incident_energies)
+        shapes = self.manifold.reconstruct(noise, prepared.shapes, prepared.context)
+        return self.transform.inverse(shapes, incident_energies, prepared.layer_energies)
+
+    @property
+    def manifold(self) -> ManifoldShape:
+        """The shape model, if it has a manifold.
+
+        Raises:
+            CalomanError: if it has none.
+        """
+        if not isinstance(self.shape, ManifoldShape):
+            raise CalomanError(f"a {type(self.shape).__name__} has no manifold; use a model with a ManifoldShape")
+        return self.shape

@@ -55,9 +55,12 @@ class EpochCheckpoints(Checkpoint):
         """Saves the epoch.
 
         Raises:
-            CalomanError: if the monitored quantity is not finite.
+            CalomanError: if the monitored quantity is not finite, or nothing is logged under its name.
         """
-        score = float(trainer.callback_metrics[self.monitor])
+        logged = trainer.callback_metrics
+        if self.monitor not in logged:
+            raise CalomanError(f"trainer.monitor: nothing is called {self.monitor!r}; choose among {', '.join(logged)}")
+        score = float(logged[self.monitor])
         if not math.isfinite(score):
             raise CalomanError(
                 f"{self.folder.parent}: {self.monitor} is {score} after epoch {trainer.current_epoch + 1}; lower "

@@ -88,11 +88,28 @@ class Wandb:
 
     Args:
         project: name of the project.
+        name: of the group that the run's stages form; by default that of the run folder.
+        tags: of all stages.
         mode: offline needs no network and no account.
     """
 
     project: str = "caloman"
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
     mode: Literal["offline", "online"] = "offline"
+
+
+@dataclass
+class Monitor:
+    """Comparison of generated with validation showers during the training.
+
+    Args:
+        every: number of epochs between two comparisons; there is one after the last epoch, too.
+        showers: number of validation showers, always the same; fewer if they are large.
+    """
+
+    every: int = 5
+    showers: int = 1000
 
 
 @dataclass
@@ -107,6 +124,7 @@ class Pipeline:
         seed: of the split, the initial weights and the order of the showers.
         hardware: where to train.
         wandb: also log to Weights & Biases.
+        monitor: how often generated showers are compared with validation showers; null never does.
     """
 
     geometry: str
@@ -116,6 +134,7 @@ class Pipeline:
     seed: int = 0
     hardware: Hardware = field(default_factory=Hardware)
     wandb: Wandb | None = None
+    monitor: Monitor | None = field(default_factory=Monitor)
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, dict[str, Any]]:

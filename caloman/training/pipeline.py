@@ -23,6 +23,7 @@ from caloman.training.checkpoints import read
 from caloman.training.config import Pipeline, load_pipeline, part_of
 from caloman.training.data import ShowerDataModule
 from caloman.training.divergence import set_random_state
+from caloman.training.manifest import Manifest
 from caloman.training.processes import connect, launch
 from caloman.training.stage import StageFolder, train_stage
 from caloman.training.tasks import Task
@@ -89,15 +90,17 @@ class Run:
         self.model = pipeline.model(self.geometry)
         self.model.energy_range.copy_(torch.tensor(self.data.energy_range))
         self._finished: dict[str, str] = {}  # part -> fingerprint of the stage that trained it
+        self.manifest = Manifest(folder, self._facts())
 
     def fit(self, only: str | None) -> None:
         """Runs all stages, or one of them, and writes the bundle when all are finished."""
         if self.fabric.is_global_zero:
             write(self.folder / "pipeline.yaml", yaml.safe_dump(self.config, sort_keys=False))
-        for name in self.pipeline.stages:
-            self._run_stage(name, self._task(name), train=only in (None, name))
-        if self.fabric.is_global_zero and len(self._finished) == len(self.pipeline.stages):
-            self._write_bundle()
+        with self.manifest.training():
+            for name in self.pipeline.stages:
+                self._run_stage(name, self._task(name), train=only in (None, name))
+            if self.fabric.is_global_zero and len(self._finished) == len(self.pipeline.stages):
+                self._write_bundle()
 
     def replay(self, stage: str) -> dict[str, float]:
         """The losses of the batch on which a stage diverged; see the function of that name."""
@@ -138,6 +141,7 @@ class Run:
             logger.info("%s: already finished, skipped", name)
         elif train:
             train_stage(name, task, folder, fingerprint, self.pipeline, self.data, self.fabric)
+            self.manifest.add_stage(name, len(self.data.train))
         else:
             return
         self.model.load_state_dict(load_file(folder.weights), strict=False)
@@ -161,6 +165,17 @@ class Run:
         }
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 
+    def _facts(self) -> dict[str, Any]:
+        """What the manifest tells of the run itself."""
+        files = zip(self.data.slices, self.data.files, strict=True)
+        return {
+            "data": [{"path": str(part.path), "rows": part.rows, "sha256": file["sha256"]} for part, file in files],
+            "showers": {"train": len(self.data.train), "validation": len(self.data.validation)},
+            "seed": self.pipeline.seed,
+            "stage_seeds": {name: self.pipeline.seed + index for index, name in enumerate(self.pipeline.stages)},
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+        }
+
     def _write_bundle(self) -> None:
         training = {
             "files": self.data.files,
@@ -168,5 +183,5 @@ class Run:
             "energy_range": list(self.data.energy_range),
             "seed": self.pipeline.seed,
         }
-        bundle.save(self.model, self.config["model"], training, self.folder / "bundle")
+        bundle.save(self.model, self.config["model"], training, self.folder / "bundle", self.manifest.content)
         logger.info("bundle written to %s", self.folder / "bundle")

@@ -13,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric import Fabric
 from pytorch_lightning.callbacks import Callback, EarlyStopping, WeightAveraging
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -27,6 +26,8 @@ from caloman.training.checkpoints import EpochCheckpoints, WholeFiles, latest_us
 from caloman.training.config import Pipeline, StageTrainer
 from caloman.training.data import ShowerDataModule
 from caloman.training.divergence import DivergenceGuard
+from caloman.training.logs import Stopwatch, stage_loggers
+from caloman.training.monitor import ShowerMonitor
 from caloman.training.processes import lightning_options
 from caloman.training.tasks import Task
 
@@ -38,7 +39,8 @@ class StageFolder:
     """The files of one stage.
 
     Args:
-        path: holds ``stage.json``, ``checkpoints/``, ``logs/`` and, when finished, ``part.safetensors``.
+        path: holds ``stage.json``, ``checkpoints/``, ``metrics.csv``, ``monitor/`` and, when finished,
+            ``part.safetensors``.
     """
 
     path: Path
@@ -136,7 +138,7 @@ def train_stage(
     data.first_epoch = torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint else 0
     if pipeline.hardware.compile:
         compile_networks(task.module)
-    trainer = make_trainer(name, folder, pipeline)
+    trainer = make_trainer(name, folder, pipeline, data)
     with warnings.catch_warnings():
         # showers in memory need no workers, and how many read those on disk is the user's choice
         warnings.filterwarnings("ignore", message=".*does not have many workers")
@@ -148,16 +150,19 @@ def train_stage(
     fabric.barrier()
 
 
-def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline) -> pl.Trainer:
+def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule) -> pl.Trainer:
     """The Lightning trainer of a stage."""
     settings, options = pipeline.stages[name].trainer, lightning_options(pipeline.hardware)
+    seed = pipeline.seed + list(pipeline.stages).index(name)
+    # first of the callbacks, so that it sees the weights that were validated
+    monitor = [ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation)] if pipeline.monitor else []
     return pl.Trainer(
         **{**options, "plugins": [*options["plugins"], WholeFiles()]},
         max_epochs=settings.max_epochs,
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=_callbacks(name, settings, folder, pipeline.seed + list(pipeline.stages).index(name)),
-        logger=_loggers(name, folder, pipeline),
+        callbacks=[*monitor, Stopwatch(), *_callbacks(name, settings, folder, seed)],
+        logger=stage_loggers(folder.path, pipeline.wandb),
         default_root_dir=folder.path,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -218,14 +223,3 @@ def _callbacks(name: str, settings: StageTrainer, folder: StageFolder, seed: int
         average = get_ema_multi_avg_fn(settings.ema_decay)  # leaves equal weights equal, to the last bit
         callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     return callbacks
-
-
-def _loggers(name: str, folder: StageFolder, pipeline: Pipeline) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(folder.path, name="logs")]
-    if pipeline.wandb:
-        run = folder.path.parent.parent.name
-        offline = pipeline.wandb.mode == "offline"
-        loggers.append(
-            WandbLogger(f"{run}-{name}", folder.path, offline=offline, project=pipeline.wandb.project, group=run)
-        )
-    return loggers

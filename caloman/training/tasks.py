@@ -52,6 +52,8 @@ class Task(pl.LightningModule, ABC):
     """Path of the part that is trained, such as ``shape.density``."""
     upstream: ClassVar[tuple[str, ...]] = ()
     """Parts that have to be trained before."""
+    observables: ClassVar[tuple[str, ...]] = ()
+    """Observables that the part decides on, among those of `caloman.evaluation.histograms`; all if it is empty."""
 
     def __init__(
         self,
@@ -85,6 +87,14 @@ class Task(pl.LightningModule, ABC):
     @abstractmethod
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         """The mean loss under ``loss``, and its parts."""
+
+    def showers(self, batch: Batch) -> Tensor:
+        """Showers (n, V) [MeV] in which the part that is trained takes its random turn and all others are true.
+
+        By default the whole generator's.
+        """
+        _, incident_energies = batch
+        return self.model(_noise(incident_energies, self.model.noise_dim), incident_energies)
 
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fits the statistics of the part on the training showers."""
@@ -150,11 +160,23 @@ class EnergyTask(Task):
     """Trains the layer-energy model by maximum likelihood."""
 
     part = "energy"
+    observables = ("response", "response_at_energy", "layer_energies")
     model: FactorisedShowerModel
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         voxels, incident_energies = batch
         return self.model.transform(voxels, incident_energies).layer_energies, incident_energies
+
+    def showers(self, batch: Batch) -> Tensor:
+        """True shapes with generated layer energies."""
+        assert self.model.energy is not None
+        _, incident_energies = batch
+        shapes = self.model.transform(*batch).shapes
+        layers = self.model.transform.layers
+        # an empty layer has no shape, and what is generated there goes to one voxel
+        shapes = shapes + (layers.spread(layers.sum(shapes) == 0) & layers.is_largest(shapes))
+        layer_energies = self.model.energy(_noise(shapes, self.model.energy.noise_dim), incident_energies)
+        return self.model.transform.inverse(shapes, incident_energies, layer_energies)
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         assert self.model.energy is not None  # the part exists, or the task could not have been made
@@ -169,14 +191,27 @@ class ShapeTask(Task):
     @property
     def shape(self) -> ManifoldShape:
         """The shape model."""
-        shape = self.model.shape
-        if not isinstance(shape, ManifoldShape):
-            raise CalomanError(f"{type(self).__name__} needs a ManifoldShape, not a {type(shape).__name__}")
-        return shape
+        return self.model.manifold
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         prepared = self.model.transform(*batch)
         return prepared.shapes, prepared.context
+
+    def showers(self, batch: Batch) -> Tensor:
+        """Decoded showers with the true layer energies."""
+        _, incident_energies = batch
+        shapes, context, layer_energies = self.model.transform(*batch)
+        noise = _noise(shapes, self.shape.autoencoder.head.noise_dim)
+        decoded = self.decode(self.latents(shapes, context), context, noise)
+        return self.model.transform.inverse(decoded, incident_energies, layer_energies)
+
+    def latents(self, shapes: Tensor, context: Tensor) -> Tensor:
+        """Where on the manifold to decode: the true shapes' place, unless that is what is trained."""
+        return self.shape.encode(shapes, context)
+
+    def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        """The decoder with independent noise, unless the residual is what is trained."""
+        return self.shape.autoencoder.decode(latents, context, noise)
 
 
 class AutoencoderTask(ShapeTask):
@@ -208,6 +243,9 @@ class ResidualTask(ShapeTask):
         scores = self.shape.autoencoder.scores(latents, context, shapes)
         return scores, torch.cat([latents, context], dim=1)
 
+    def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        return self.shape.decode(latents, context, noise)
+
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         assert self.shape.residual is not None  # the part exists, or the task could not have been made
         return {"loss": -self.shape.residual.log_prob(x, context).mean()}
@@ -223,5 +261,13 @@ class LatentTask(ShapeTask):
         shapes, context = super().inputs(batch)
         return self.shape.encode(shapes, context), context
 
+    def latents(self, shapes: Tensor, context: Tensor) -> Tensor:
+        return self.shape.density.sample(_noise(shapes, self.shape.density.noise_dim), context)
+
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         return {"loss": -self.shape.density.log_prob(x, context).mean()}
+
+
+def _noise(rows: Tensor, columns: int) -> Tensor:
+    """Standard normal numbers for each of the rows, shape (N, columns)."""
+    return torch.randn(len(rows), columns, device=rows.device)

@@ -1,0 +1,136 @@
+"""What the classifiers see of each shower: all voxels, voxels within their layer, or observables.
+
+References:
+    Krause and Shih, CaloFlow (arXiv:2106.05285); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.errors import CalomanError
+from caloman.evaluation.samples import Sample
+from caloman.observables import Observables
+from caloman.showers import Showers
+
+Array = NDArray[np.float32]
+
+MEMORY_LIMIT = 2**31
+"""Inputs with more bytes than this are kept in a temporary file."""
+CHECKED_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of all classes, one row per shower.
+
+    Args:
+        values: the classes one after the other, in memory or mapped from a temporary file, shape (N, D).
+        sizes: number of showers of each class, N in total.
+
+    Raises:
+        CalomanError: if a value is not finite.
+    """
+
+    values: Array
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for start in range(0, len(self.values), CHECKED_ROWS):
+            wrong = np.argwhere(~np.isfinite(self.values[start : start + CHECKED_ROWS]))
+            if len(wrong):
+                row, column = wrong[0] + [start, 0]
+                label = self.labels[row]
+                raise CalomanError(
+                    f"classifier inputs: {self.values[row, column]} in column {column} of shower "
+                    f"{row - sum(self.sizes[:label])} of sample {label}; every input must be a finite number"
+                )
+
+    @classmethod
+    def of(cls, *classes: NDArray[np.floating]) -> "Inputs":
+        """Joins inputs in memory, one array of shape (N_class, D) for each class."""
+        return cls(np.concatenate(classes, dtype=np.float32), tuple(map(len, classes)))
+
+    @property
+    def n_features(self) -> int:
+        """Number of inputs of a shower, D."""
+        return int(self.values.shape[1])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Number of each shower's class, shape (N,)."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+
+def low_level_inputs(samples: Sequence[Sample]) -> Inputs:
+    """Returns log10 of the incident energy [MeV] and every voxel over it, D = 1 + V; a sample is a class."""
+    return _collect(samples, 1 + samples[0].geometry.n_voxels, _low_level)
+
+
+def normed_inputs(samples: Sequence[Sample]) -> Inputs:
+    """Returns log10 of the incident energy [MeV], every voxel over its layer's energy, and log10 of the layer
+    energies [MeV], D = 1 + V + L; a sample is a class.
+    """
+    geometry = samples[0].geometry
+    return _collect(samples, 1 + geometry.n_voxels + geometry.n_layers, _normed)
+
+
+def high_level_inputs(observables: Observables) -> Array:
+    """Returns the official vector of observables, energies [MeV] as log10, lengths in 100 mm, shape (N, F)."""
+    o = observables
+    columns = [
+        np.log10(o.incident_energies)[:, None], np.log10(o.layer_energies + 1e-8),
+        o.centre_eta / 100, o.centre_phi / 100, o.width_eta / 100, o.width_phi / 100,
+        np.log10(o.total_energy + 1e-8)[:, None], o.sparsity, o.centre_r / 100, o.width_r / 100,
+    ]  # fmt: skip
+    return np.concatenate(columns, axis=1, dtype=np.float32)
+
+
+def _low_level(block: Showers, out: Array) -> None:
+    out[:, 0] = np.log10(block.incident_energies)
+    np.divide(block.voxels, block.incident_energies[:, None], out=out[:, 1:])
+
+
+def _normed(block: Showers, out: Array) -> None:
+    # The official script divides voxels without threshold by layer energies with one, so that a layer may not sum to
+    # one. Blocks of a sample are cut already, as for the other classifiers.
+    geometry = block.geometry
+    first_voxels = [columns.start for columns in geometry.layer_slices]
+    energies = np.add.reduceat(block.voxels, first_voxels, axis=1, dtype=np.float64)
+    end = 1 + geometry.n_voxels
+    out[:, 0] = np.log10(block.incident_energies)
+    np.divide(block.voxels, (energies + 1e-16).astype(np.float32)[:, geometry.voxel_layer], out=out[:, 1:end])
+    out[:, end:] = np.log10(energies + 1e-8)
+
+
+def _collect(samples: Sequence[Sample], n_features: int, fill: Callable[[Showers, Array], None]) -> Inputs:
+    """Passes over the samples and fills the rows of one array, block by block."""
+    sizes = tuple(map(len, samples))
+    values = _empty((sum(sizes), n_features))
+    start = 0
+    for sample in samples:
+        for block in sample.blocks():
+            fill(block, values[start : start + len(block)])
+            start += len(block)
+    return Inputs(values, sizes)
+
+
+def _empty(shape: tuple[int, int]) -> Array:
+    """An array in memory, or one in a temporary file that disappears together with the array."""
+    n_bytes = 4 * shape[0] * shape[1]
+    if n_bytes <= MEMORY_LIMIT:
+        return np.empty(shape, dtype=np.float32)
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise CalomanError(
+            f"{folder}: only {free // 2**20} MiB are free there, but classifier inputs need {n_bytes // 2**20} MiB; "
+            "make space or set the environment variable TMPDIR to another folder"
+        )
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)

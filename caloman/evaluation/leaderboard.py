@@ -1,0 +1,195 @@
+"""The published results of the CaloChallenge, and where a sample would stand among them.
+
+``leaderboard.json`` holds the final results of all submissions and of Geant4 itself, with their source; errors are
+standard deviations of ten trainings (AUC, log-posterior) or runs (times), or of a fit (FPD) or batches (KPD).
+
+References:
+    Krause et al., CaloChallenge 2022 (arXiv:2410.21611) and its digital appendix.
+"""
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+
+class Value(NamedTuple):
+    """A published number with its error, if one was published."""
+
+    value: float
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A submission, or Geant4 itself, on one dataset.
+
+    Args:
+        name: of the submission.
+        family: of the generator, such as ``NF`` (our label).
+        technique: of the generator, in a few words (our label).
+        parameters: number of trainable parameters in ``training`` and in ``generation``, as the submitters declared.
+        metrics: key of `METRICS` -> number; FPD and KPD are times 1000 as in the published tables, separation powers
+            are means over layers.
+        time_ms: device and batch size, such as ``GPU 100`` -> time for a shower [ms].
+    """
+
+    name: str
+    family: str
+    technique: str
+    parameters: Mapping[str, int | None]
+    metrics: Mapping[str, Value]
+    time_ms: Mapping[str, Value]
+
+    @property
+    def is_geant4(self) -> bool:
+        """Whether this is the reference, not a submission."""
+        return self.family == "reference"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sample would stand in one metric.
+
+    Args:
+        metric: key of `METRICS`.
+        label: its name.
+        value: of the sample.
+        rank: 1 is the best.
+        of: number of submissions with that metric, and the sample.
+        better: the submission next above, if there is one.
+        worse: the submission next below, if there is one.
+        geant4: the same metric of Geant4, if it was published.
+    """
+
+    metric: str
+    label: str
+    value: float
+    rank: int
+    of: int
+    better: Entry | None
+    worse: Entry | None
+    geant4: Value | None
+
+
+METRICS = {
+    "auc_low": ("AUC, low-level classifier", "low"),
+    "auc_high": ("AUC, high-level classifier", "low"),
+    "auc_resnet": ("AUC, 3-D ResNet", "low"),
+    "fpd": ("FPD × 10³", "low"),  # noqa: RUF001
+    "kpd": ("KPD × 10³", "low"),  # noqa: RUF001
+    "precision": ("precision", "Geant4"),
+    "recall": ("recall", "Geant4"),
+    "density": ("density", "Geant4"),
+    "coverage": ("coverage", "Geant4"),
+    "separation_layer_energies": ("separation, layer energies", "low"),
+    "separation_response": ("separation, E_tot / E_inc", "low"),
+    "separation_voxel_energy": ("separation, voxel energies", "low"),
+    "separation_centre_eta": ("separation, centre in eta", "low"),
+    "separation_centre_phi": ("separation, centre in phi", "low"),
+    "separation_centre_r": ("separation, centre in r", "low"),
+    "separation_width_eta": ("separation, width in eta", "low"),
+    "separation_width_phi": ("separation, width in phi", "low"),
+    "separation_width_r": ("separation, width in r", "low"),
+    "separation_sparsity": ("separation, sparsity", "low"),
+    "layer_correlations": ("layer correlations, Frobenius norm of the difference", "low"),
+    "log_posterior": ("log-posterior", "high"),
+    "log_posterior_resnet": ("log-posterior, 3-D ResNet", "high"),
+}
+"""Metric -> (label, what is better: ``low``, ``high``, or nearer to the value of ``Geant4``)."""
+
+
+def source() -> Mapping[str, str]:
+    """Where the numbers come from: repository, commit, files and paper."""
+    return _content()["source"]
+
+
+def entries(dataset: str) -> list[Entry]:
+    """All entries of a dataset, Geant4 first; none if it is not one of the challenge."""
+    published = _content()["datasets"].get(dataset, {"entries": []})["entries"]
+    return [
+        Entry(**{**entry, **{part: _values(entry[part]) for part in ("metrics", "time_ms")}}) for entry in published
+    ]
+
+
+def standings(dataset: str, metrics: Mapping[str, float]) -> list[Standing]:
+    """Where a sample would stand in every metric that was published for the dataset.
+
+    Args:
+        dataset: its id.
+        metrics: metric -> value of the sample; those that are not finite or were not published are left out.
+    """
+    published = entries(dataset)
+    return [
+        _standing(metric, metrics[metric], [entry for entry in published if metric in entry.metrics])
+        for metric in METRICS
+        if math.isfinite(metrics.get(metric, math.nan)) and any(metric in entry.metrics for entry in published)
+    ]
+
+
+def why_not_comparable(
+    dataset: str, n_generated: int, n_reference: int, preset: str, reference_md5: Collection[str]
+) -> list[str]:
+    """Says, in one sentence each, why numbers may not be compared with the published ones; nothing if they may.
+
+    Args:
+        dataset: its id.
+        n_generated: number of generated showers.
+        n_reference: number of reference showers.
+        preset: protocol of the evaluation; that of the challenge is ``official``.
+        reference_md5: MD5 sums of the reference's files, in hexadecimal.
+    """
+    if dataset not in _content()["datasets"]:
+        return [f"{dataset!r} is not a dataset of the CaloChallenge."]
+    official = _content()["datasets"][dataset]
+    reasons = []
+    if set(reference_md5) != set(official["reference"].values()):
+        reasons.append(f"The reference is not the challenge's {' and '.join(official['reference'])}, byte for byte.")
+    if (n_generated, n_reference) != (official["showers"], official["showers"]):
+        reasons.append(
+            f"{n_generated} generated and {n_reference} reference showers were compared instead of "
+            f"{official['showers']} each, on which classifiers, FPD and coverage depend."
+        )
+    if preset != "official":
+        reasons.append(
+            f"The preset {preset!r} is not the protocol of the challenge, in which larger classifiers learn from more "
+            "showers and their scores are recalibrated."
+        )
+    return reasons
+
+
+def _standing(metric: str, value: float, published: list[Entry]) -> Standing:
+    label, better = METRICS[metric]
+    geant4 = next((entry.metrics[metric] for entry in published if entry.is_geant4), None)
+
+    def badness(candidate: float) -> float:
+        if better == "Geant4":
+            assert geant4 is not None  # published for every dataset
+            return abs(candidate - geant4.value)
+        return candidate if better == "low" else -candidate
+
+    submissions = [entry for entry in published if not entry.is_geant4]
+    submissions.sort(key=lambda entry: badness(entry.metrics[metric].value))
+    n_better = sum(badness(entry.metrics[metric].value) < badness(value) for entry in submissions)
+    return Standing(
+        metric=metric,
+        label=label,
+        value=value,
+        rank=n_better + 1,
+        of=len(submissions) + 1,
+        better=submissions[n_better - 1] if n_better else None,
+        worse=submissions[n_better] if n_better < len(submissions) else None,
+        geant4=geant4,
+    )
+
+
+@cache
+def _content() -> Any:  # noqa: ANN401, the tests check what is in the file
+    return json.loads(files("caloman.evaluation").joinpath("leaderboard.json").read_text(encoding="utf-8"))
+
+
+def _values(numbers: Mapping[str, list[float]]) -> dict[str, Value]:
+    return {name: Value(*number) for name, number in numbers.items()}

@@ -1,0 +1,107 @@
+"""The numbers of a comparison: what each is called, and which way is better."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from caloman.evaluation.histograms import LABELS
+
+Target = Literal["low", "floor"]
+
+SCHEMA = 2
+"""Version of metrics.json."""
+SIGNIFICANCE, CLEAR = 2.0, 5.0
+"""Standard errors beyond which a difference counts, and is clear."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that tells two samples apart.
+
+    Args:
+        label: its name in tables.
+        target: ``low`` if smaller is better, ``floor`` if the best value is that of Geant4 against Geant4.
+    """
+
+    label: str
+    target: Target = "low"
+
+
+CLASSIFIERS = {
+    "low": "low-level classifier",
+    "low_normed": "low-level classifier within layers",
+    "high": "high-level classifier",
+    "resnet": "3-D ResNet",
+}
+"""Key of a classifier -> its name."""
+
+MEASURES = {
+    **{f"auc_{key}": Measure(f"AUC, {name}") for key, name in CLASSIFIERS.items()},
+    **{f"jsd_{key}": Measure(f"JSD, {name}") for key, name in CLASSIFIERS.items()},
+    **{f"separation_{name}": Measure(f"separation, {label}") for name, label in LABELS.items()},
+    "layer_correlations": Measure("correlations of layer energies"),
+    "fpd": Measure("FPD × 10³"),  # noqa: RUF001
+    "kpd": Measure("KPD × 10³"),  # noqa: RUF001
+    "precision": Measure("precision", "floor"),
+    "recall": Measure("recall", "floor"),
+    "density": Measure("density", "floor"),
+    "coverage": Measure("coverage", "floor"),
+    "ks_mean": Measure("KS p-value, mean over observables", "floor"),
+    "ks_median": Measure("KS p-value, median over observables", "floor"),
+    "anderson_darling": Measure("Anderson-Darling statistic"),
+    "wasserstein": Measure("Wasserstein distance, mean over observables"),
+    "sliced_wasserstein": Measure("sliced Wasserstein distance"),
+    "correlations": Measure("correlations of observables"),
+}
+"""Key in metrics.json -> what it is."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of an evaluation.
+
+    Args:
+        value: of generated against Geant4 showers.
+        error: its standard error.
+        floor: the same of Geant4 against Geant4.
+        floor_error: its standard error.
+        target: which way is better.
+    """
+
+    value: float
+    error: float
+    floor: float
+    floor_error: float
+    target: Target
+
+    @property
+    def badness(self) -> float:
+        """Smaller is better."""
+        return abs(self.value - self.floor) if self.target == "floor" else self.value
+
+    @property
+    def excess(self) -> float:
+        """Distance from the floor on its worse side, in standard errors."""
+        distance = self.badness - (self.floor if self.target == "low" else 0.0)
+        return distance / max(math.hypot(self.error, self.floor_error), 1e-12)
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether Geant4 is not better beyond the errors."""
+        return self.excess <= SIGNIFICANCE
+
+    @property
+    def words(self) -> str:
+        """The excess in words."""
+        if self.at_floor:
+            return "indistinguishable at this sample size"
+        return "worse than Geant4" if self.excess <= CLEAR else "clearly worse than Geant4"
+
+    def __str__(self) -> str:
+        return number(self.value, self.error)
+
+
+def number(value: float, error: float) -> str:
+    """Writes a number with as many decimals as its error has a meaning, at least three."""
+    decimals = min(max(-math.floor(math.log10(error)), 3), 6) if error > 0 else 3
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"

@@ -1,0 +1,96 @@
+"""Multi-class log-posterior: which of several generators would a classifier take Geant4 showers for?
+
+References:
+    Lim, Raman, Buckley and Shih, GalaxyFlow (arXiv:2211.11765); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from caloman.evaluation.fitting import fit, predict
+from caloman.evaluation.inputs import Inputs
+from caloman.evaluation.presets import ClassifierPreset
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Mean log-posteriors by one trained classifier of n samples.
+
+    Args:
+        reference: mean of ln p_i over the reference showers, shape (n,).
+        consistency: mean of ln p_j over the scored showers of sample i, shape (n, n); the diagonal should be the
+            maximum of its row, or the classifier confuses the samples.
+    """
+
+    reference: Array
+    consistency: Array
+
+
+@dataclass(frozen=True)
+class LogPosterior:
+    """Log-posterior of each sample over repeated trainings; higher is better.
+
+    Args:
+        trainings: each with its own split and initialisation.
+    """
+
+    trainings: tuple[Posterior, ...]
+
+    @property
+    def mean(self) -> Array:
+        """Mean over the trainings, shape (n,)."""
+        return np.mean([training.reference for training in self.trainings], axis=0)
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation over the trainings, shape (n,)."""
+        return np.std([training.reference for training in self.trainings], axis=0)
+
+    @property
+    def guessing(self) -> float:
+        """Log-posterior of a classifier that guesses, -ln n."""
+        return -math.log(len(self.mean))
+
+    @property
+    def consistency(self) -> Array:
+        """Mean consistency matrix, shape (n, n)."""
+        return np.mean([training.consistency for training in self.trainings], axis=0)
+
+
+def train_multiclass(
+    inputs: Inputs,
+    reference: Inputs,
+    preset: ClassifierPreset,
+    seeds: Sequence[int],
+    network: Callable[[], nn.Module],
+) -> Iterator[Posterior]:
+    """Trains one classifier per seed to tell the samples from one another and shows it the reference.
+
+    Args:
+        inputs: one class for each sample.
+        reference: Geant4 showers, which belong to no class.
+        preset: settings; the best epoch is that with the largest log-posterior of the right sample.
+        seeds: each decides split, initialisation and batches of one training.
+        network: makes a network with one log-probability for each class and random initial weights.
+
+    Raises:
+        CalomanError: if a sample is too small to be split.
+    """
+    for seed in seeds:
+        judge, parts = fit(inputs, preset, seed, network, _log_posterior)
+        scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]
+        yield Posterior(
+            reference=predict(judge, reference).mean(axis=0),
+            consistency=np.stack([scored[labels == label].mean(axis=0) for label in range(len(inputs.sizes))]),
+        )
+
+
+def _log_posterior(outputs: Array, labels: NDArray[np.int64]) -> float:
+    return float(np.take_along_axis(outputs, labels[:, None], axis=1).mean())

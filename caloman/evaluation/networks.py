@@ -1,0 +1,143 @@
+"""Networks that classify showers: dense, and the CaloChallenge's three-dimensional ResNet-18.
+
+They map inputs (N, D) to (N, outputs): a single output is the logit of a binary classifier, several are the
+log-probabilities of as many classes.
+
+References:
+    He et al., ResNet (arXiv:1512.03385); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.nn.mlp import MLP
+
+WIDTHS = (32, 32, 64, 64, 128)
+STANDARDISATION_BATCH = 1000
+
+
+def dense(n_features: int, hidden: Sequence[int], n_outputs: int = 1) -> nn.Module:
+    """Returns the dense network of the presets.
+
+    Args:
+        n_features: size of the input.
+        hidden: sizes of the hidden layers.
+        n_outputs: number of outputs.
+    """
+    return nn.Sequential(*MLP(n_features, hidden, n_outputs, nn.LeakyReLU), _activation(n_outputs))
+
+
+class ResNet(nn.Module):
+    """ResNet-18 with three-dimensional convolutions over layer, angle and radius, for low-level inputs.
+
+    As in the challenge, the angle is padded with zeros although it is periodic.
+
+    Args:
+        geometry: the voxel mesh.
+        n_outputs: number of outputs.
+
+    Raises:
+        CalomanError: if the layers of the mesh differ.
+    """
+
+    def __init__(self, geometry: Geometry, n_outputs: int = 1) -> None:
+        super().__init__()
+        first = geometry.layers[0]
+        if any((layer.n_alpha, layer.r_edges) != (first.n_alpha, first.r_edges) for layer in geometry.layers):
+            raise CalomanError(
+                f"dataset {geometry.name!r}: the ResNet needs layers with equal voxels; use the low-level classifier"
+            )
+        self.grid = (geometry.n_layers, first.n_alpha, first.n_r)
+        self.convolutions = nn.Sequential(
+            nn.Conv3d(1, WIDTHS[0], 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm3d(WIDTHS[0]),
+            nn.ReLU(),
+            nn.MaxPool3d(3, stride=2, padding=1),
+            *(
+                nn.Sequential(ResidualBlock(n_in, n_out, stride=1 if stage == 0 else 2), ResidualBlock(n_out, n_out))
+                for stage, (n_in, n_out) in enumerate(pairwise(WIDTHS))
+            ),
+            nn.AdaptiveAvgPool3d(1),
+            nn.Flatten(),
+        )
+        self.energy = nn.BatchNorm1d(1)
+        self.last = nn.Linear(WIDTHS[-1] + 1, n_outputs)
+        self.output = _activation(n_outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps low-level inputs (N, 1 + V) to (N, outputs)."""
+        features = self.convolutions(inputs[:, 1:].unflatten(1, (1, *self.grid)))
+        return self.output(self.last(torch.cat([features, self.energy(inputs[:, :1])], dim=1)))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions of 3 x 3 x 3 next to a shortcut.
+
+    Args:
+        n_in: input channels.
+        n_out: output channels.
+        stride: stride of the first convolution.
+    """
+
+    def __init__(self, n_in: int, n_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv3d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm3d(n_out),
+            nn.ReLU(),
+            nn.Conv3d(n_out, n_out, 3, padding=1, bias=False),
+            nn.BatchNorm3d(n_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or n_in != n_out:
+            self.shortcut = nn.Sequential(nn.Conv3d(n_in, n_out, 1, stride=stride, bias=False), nn.BatchNorm3d(n_out))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps (N, n_in, layers, angles, radii) to (N, n_out, ...)."""
+        return torch.relu(self.convolutions(inputs) + self.shortcut(inputs))
+
+
+class Standardisation(nn.Module):
+    """Shifts and scales inputs to mean 0 and standard deviation 1, and clips outliers.
+
+    Args:
+        n_features: size of the input.
+        clip: largest magnitude that is passed on.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_features: int, clip: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.clip = clip
+
+    def fit(self, features: Tensor, rows: Tensor) -> None:
+        """Takes mean and standard deviation of some rows of the features (N, D)."""
+        total, squares = torch.zeros(2, features.shape[1], dtype=torch.float64, device=features.device)
+        for part in rows.split(STANDARDISATION_BATCH):
+            batch = features[part].double()
+            total += batch.sum(dim=0)
+            squares += batch.square().sum(dim=0)
+        mean = total / len(rows)
+        std = (squares / len(rows) - mean.square()).clamp_min(0).sqrt()
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(std > 1e-6 * mean.abs(), 1 / std, 0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps inputs (N, D) to standardised ones; constant columns become 0."""
+        return ((inputs - self.mean) * self.scale).clamp(-self.clip, self.clip)
+
+
+def _activation(n_outputs: int) -> nn.Module:
+    return nn.Identity() if n_outputs == 1 else nn.LogSoftmax(dim=1)

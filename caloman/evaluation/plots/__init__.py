@@ -1,0 +1,133 @@
+"""Figures of a report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from caloman.evaluation.classifier import Training
+from caloman.evaluation.histograms import LABELS, RESPONSE, RESPONSE_AT_ENERGY, VOXEL_ENERGY, Histogram
+from caloman.evaluation.judge import Results
+from caloman.evaluation.leaderboard import entries
+from caloman.evaluation.measures import CLASSIFIERS, MEASURES
+from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
+from caloman.evaluation.plots.scores import gates, likelihood_ratios, quality_against_speed
+from caloman.evaluation.plots.showers import mean_showers, single_showers, spread
+from caloman.evaluation.plots.style import STYLE, Picture, rendered
+from caloman.evaluation.two_sample import correlation_matrix
+
+__all__ = ["Picture", "panels", "pictures"]
+
+MAX_PANELS = 10
+BANDS = "Shaded bands are statistical errors; a ratio that leaves them by much is a real difference."
+PUBLISHED_TIME = "CPU 100"
+"""Device and batch size of the published times that samples are shown beside."""
+
+Drawn = tuple[Figure, str, str, str]
+"""A figure, its name, title and caption."""
+
+
+def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
+    """Draws the figures of an evaluation.
+
+    Args:
+        results: what was found.
+        times: generation time of each sample [ms per shower]; may be left out.
+    """
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figures = [*_scores(results, times), *_showers(results), *_histograms(results), *_correlations(results)]
+        return [Picture.of(*drawn) for drawn in figures]
+
+
+def panels(histograms: Sequence[Histogram]) -> bytes:
+    """Draws histograms as a PNG image, apart from any report."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        return rendered(histogram_panels({"generated": histograms}), "png")
+
+
+def _scores(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
+    if results.gates:
+        floor = {level: (score.mean, score.error) for level, score in results.floor.scores.items()}
+        yield (
+            gates(results.gates, floor),
+            "gates",
+            "Gates",
+            "AUC with one part of the model in the place of the truth; the grey band is Geant4 against Geant4. The "
+            "part with the largest AUC limits the model.",
+        )
+    if times:
+        yield from _published_field(results, times)
+    for key in next(iter(results.scores.values())).scores:
+        yield (
+            likelihood_ratios({name: _log_ratios(s.scores[key].trainings[0]) for name, s in results.scores.items()}),
+            f"likelihood_ratio_{key}",
+            f"Likelihood ratio, {CLASSIFIERS[key]}",
+            "What the first training finds for showers that it has not seen, calibrated; 0 means that it cannot tell. "
+            "Entries far to the left are generated showers that Geant4 would hardly make.",
+        )
+
+
+def _published_field(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
+    published = [entry for entry in entries(results.reference.sample.geometry.name) if PUBLISHED_TIME in entry.time_ms]
+    for key in ("auc_low", "auc_high"):
+        field = {
+            e.name: (e.time_ms[PUBLISHED_TIME].value, (e.metrics[key].value, e.metrics[key].error or 0.0))
+            for e in published
+        }
+        named = zip(results.scores.items(), times, strict=True)
+        samples = {name: (time, score.values[key]) for (name, score), time in named if key in score.values}
+        if field and samples:
+            yield (
+                quality_against_speed(field, samples, MEASURES[key].label, "published: CPU, batch 100"),
+                f"speed_{key}",
+                f"Quality against speed, {MEASURES[key].label}",
+                "Grey: published results of the CaloChallenge, on other showers and other machines. Left and low is "
+                "better.",
+            )
+
+
+def _log_ratios(training: Training) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood ratios of generated and of Geant4 showers."""
+    return training.log_ratios[training.labels == 0], training.log_ratios[training.labels == 1]
+
+
+def _showers(results: Results) -> Iterator[Drawn]:
+    summaries = {"Geant4": results.reference, **{name: score.generated for name, score in results.scores.items()}}
+    yield (
+        mean_showers(summaries),
+        "mean_showers",
+        "Mean showers",
+        "Mean energy per voxel of each layer. Colours and radial scale (square root) are the same in all rows.",
+    )
+    yield (
+        single_showers(summaries),
+        "single_showers",
+        "Single showers",
+        "A Geant4 shower and generated showers of the nearest incident energy, not selected.",
+    )
+
+
+def _correlations(results: Results) -> Iterator[Drawn]:
+    summaries = {"Geant4": results.reference, **{name: score.generated for name, score in results.scores.items()}}
+    matrices = {name: correlation_matrix(s.observables.layer_energies) for name, s in summaries.items()}
+    yield (
+        correlation_matrices(matrices, [layer.id for layer in results.reference.sample.geometry.layers]),
+        "layer_correlations",
+        "Correlations of layer energies",
+        "Pearson correlations between the energies of the layers in Geant4, and by how much generated ones differ.",
+    )
+
+
+def _histograms(results: Results) -> Iterator[Drawn]:
+    samples: Mapping[str, list[Histogram]] = {name: score.histograms for name, score in results.scores.items()}
+    groups: dict[str, list[int]] = {}
+    for position, histogram in enumerate(next(iter(samples.values()))):
+        name = histogram.binning.observable
+        groups.setdefault("energies" if name in (RESPONSE, VOXEL_ENERGY) else name, []).append(position)
+    titles = {**LABELS, "energies": "total response and voxel energies"}
+    first = [name for name in ("energies", RESPONSE_AT_ENERGY) if name in groups]
+    for name in (*first, *(name for name in groups if name not in first)):
+        shown = [groups[name][i] for i in spread(len(groups[name]), MAX_PANELS)]
+        panels = {sample: [histograms[i] for i in shown] for sample, histograms in samples.items()}
+        yield histogram_panels(panels), name, titles[name][0].upper() + titles[name][1:], BANDS

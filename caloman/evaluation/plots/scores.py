@@ -1,0 +1,81 @@
+"""Classifier scores: likelihood ratios, the gates of a two-stage model, and the published field."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from caloman.evaluation.plots.style import REFERENCE, sample_colour
+
+Interval = tuple[float, float]
+"""A value and its error."""
+
+LOG_RATIO_RANGE = 6.0
+
+
+def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Figure:
+    """Draws the calibrated log-likelihood ratios that a classifier finds, one panel for each sample.
+
+    Args:
+        samples: by name, ln p(Geant4) / p(generated) of generated showers and of Geant4 showers.
+    """
+    figure = Figure(figsize=(3.6 * len(samples) + 0.6, 3), layout="constrained")
+    edges = np.linspace(-LOG_RATIO_RANGE, LOG_RATIO_RANGE, 49)
+    grid = figure.subplots(1, len(samples), squeeze=False, sharey=True)[0]
+    for position, (axes, (name, (generated, reference))) in enumerate(zip(grid, samples.items(), strict=True)):
+        for values, label, colour in ((reference, "Geant4", REFERENCE), (generated, name, sample_colour(position))):
+            counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+            axes.stairs(counts / max(len(values), 1), edges, color=colour, label=label, linewidth=1.4)
+        axes.set(xlabel="ln p(Geant4) / p(generated)")
+        axes.legend()
+    grid[0].set_ylabel("fraction of showers")
+    return figure
+
+
+def gates(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[str, Interval]) -> Figure:
+    """Draws the AUC of each gate.
+
+    Args:
+        entries: by gate, the AUC by level (low, high).
+        floor: AUC of Geant4 against Geant4 by level.
+    """
+    figure = Figure(figsize=(7, 0.55 * len(entries) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    height = {name: len(entries) - 1 - i for i, name in enumerate(entries)}
+    for offset, (level, colour) in zip(
+        (0.12, -0.12), (("low", sample_colour(0)), ("high", sample_colour(1))), strict=True
+    ):
+        points = [(height[name] + offset, *entry[level]) for name, entry in entries.items() if level in entry]
+        y, values, errors = zip(*points, strict=True) if points else ((), (), ())
+        axes.errorbar(values, y, xerr=errors, fmt="o", color=colour, label=f"{level} level", markersize=5)
+        if level in floor:
+            centre, error = floor[level]
+            axes.axvspan(centre - error, centre + error, color=REFERENCE, alpha=0.25, linewidth=0)
+    axes.set_yticks(list(height.values()), list(height))
+    axes.set(xlabel="AUC", xlim=(min(0.45, axes.get_xlim()[0]), axes.get_xlim()[1]))
+    axes.legend(loc="best")
+    return figure
+
+
+def quality_against_speed(
+    field: Mapping[str, tuple[float, Interval]], samples: Mapping[str, tuple[float, Interval]], label: str, time: str
+) -> Figure:
+    """Draws a quality of generators against the time they take.
+
+    Args:
+        field: published generators by name: milliseconds per shower, and the quality.
+        samples: those that are judged here, likewise.
+        label: name of the quality.
+        time: how the published times were taken.
+    """
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, (milliseconds, (value, error)) in field.items():
+        axes.errorbar(milliseconds, value, yerr=error, fmt="o", color=REFERENCE, markersize=4)
+        axes.annotate(name, (milliseconds, value), xytext=(5, 3), textcoords="offset points", fontsize=7)
+    for position, (name, (milliseconds, (value, error))) in enumerate(samples.items()):
+        axes.errorbar(milliseconds, value, yerr=error, fmt="*", color=sample_colour(position), markersize=13)
+        axes.annotate(name, (milliseconds, value), xytext=(8, -9), textcoords="offset points", weight="bold")
+    axes.set(xscale="log", xlabel=f"ms per shower ({time})", ylabel=label)
+    return figure

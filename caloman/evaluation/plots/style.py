@@ -1,0 +1,69 @@
+"""How figures look, and a figure as the files of a report."""
+
+import io
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa0a6",
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": "#3c4043",
+    "xtick.color": "#3c4043",
+    "ytick.color": "#3c4043",
+    "text.color": "#202124",
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+REFERENCE = "#7a8087"
+# colours of Okabe and Ito, which differ for every kind of colour vision
+SAMPLES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for the report.
+
+    Args:
+        name: name of the files without suffix.
+        title: heading.
+        caption: what is to be seen.
+        png: the image.
+        pdf: the same for papers and slides.
+    """
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    pdf: bytes
+
+    @classmethod
+    def of(cls, figure: Figure, name: str, title: str, caption: str) -> "Picture":
+        """Renders a figure."""
+        png = rendered(figure, "png")
+        figure.set_layout_engine("none")  # it has done its work, which is most of the time
+        return cls(name, title, caption, png, rendered(figure, "pdf"))
+
+
+def sample_colour(position: int) -> str:
+    """Colour of the sample at a position of the report."""
+    return SAMPLES[position % len(SAMPLES)]
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """A figure as the content of a file of the given kind, png or pdf."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    # without a date, so that equal figures are equal files
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()

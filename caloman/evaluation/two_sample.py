@@ -1,0 +1,229 @@
+"""Two-sample tests on plain arrays (N, D) and (M, D): do both come from the same distribution?
+
+Each returns a value and its error. Values of one dimension are averaged over dimensions, or their median is taken; the
+errors come from leaving out a tenth of the points in turn, so that they contain correlations between dimensions.
+
+References:
+    Coccaro et al., On the curse of dimensionality for normalizing flows (arXiv:2302.12024), whose convention of
+    batches is `in_batches`; Scholz and Stephens, J. Am. Stat. Assoc. 82 (1987) 918.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import kstwo
+
+from caloman.errors import CalomanError
+from caloman.evaluation.moments import Moments, group_moments
+from caloman.evaluation.pairs import GROUPS, checked_pair, jackknife_error
+
+Array = NDArray[np.float64]
+Reduction = Callable[..., Array]
+Test = Callable[..., tuple[float, float]]
+Statistic = Callable[[Array, Array], float]
+
+SMALLEST_VARIANCE = 1e-12
+"""Columns whose variance is below this fraction of their mean square have no variance but rounding errors."""
+
+log = logging.getLogger(__name__)
+
+
+def kolmogorov_smirnov(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
+    """Two-sided Kolmogorov-Smirnov p-value (asymptotic) of each dimension: 1/2 on average for equal distributions.
+
+    Many equal values, such as empty voxels, make it larger.
+
+    Args:
+        reference: points, shape (N, D).
+        generated: points, shape (M, D).
+        over: ``np.mean`` or ``np.median`` of the dimensions.
+
+    Raises:
+        CalomanError: if the arrays do not fit each other or hold NaN.
+    """
+    return _reduced(reference, generated, _ks_p_value, over)
+
+
+def anderson_darling(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
+    """Anderson-Darling two-sample statistic of each dimension, standardised: mean 0 and standard deviation 1 for equal
+    distributions, and positive for others. A dimension in which all points are equal gives 0.
+
+    Args:
+        reference: points, shape (N, D).
+        generated: points, shape (M, D).
+        over: ``np.mean`` or ``np.median`` of the dimensions.
+
+    Raises:
+        CalomanError: if the arrays do not fit each other or hold NaN.
+    """
+    return _reduced(reference, generated, _standardised_anderson_darling, over)
+
+
+def wasserstein(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
+    """Wasserstein distance W1 of each dimension, in the unit of the points.
+
+    Args:
+        reference: points, shape (N, D).
+        generated: points, shape (M, D).
+        over: ``np.mean`` or ``np.median`` of the dimensions.
+
+    Raises:
+        CalomanError: if the arrays do not fit each other or hold NaN.
+    """
+    return _reduced(reference, generated, _wasserstein, over)
+
+
+def sliced_wasserstein(
+    reference: ArrayLike, generated: ArrayLike, directions: int = 100, seed: int = 0
+) -> tuple[float, float]:
+    """Mean Wasserstein distance W1 of the projections on random directions.
+
+    Args:
+        reference: points, shape (N, D).
+        generated: points, shape (M, D).
+        directions: how many.
+        seed: of the directions.
+
+    Raises:
+        CalomanError: if the arrays do not fit each other or hold NaN.
+    """
+    x, y = checked_pair(reference, generated)
+    axes = np.random.default_rng(seed).standard_normal((x.shape[1], directions))
+    axes /= np.linalg.norm(axes, axis=0)
+    return _reduced(x @ axes, y @ axes, _wasserstein, np.mean)
+
+
+def correlation_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
+    """Frobenius norm of the difference between the Pearson correlation matrices.
+
+    A constant column is uncorrelated with any other; a warning is logged if there are some.
+
+    Args:
+        reference: points, shape (N, D), such as the layer energies of showers.
+        generated: points, shape (M, D).
+
+    Raises:
+        CalomanError: if the arrays do not fit each other or hold NaN.
+    """
+    x, y = checked_pair(reference, generated)
+    for name, points in (("reference", x), ("generated", y)):
+        constant = np.count_nonzero(points.max(axis=0) == points.min(axis=0))
+        if constant:
+            log.warning("%d of %d columns of the %s points are constant", constant, points.shape[1], name)
+    groups = [group_moments(points, points[0].astype(np.float64)) for points in (x, y)]
+    first, second = (sum(group[1:], group[0]) for group in groups)
+    left_out = [_matrix_distance(first - a, second - b) for a, b in zip(*groups, strict=True)]
+    return _matrix_distance(first, second), jackknife_error(left_out)
+
+
+def correlation_matrix(points: ArrayLike) -> Array:
+    """Pearson correlations of the columns of an array (N, D), shape (D, D): 1 with itself, 0 with a constant column."""
+    x = np.asarray(points)
+    return _correlations(Moments.of(x, x[0].astype(np.float64)))
+
+
+def in_batches(
+    test: Test, reference: ArrayLike, generated: ArrayLike, batch_size: int = 10_000, **options: object
+) -> tuple[float, float]:
+    """Mean of a test over consecutive batches of both samples, and its standard error.
+
+    Args:
+        test: a function of this module.
+        reference: points, shape (N, D).
+        generated: points, shape (M, D).
+        batch_size: points of each sample in a batch; incomplete batches are left out.
+        **options: further arguments of the test.
+
+    Raises:
+        CalomanError: if there are fewer than two batches.
+    """
+    x, y = checked_pair(reference, generated)
+    n_batches = min(len(x), len(y)) // batch_size
+    if n_batches < 2:
+        raise CalomanError(
+            f"{len(x)} and {len(y)} points do not make two batches of {batch_size}: choose a smaller batch size"
+        )
+    batches = [slice(start * batch_size, (start + 1) * batch_size) for start in range(n_batches)]
+    values = [test(x[rows], y[rows], **options)[0] for rows in batches]
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n_batches))
+
+
+def _reduced(reference: ArrayLike, generated: ArrayLike, statistic: Statistic, over: Reduction) -> tuple[float, float]:
+    """A statistic of every dimension, reduced to one number, with all points and without each of the groups."""
+    x, y = checked_pair(reference, generated)
+    dimensions = [_with_and_without(x[:, i], y[:, i], statistic) for i in range(x.shape[1])]
+    value, *left_out = over(dimensions, axis=0).tolist()
+    return value, jackknife_error(left_out)
+
+
+def _with_and_without(x: NDArray, y: NDArray, statistic: Statistic) -> list[float]:
+    """A statistic of one dimension with all points, then without each group; sorts once."""
+    points = np.concatenate([x, y])
+    order = np.argsort(points)
+    values = points[order].astype(np.float64)
+    last = np.append(values[1:] > values[:-1], True)
+    sample, number = order >= len(x), np.where(order >= len(x), order - len(x), order)
+    category = 2 * (number % GROUPS) + sample
+    # points of each group and sample up to each distinct value, shape (GROUPS, 2, number of values)
+    counts = np.stack([np.cumsum(category == c)[last] for c in range(2 * GROUPS)]).reshape(GROUPS, 2, -1)
+    total = counts.sum(axis=0)
+    return [statistic(values[last], total), *(statistic(values[last], total - group) for group in counts)]
+
+
+def _ks_p_value(values: Array, counts: Array) -> float:
+    n, m = counts[:, -1].tolist()
+    distance = np.abs(counts[0] / n - counts[1] / m).max()
+    return float(kstwo.sf(distance, round(n * m / (n + m))))
+
+
+def _wasserstein(values: Array, counts: Array) -> float:
+    first, second = counts / counts[:, -1:]
+    return float(np.abs(first - second)[:-1] @ np.diff(values))
+
+
+def _standardised_anderson_darling(values: Array, counts: Array) -> float:
+    """Statistic A^2_akN of Scholz and Stephens, with distribution functions taken in the middle of equal values."""
+    n, m = counts[:, -1].tolist()
+    both = n + m
+    equal = np.diff(counts, axis=1, prepend=0)
+    first, second = (counts - equal / 2) / counts[:, -1:]
+    n_equal = equal.sum(axis=0)
+    middle = counts.sum(axis=0) - n_equal / 2
+    weight = middle * (both - middle) - both * n_equal / 4
+    terms = np.divide(n_equal * (first - second) ** 2, weight, out=np.zeros_like(weight), where=weight > 0)
+    if not terms.any() and n_equal.max() == both:
+        return 0.0
+    return float(((both - 1) / both * n * m * terms.sum() - 1) / _anderson_darling_deviation(n, m))
+
+
+@cache
+def _anderson_darling_deviation(n: int, m: int) -> float:
+    """Standard deviation of the two-sample statistic for equal distributions (Scholz and Stephens, equation 4)."""
+    both = n + m
+    inverse = 1 / n + 1 / m
+    harmonic = np.cumsum(1 / np.arange(both - 1, 0, -1))
+    h = float(harmonic[-1])
+    g = float(np.sum(harmonic[:-1] / np.arange(2, both)))
+    a = (4 * g - 6) + (10 - 6 * g) * inverse
+    b = 4 * (2 * g - 4) + 16 * h + (2 * g - 14 * h - 4) * inverse - 8 * h + 4 * g - 6
+    c = 4 * (6 * h + 2 * g - 2) + 2 * (4 * h - 4 * g + 6) + (2 * h - 6) * inverse + 4 * h
+    d = 4 * (2 * h + 6) - 8 * h
+    variance = (a * both**3 + b * both**2 + c * both + d) / ((both - 1.0) * (both - 2.0) * (both - 3.0))
+    return float(np.sqrt(variance))
+
+
+def _matrix_distance(first: Moments, second: Moments) -> float:
+    return float(np.linalg.norm(_correlations(first) - _correlations(second)))
+
+
+def _correlations(moments: Moments) -> Array:
+    covariance, squares = moments.covariance, moments.gram.diagonal() / moments.n
+    variance = covariance.diagonal()
+    varies = variance > SMALLEST_VARIANCE * squares
+    scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
+    matrix: Array = covariance * scale * scale[:, None]
+    np.fill_diagonal(matrix, 1)
+    return matrix

@@ -1,0 +1,52 @@
+"""Several trainings of one generator, whose spread tells how certain it is."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.models.shower import ShowerModel
+
+
+class EnsembleShowerModel(ShowerModel):
+    """An equal mixture of members; each shower is made by one of them, which the last column of the noise picks.
+
+    In eager mode each member makes its own showers only, so that a shower costs what it costs with one member. A
+    compiled or exported graph, which knows no shapes that depend on data, runs all members and selects.
+
+    Args:
+        geometry: the voxel mesh.
+        member: a generator.
+        count: number of members.
+    """
+
+    def __init__(self, geometry: Geometry, member: Callable[[Geometry], ShowerModel], count: int) -> None:
+        super().__init__(geometry)
+        self.members = nn.ModuleList(member(geometry) for _ in range(count))
+        self.noise_blocks = {**self.member(0).noise_blocks, "member": 1}
+
+    def member(self, index: int) -> ShowerModel:
+        """One of the generators.
+
+        Raises:
+            CalomanError: if there is no such member.
+        """
+        if not 0 <= index < len(self.members):
+            raise CalomanError(f"no member {index}; the members of this ensemble are 0 to {len(self.members) - 1}")
+        member = self.members[index]
+        assert isinstance(member, ShowerModel)  # nn.ModuleList does not know
+        return member
+
+    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
+        noise, column = noise[:, :-1], noise[:, -1]
+        chosen = (torch.special.ndtr(column) * len(self.members)).long().clamp(max=len(self.members) - 1)
+        showers = incident_energies.new_zeros(len(noise), self.geometry.n_voxels)
+        for index, member in enumerate(self.members):
+            rows = chosen == index
+            if torch.compiler.is_compiling() or torch.jit.is_tracing():
+                showers = torch.where(rows.unsqueeze(1), member(noise, incident_energies), showers)
+            else:
+                showers[rows] = member(noise[rows], incident_energies[rows])
+        return showers

@@ -1,0 +1,215 @@
+"""``caloman runs``: what became of the runs of a folder, from their small files alone."""
+
+import csv
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from caloman.errors import CalomanError
+
+PIPELINE = "pipeline.yaml"
+MANIFEST = "manifest.json"
+METRICS = "metrics.csv"
+MEMBERS = "members"
+SILENCE = 3600
+"""After so many seconds without a sign a process on another machine is taken for dead."""
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """How far a stage has come.
+
+    Args:
+        name: of the stage.
+        epochs: number of epochs that were trained.
+        max_epochs: most of them.
+        finished: whether its result is stored.
+        best: the lowest of the quantity that picks the best epoch, by name.
+        separation: mean separation power when it was last measured; None if it never was.
+    """
+
+    name: str
+    epochs: int
+    max_epochs: int
+    finished: bool
+    best: tuple[str, float] | None = None
+    separation: float | None = None
+
+    @property
+    def progress(self) -> str:
+        """Number of epochs in words."""
+        return f"{self.name}, epoch {self.epochs} of {self.max_epochs}"
+
+    def __str__(self) -> str:
+        if not self.epochs and not self.finished:
+            return f"{self.name:<12} not started"
+        parts = [f"{self.epochs:>4} of {self.max_epochs} epochs{', finished' if self.finished else ''}"]
+        if self.best:
+            parts.append(f"best {self.best[0]} {self.best[1]:.4g}")
+        if self.separation is not None:
+            parts.append(f"separation {self.separation:.2g}")
+        return f"{self.name:<12} {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the small files of a run folder tell.
+
+    Args:
+        name: path of the run folder.
+        state: in words.
+        dataset: geometry of the showers.
+        parameters: number of them; None if not recorded.
+        when: last sign of life, in seconds since 1970.
+        stages: in the order of training.
+    """
+
+    name: str
+    state: str
+    dataset: str = ""
+    parameters: int | None = None
+    when: float = 0.0
+    stages: list[StageSummary] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        size = "" if self.parameters is None else f"{self.parameters:,} parameters"
+        when = datetime.fromtimestamp(self.when).strftime("%Y-%m-%d %H:%M")
+        head = "  ".join(filter(None, (self.name, when, self.dataset, size, self.state)))
+        return "\n".join([head, *(f"  {stage}" for stage in self.stages)])
+
+
+class RunList(list[RunSummary]):
+    """Runs, newest last; its text is what ``caloman runs`` says."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "no runs"
+
+
+def runs(folders: Sequence[str | Path] | None = None) -> RunList:
+    """Lists run folders with their state and best figures; damaged ones are listed as such.
+
+    Args:
+        folders: run folders, or folders that hold some; ``runs`` by default.
+
+    Raises:
+        CalomanError: if there is no such folder.
+    """
+    roots = [Path(folder) for folder in folders or ["runs"]]
+    for root in roots:
+        if not root.is_dir():
+            raise CalomanError(f"{root}: no such folder; name one that holds run folders")
+    found = [_summary(path) for root in roots for path in _run_folders(root)]
+    return RunList(sorted(found, key=lambda run: run.when))
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a stage's ``metrics.csv``, one per epoch, without the columns that were not measured in it.
+
+    Raises:
+        CalomanError: if the file is damaged.
+    """
+    rows = _read(path, lambda text: list(csv.DictReader(text.splitlines()))) if path.is_file() else []
+    try:
+        values = [{name: float(value) for name, value in row.items() if value} for row in rows]
+        return sorted(values, key=lambda row: row["epoch"])
+    except (ValueError, TypeError, KeyError):
+        raise CalomanError(f"{path}: damaged; remove it") from None
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run; empty if it has none.
+
+    Raises:
+        CalomanError: if it is damaged.
+    """
+    path = run / MANIFEST
+    return _read(path, json.loads) if path.is_file() else {}
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:  # noqa: ANN401 - whatever the file holds
+    try:
+        return parse(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "damaged"
+        raise CalomanError(f"{path}: {reason}; remove it") from None
+
+
+def _run_folders(root: Path, depth: int = 2) -> Iterator[Path]:
+    """Run folders at most `depth` levels below; an ensemble is listed by its members."""
+    if (root / MEMBERS).is_dir():
+        yield from (path for path in (root / MEMBERS).iterdir() if path.is_dir())
+    elif (root / PIPELINE).exists() or (root / "stages").is_dir():
+        yield root
+    elif depth:
+        for path in root.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                yield from _run_folders(path, depth - 1)
+
+
+def _summary(run: Path) -> RunSummary:
+    name = str(run)
+    small = [run, *run.glob("*.*"), *run.glob("stages/*/*.*")]
+    when = max(path.stat().st_mtime for path in small)
+    try:
+        config = _read(run / PIPELINE, yaml.safe_load)
+        manifest = read_manifest(run)
+        stages = [_stage(run / "stages" / key, stage["trainer"]) for key, stage in config["stages"].items()]
+        state = _state(manifest.get("process", {}), stages, when)
+        return RunSummary(name, state, str(config["geometry"]), manifest.get("parameters"), when, stages)
+    except CalomanError as error:
+        return RunSummary(name, f"damaged: {str(error).removeprefix(f'{run}/').split(';')[0]}", when=when)
+    except (KeyError, TypeError, ValueError, AttributeError):  # a file of another form
+        return RunSummary(name, f"damaged: {PIPELINE}, {MANIFEST} or a stage is not of this version", when=when)
+
+
+def _stage(folder: Path, trainer: Mapping[str, Any]) -> StageSummary:
+    status = folder / "stage.json"
+    finished = status.is_file() and _read(status, json.loads)["finished"]
+    rows = read_metrics(folder / METRICS)
+    monitor = trainer["monitor"]
+    best = min((row[monitor] for row in rows if monitor in row), default=None)
+    separations = [row["separation"] for row in rows if "separation" in row]
+    return StageSummary(
+        folder.name,
+        int(rows[-1]["epoch"]) + 1 if rows else 0,
+        trainer["max_epochs"],
+        finished,
+        None if best is None else (monitor, best),
+        separations[-1] if separations else None,
+    )
+
+
+def _state(process: Mapping[str, Any], stages: list[StageSummary], when: float) -> str:
+    """The state of a run in words; `process` is what the manifest tells of the process that trains it."""
+    current = next((stage for stage in stages if not stage.finished), None)
+    state = process.get("state")
+    if state == "training" and _is_alive(process, when):
+        return f"training {current.progress}" if current else "training"
+    if current is None:
+        return "finished"
+    if state == "failed":
+        return f"failed in {current.progress}: {process['reason']}"
+    if state == "ended":
+        return f"next stage: {current.name}"
+    started = any(stage.finished or stage.epochs for stage in stages)
+    return f"interrupted in {current.progress}" if started else "not started"
+
+
+def _is_alive(process: Mapping[str, Any], when: float) -> bool:
+    if process["host"] != platform.node():
+        return time.time() - when < SILENCE
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,84 @@
+"""An ensemble: the same pipeline with several seeds, and one bundle of all of them."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from caloman import bundle
+from caloman.errors import CalomanError
+from caloman.files import write
+from caloman.models import EnsembleShowerModel
+from caloman.runs import MEMBERS, PIPELINE, read_manifest
+from caloman.training.config import load_pipeline
+from caloman.training.manifest import refuse_changed_data
+from caloman.training.pipeline import fit
+
+logger = logging.getLogger(__name__)
+
+
+def fit_ensemble(
+    config: str | Path, output: str | Path, count: int, stage: str | None = None, overrides: Sequence[str] = ()
+) -> Path:
+    """Trains the members of an ensemble one after the other and returns the run folder.
+
+    Member i is a run of its own in ``members/i``, with the seed of the pipeline plus i. It splits the showers anew
+    unless the files record their split, starts from other weights and sees the showers in another order. When all
+    members are finished, the bundle is written.
+
+    Args:
+        config: pipeline YAML.
+        output: run folder.
+        count: number of members.
+        stage: train this stage only.
+        overrides: options for single keys, such as ``--data.train=[my.hdf5]``.
+
+    Raises:
+        CalomanError: if configuration or data are unusable, or `count` is not positive.
+    """
+    if count < 1:
+        raise CalomanError(f"--ensemble {count}: not a number of members; give 2 or more")
+    pipeline, resolved = load_pipeline(Path(config), overrides)
+    rank_zero_only(write)(Path(output) / PIPELINE, yaml.safe_dump(resolved, sort_keys=False))
+    members = [Path(output) / MEMBERS / str(i) for i in range(count)]
+    for i, folder in enumerate(members):
+        logger.info("member %d of 0 to %d", i, count - 1)
+        fit(config, folder, stage, [*overrides, f"--seed={pipeline.seed + i}"])
+    if all((folder / "bundle").is_dir() for folder in members):
+        rank_zero_only(_write_bundle)(members, Path(output) / "bundle")
+    return Path(output)
+
+
+def repeat(run: Path) -> tuple[Path, int | None]:
+    """The pipeline of an older run and its number of members, None if it is no ensemble.
+
+    Raises:
+        CalomanError: if it is not a run folder, or one of its training files is not what it was.
+    """
+    if not (run / PIPELINE).is_file():
+        raise CalomanError(f"{run}: holds no {PIPELINE}; name the run folder of an older `caloman fit`")
+    members = [path for path in (run / MEMBERS).glob("*") if path.is_dir()]
+    refuse_changed_data(members[0] if members else run)
+    return run / PIPELINE, len(members) or None
+
+
+def _write_bundle(members: Sequence[Path], folder: Path) -> None:
+    first = yaml.safe_load((members[0] / "bundle" / "config.yaml").read_text())
+    spec = {
+        "class_path": "caloman.models.EnsembleShowerModel",
+        "init_args": {"member": first["model"], "count": len(members)},
+    }
+    models = [bundle.load(member) for member in members]
+    ensemble = bundle.build_model(spec, models[0].geometry, members[0])
+    assert isinstance(ensemble, EnsembleShowerModel)  # it was just specified
+    for i, model in enumerate(models):
+        ensemble.member(i).load_state_dict(model.state_dict())
+    ranges = torch.stack([model.energy_range for model in models])
+    ensemble.energy_range.copy_(torch.stack([ranges[:, 0].max(), ranges[:, 1].min()]))
+    manifests = [read_manifest(member) for member in members]
+    record = {"members": [{key: value for key, value in m.items() if key != "process"} for m in manifests]}
+    bundle.save(ensemble, spec, first["training"], folder, record)
+    logger.info("bundle of %d members written to %s", len(members), folder)

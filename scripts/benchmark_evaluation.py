@@ -1,0 +1,183 @@
+"""Times the evaluation against reading the file and against observables layer by layer, and measures its memory.
+
+Usage: python scripts/benchmark_evaluation.py [--showers 4000] [--large 0] [--points 0] [--folder FOLDER]
+
+Showers come from the parametric sampler, in files like the official ones (float64, gzip, chunks of 391 x 51). With
+--showers 100000 or --large 50000 it writes several GB and takes long; --points 100000 adds FPD, KPD and the tests of
+362 features. Everything is deleted afterwards. Each memory is that of a process of its own.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.data.sampler import ShowerSampler
+from caloman.data.simulate import simulate_blocks
+from caloman.evaluation.classifier import high_level_inputs
+from caloman.evaluation.distances import fpd, frechet_distance, kpd
+from caloman.evaluation.histograms import challenge_binnings, compare
+from caloman.evaluation.samples import Sample, summarise
+from caloman.evaluation.two_sample import anderson_darling, correlation_distance, kolmogorov_smirnov, sliced_wasserstein
+from caloman.geometry import Geometry
+from caloman.observables import compute_observables
+from caloman.showers import ShowerFile, Showers
+from caloman.spectra import read_request
+
+CHUNKS = (391, 51)
+ENERGIES = "log-uniform:1GeV:1TeV"
+REPEATS = 3
+MEMORY_TARGET = 1.5
+FEATURES = 362
+
+
+def write(path: Path, dataset: str, n: int, seed: int) -> None:
+    """Writes parametric showers like an official file."""
+    geometry = Geometry.load(dataset)
+    spectrum, total = read_request(ENERGIES, n)
+    start = 0
+    with h5py.File(path, "w") as file:
+        energies = file.create_dataset("incident_energies", (n, 1), np.float64)
+        showers = file.create_dataset(
+            "showers", (n, geometry.n_voxels), np.float64, chunks=(min(n, CHUNKS[0]), CHUNKS[1]), compression="gzip",
+            rdcc_nbytes=2**28,
+        )  # fmt: skip
+        for block in simulate_blocks(ShowerSampler(geometry), spectrum, total, seed):
+            energies[start : start + len(block), 0] = block.incident_energies
+            showers[start : start + len(block)] = block.voxels
+            start += len(block)
+
+
+def straightforward(showers: Showers) -> None:
+    """Observables in double precision, layer by layer, with one product (N, V_layer) for each moment."""
+    geometry = showers.geometry
+    voxels = np.where(showers.voxels < geometry.threshold, 0, showers.voxels).astype(np.float64)
+    for layer, columns in zip(geometry.layers, geometry.layer_slices, strict=True):
+        energies = voxels[:, columns]
+        (energies > 0).mean(axis=1)
+        for position in (layer.r, layer.r * np.cos(layer.alpha), layer.r * np.sin(layer.alpha)):
+            mean = moment(position, energies)
+            np.sqrt(np.maximum(moment(position**2, energies) - mean**2, 0))
+
+
+def moment(position: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Energy-weighted mean of a position."""
+    return (position * energies).sum(axis=1) / (energies.sum(axis=1) + 1e-16)
+
+
+def read(path: Path, dataset: str) -> None:
+    """Reads a file block by block and forgets it."""
+    with ShowerFile(path, Geometry.load(dataset)) as file:
+        for _ in file.blocks():
+            pass
+
+
+def histograms(generated: Path, reference: Path, dataset: str) -> None:
+    """All histograms and separation powers, from the files."""
+    geometry = Geometry.load(dataset)
+    truth = summarise(Sample.open(reference, geometry))
+    other = summarise(Sample.open(generated, geometry), truth.spectrum_edges)
+    for histogram in compare(challenge_binnings(truth, geometry), truth, other):
+        _ = histogram.separation
+
+
+def distance(function: Callable, generated: Path, reference: Path, dataset: str) -> None:
+    """A distance of the observables, from the files."""
+    geometry = Geometry.load(dataset)
+    features = [
+        high_level_inputs(compute_observables(Sample.open(path, geometry).blocks())) for path in (reference, generated)
+    ]
+    function(*features)
+
+
+def time_of(function: Callable[[], object]) -> float:
+    """Wall time [s] of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def fastest(*functions: Callable[[], object]) -> list[float]:
+    """Shortest wall time [s] of each function, called in turns so that all meet the same machine."""
+    times = [[time_of(function) for function in functions] for _ in range(REPEATS)]
+    return np.min(times, axis=0).tolist()
+
+
+def peak_of(function: Callable, *arguments: object) -> float:
+    """Peak resident memory [GB] of a function in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (function, arguments))
+
+
+def _peak(function: Callable, arguments: tuple) -> float:
+    function(*arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def measure_speed(folder: Path, n: int) -> None:
+    """Prints the times of dataset 2 per shower, and their ratios."""
+    files = [folder / "reference.hdf5", folder / "generated.hdf5"]
+    for seed, path in enumerate(files):
+        write(path, "2", n, seed)
+    with ShowerFile(files[0], Geometry.load("2")) as file:
+        block = file.read(0, min(n, 2000))
+    slow, fast = (1e6 * t / len(block) for t in fastest(
+        lambda: straightforward(block), lambda: compute_observables([block]))
+    )  # fmt: skip
+    reading, judging = fastest(lambda: [read(path, "2") for path in files], lambda: histograms(files[1], files[0], "2"))
+    print(f"{n} showers of dataset 2 in each of two files like the official ones")
+    print(f"  observables, layer by layer       {slow:10.1f} us/shower")
+    print(f"  observables, caloman              {fast:10.1f} us/shower  (ratio {slow / fast:.1f}, target 10)")
+    print(f"  reading both files                {reading:10.2f} s")
+    print(f"  reading both, all histograms      {judging:10.2f} s  (ratio {judging / reading:.2f}, target 2)")
+
+
+def measure_memory(folder: Path, n: int) -> None:
+    """Prints the peak memory of the modes for dataset 3."""
+    files = folder / "generated.hdf5", folder / "reference.hdf5"
+    for seed, path in enumerate(files):
+        write(path, "3", n, seed)
+    print(f"{n} showers of dataset 3 in each of two files ({n * 40500 * 8 / 1e9:.1f} GB each when unzipped)")
+    print(f"  peak memory of hist               {peak_of(histograms, *files, '3'):10.2f} GB  (target {MEMORY_TARGET})")
+    for function in (fpd, kpd):
+        peak = peak_of(distance, function, *files, "3")
+        print(f"  peak memory of {function.__name__}                {peak:10.2f} GB  (target {MEMORY_TARGET})")
+
+
+def measure_tests(n: int) -> None:
+    """Prints the times of distances and tests of features without a file."""
+    x, y = np.random.default_rng(0).standard_normal((2, n, FEATURES), dtype=np.float32)
+    print(f"{n} points with {FEATURES} features in each of two samples")
+    for test in (fpd, kpd, frechet_distance, kolmogorov_smirnov, anderson_darling, sliced_wasserstein,
+                 correlation_distance):  # fmt: skip
+        print(f"  {test.__name__:33} {time_of(lambda test=test: test(x, y)):10.1f} s")
+
+
+def main() -> None:
+    """Measures speed, and memory and further tests if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--showers", type=int, default=4000, help="of dataset 2; 0 leaves the speed out")
+    parser.add_argument("--large", type=int, default=0, help="showers of dataset 3; 0 leaves the memory out")
+    parser.add_argument("--points", type=int, default=0, help="feature vectors; 0 leaves FPD, KPD and the tests out")
+    parser.add_argument("--folder", help="where to put the files for a while; by default a temporary folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        if options.showers:
+            measure_speed(Path(folder), options.showers)
+        if options.large:
+            measure_memory(Path(folder), options.large)
+        if options.points:
+            measure_tests(options.points)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLE
+from torch import nn
+
+import caloman
+from caloman.bundle import load
+from caloman.cli import main
+from caloman.errors import CalomanError
+from caloman.models import EnsembleShowerModel, ShowerModel
+from caloman.runs import read_manifest, runs
+from caloman.showers import Showers
+from caloman.training import fit
+from caloman.training.command import fit as fit_command
+from caloman.training.manifest import Manifest
+
+
+@pytest.fixture
+def energy_only(config, tmp_path, photons):
+    """A pipeline with the shortest stage, and its own copy of some showers."""
+    Showers.load(SAMPLE, photons)[:300].save(tmp_path / "showers.hdf5")
+    text = config.read_text().replace(str(SAMPLE), str(tmp_path / "showers.hdf5"))
+    config.write_text(text[: text.index("  autoencoder:\n    task")])
+    return config
+
+
+def test_the_manifest_tells_of_data_code_machine_and_throughput_and_the_bundle_has_it(
+    energy_only, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    run = fit(energy_only, tmp_path / "run")
+    manifest = read_manifest(run)
+    assert manifest["data"][0]["sha256"] == caloman.files.sha256(tmp_path / "showers.hdf5")
+    assert manifest["showers"] == {"train": 270, "validation": 30}
+    assert manifest["stage_seeds"] == {"energy": manifest["seed"]}
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["hardware"]["cpus"] >= 1
+    assert manifest["process"]["state"] == "ended"
+    stage = manifest["stages"]["energy"]
+    assert stage["epochs"] == 2
+    assert stage["showers_per_second"] == pytest.approx(2 * 270 / stage["seconds"], rel=0.01)
+    assert "secret" not in (run / "manifest.json").read_text()
+    assert json.loads((run / "bundle" / "training.json").read_text())["data"] == manifest["data"]
+
+
+def test_a_run_is_repeated_from_its_folder_unless_its_data_changed(energy_only, tmp_path, photons):
+    run = fit(energy_only, tmp_path / "run", overrides=["--seed=7"])
+    energy_only.unlink()
+    fit_command(["--from", str(run), "--output", str(tmp_path / "again")])
+    weights = [(tmp_path / name / "bundle" / "model.safetensors").read_bytes() for name in ("run", "again")]
+    assert weights[0] == weights[1]
+
+    Showers.load(SAMPLE, photons)[1:301].save(tmp_path / "showers.hdf5")
+    with pytest.raises(CalomanError, match=r"showers.hdf5: not the file that .*run was trained on"):
+        fit_command(["--from", str(run), "--output", str(tmp_path / "changed")])
+    with pytest.raises(CalomanError, match="name either a pipeline YAML"):
+        fit_command(["--output", str(tmp_path / "nothing")])
+    with pytest.raises(CalomanError, match=r"holds no pipeline.yaml"):
+        fit_command(["--from", str(tmp_path), "--output", str(tmp_path / "nothing")])
+
+
+def test_runs_are_listed_with_their_state(energy_only, tmp_path, capsys):
+    folder = tmp_path / "runs"
+    fit(energy_only, folder / "done")
+    with pytest.raises(CalomanError, match="max_deposit_ratio"):
+        fit(energy_only, folder / "wrong", overrides=["--model.energy.max_deposit_ratio=1.0"])
+    waiting = folder / "waiting" / "pipeline.yaml"
+    waiting.parent.mkdir()
+    waiting.write_bytes((folder / "done" / "pipeline.yaml").read_bytes())
+
+    found = {run.name.removeprefix(f"{folder}/"): run for run in runs([folder])}
+    assert found["done"].state == "finished"
+    assert found["done"].stages[0].best[0] == "validation_loss"
+    assert found["done"].parameters == read_manifest(folder / "done")["parameters"]
+    assert found["wrong"].state.startswith("failed in energy, epoch 0 of 2: max_deposit_ratio")
+    assert found["waiting"].state == "not started"
+    assert main(["runs", str(folder)]) == 0
+    assert "2 of 2 epochs, finished, best validation_loss" in capsys.readouterr().out
+
+
+def test_a_process_that_is_gone_was_interrupted(energy_only, tmp_path):
+    run = fit(energy_only, tmp_path / "run")
+    stage = run / "stages" / "energy" / "stage.json"
+    stage.write_text(json.dumps({**json.loads(stage.read_text()), "finished": False}))
+
+    def state(**process):
+        manifest = read_manifest(run)
+        manifest["process"] |= {"state": "training", **process}
+        (run / "manifest.json").write_text(json.dumps(manifest))
+        return runs([run])[0].state
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    assert state(pid=gone.pid) == "interrupted in energy, epoch 2 of 2"
+    assert state(pid=os.getpid()) == "training energy, epoch 2 of 2"
+    assert state(pid=gone.pid, host=f"not-{platform.node()}") == "training energy, epoch 2 of 2"
+
+
+def test_an_interruption_is_recorded(tmp_path):
+    def training():
+        with Manifest(tmp_path, {}).training():
+            assert read_manifest(tmp_path)["process"]["state"] == "training"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training()
+    assert read_manifest(tmp_path)["process"]["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["pipeline.yaml", "manifest.json", "stages/energy/stage.json"])
+@pytest.mark.parametrize("content", [b"", b"\xff\x00{", b"[1, 2]", b"{}"])
+def test_a_damaged_folder_is_listed_as_such(energy_only, tmp_path, name, content):
+    run = tmp_path / "run"
+    (run / "stages" / "energy").mkdir(parents=True)
+    (run / "pipeline.yaml").write_text(energy_only.read_text())
+    (run / name).write_bytes(content)
+    (found,) = runs([tmp_path])
+    assert found.state.startswith("damaged: ") or (name == "manifest.json" and content == b"{}")
+    (run / "stages" / "energy" / "metrics.csv").write_text("epoch,validation_loss\n0,what\n")
+    assert runs([tmp_path])[0].state.startswith("damaged")
+
+
+class Constant(ShowerModel):
+    """Every voxel has the energy of the first parameter, plus the noise."""
+
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.value = nn.Parameter(torch.zeros(1))
+        self.noise_blocks = {"latent": 1}
+
+    def forward(self, noise, incident_energies):
+        return (self.value + 0 * noise + 0 * incident_energies).expand(-1, self.geometry.n_voxels)
+
+
+def test_an_ensemble_takes_its_members_equally_often_and_its_graph_selects_the_same(small):
+    ensemble = EnsembleShowerModel(small, Constant, 3)
+    for i in range(3):
+        ensemble.member(i).value.data.fill_(float(i))
+    noise, energies = torch.randn(30_000, 2), torch.full((30_000, 1), 10.0)
+    with torch.no_grad():
+        showers = ensemble(noise, energies)
+        graph = torch.export.export(ensemble, (noise[:8], energies[:8])).module()
+        assert torch.equal(graph(noise[:8], energies[:8]), showers[:8])
+    shares = torch.bincount(showers[:, 0].long()) / len(showers)
+    torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.01, rtol=0)
+    assert torch.equal(ensemble(torch.full((2, 2), 20.0), energies[:2]), torch.full((2, 16), 2.0))
+
+
+def test_an_ensemble_is_one_bundle_of_members_that_each_are_a_run(energy_only, tmp_path, capsys):
+    run = tmp_path / "ensemble"
+    fit_command([str(energy_only), "--output", str(run), "--ensemble", "2"])
+    ensemble = load(run)
+    members = [load(run / "members" / str(i)) for i in range(2)]
+    seeds = [read_manifest(run / "members" / str(i))["seed"] for i in range(2)]
+    assert seeds == [seeds[0], seeds[0] + 1]
+    for i, member in enumerate(members):
+        for name, value in member.state_dict().items():
+            assert torch.equal(ensemble.member(i).state_dict()[name], value)
+    assert ensemble.noise_dim == members[0].noise_dim + 1
+    assert "process" not in (run / "bundle" / "training.json").read_text()
+    assert [found.name for found in runs([run])] == [str(run / "members" / str(i)) for i in range(2)]
+
+    output = tmp_path / "member.hdf5"
+    assert main(["generate", str(run), str(output), "--member", "1", "--n", "20", "--energies", "1GeV"]) == 0
+    generated = Showers.load(output, ensemble.geometry)
+    np.testing.assert_array_equal(generated.voxels, members[1].sample([1000.0] * 20).voxels)
+    assert main(["generate", str(run), str(output), "--member", "2", "--n", "2", "--energies", "1GeV"]) == 1
+    assert "the members of this ensemble are 0 to 1" in capsys.readouterr().err
+    with pytest.raises(CalomanError, match="not a number of members"):
+        fit_command([str(energy_only), "--output", str(run), "--ensemble", "0"])

@@ -142,6 +142,9 @@ def train_stage(
     with warnings.catch_warnings():
         # showers in memory need no workers, and how many read those on disk is the user's choice
         warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings(
+            "ignore", message="It is recommended to use .*sync_dist"
+        )  # times and monitor: rank zero
         warnings.filterwarnings("ignore", message="The number of training batches")  # fewer than between logged steps
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "generation": {"errors", "showers", "shards", "parts", "spectra", "models", "bundle", "cluster", "gates"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices", "evaluation", "runs"),
-        *("flows", "preprocessing", "manifold", "models", "bundle"),
+        *("nn", "flows", "preprocessing", "manifold", "models", "bundle"),
     },
     "cli": EVERYTHING,
 }
@@ -52,6 +52,7 @@ RESERVED = {
     "onnx": ("caloman.export",),
     "onnxruntime": ("caloman.export",),
     "onnxscript": ("caloman.export",),
+    "lightning_fabric": ("caloman.training",),
     "wandb": ("caloman.training",),
     "distributed": ("caloman.cluster",),
 }

@@ -172,10 +172,10 @@ def test_lightning_passes_on_the_epoch_and_every_shower_once(module):
     assert all(len(np.unique(order)) == len(order) == 162 for order in orders)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_batch_larger_than_the_data_is_all_of_it(module, layout):
-    loader = module(layout, batch_size=1000).train_dataloader()
-    assert [len(voxels) for voxels, _ in loader] == [162]
+def test_a_batch_larger_than_the_data_is_refused(module):
+    with pytest.raises(CalomanError, match="batch_size = 163 is more than the 162 training showers"):
+        module("memory", batch_size=163).train_dataloader()
+    assert [len(voxels) for voxels, _ in module("memory", batch_size=162).train_dataloader()] == [162]
 
 
 def test_tiny_batches_leave_no_rank_without_a_shower():

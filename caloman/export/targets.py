@@ -188,8 +188,8 @@ def make_target(model: ShowerModel, name: str, noise: str = "input") -> Target:
         raise CalomanError(f"target {name}: this program draws the noise itself; leave --noise at input")
     if not model.one_pass_sampling:
         raise CalomanError(
-            "this model samples entry by entry with a masked autoregressive flow, which would unroll into one graph per "
-            "entry; export its student (direction: sampling) or a coupling flow"
+            "this model samples entry by entry with a masked autoregressive flow, which has no graph of bounded size; "
+            "export its student (direction: sampling) or a coupling flow"
         )
     return OwnNoise(model) if noise == "internal" else TARGETS[name](model)
 

@@ -1,9 +1,10 @@
 """Training: the only package that knows Lightning and wandb."""
 
 from caloman.training.distillation import DistillationTask
-from caloman.training.pipeline import fit
+from caloman.training.pipeline import fit, replay
 from caloman.training.tasks import AutoencoderTask, EnergyTask, FlowTask, LatentTask, ResidualTask, Task
 
 __all__ = [
     "AutoencoderTask", "DistillationTask", "EnergyTask", "FlowTask", "LatentTask", "ResidualTask", "Task", "fit",
+    "replay",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ class EpochBatches(Sampler[Positions]):
     Args:
         blocks: number of the block that each shower is read with, ascending, shape (N,).
         group: number of blocks that are shuffled together.
-        batch_size: largest number of showers per batch and rank.
+        batch_size: largest number of showers per step, over all ranks.
         seed: of the order; None keeps the showers in order.
         world_size: number of ranks.
         rank: which of them this is.
@@ -49,8 +49,8 @@ class EpochBatches(Sampler[Positions]):
         self.world_size = world_size
         self.rank = rank
         self.workers = max(1, workers)
-        # rounding up may leave a rank without a shower when batches are tiny
-        self.steps = min(-(-len(blocks) // (batch_size * world_size)), len(blocks) // world_size)
+        # a step that is smaller than the number of ranks would leave one without a shower
+        self.steps = min(-(-len(blocks) // batch_size), len(blocks) // world_size)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -1,12 +1,33 @@
-"""What happens beside the optimisation: progress."""
+"""What happens beside the optimisation: progress, and where random numbers and signals come from."""
 
 import logging
 import sys
 
+import numpy as np
 import pytorch_lightning as pl
 from tqdm import tqdm
 
+from caloman.training.processes import listen_to_sigterm
+
 logger = logging.getLogger(__name__)
+
+
+class EpochSeeds(pl.Callback):
+    """Makes an epoch a function of its weights, seed, number and rank, so that it can be repeated after a kill.
+
+    Args:
+        seed: of the stage.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        listen_to_sigterm()  # Lightning's own handler waits for the other devices, which may never answer
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        entropy = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
+        pl.seed_everything(int(entropy.generate_state(1)[0]), verbose=False)
 
 
 class StageProgress(pl.Callback):
@@ -45,8 +66,6 @@ class StageProgress(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
-        if isinstance(exception, KeyboardInterrupt):
-            logger.info("%s: interrupted in epoch %d; the same command goes on", self.name, trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._bar is not None:

@@ -11,16 +11,18 @@ from caloman.errors import CalomanError
 from caloman.training.config import add_pipeline_arguments
 from caloman.training.ensemble import fit_ensemble, repeat
 from caloman.training.pipeline import fit as run_pipeline
+from caloman.training.processes import is_first_process
 
-USAGE = "caloman fit (CONFIG | --from RUN) --output RUN [--stage NAME] [--ensemble N] [--KEY=VALUE ...]"
+USAGE = """caloman fit (CONFIG | --from RUN) --output RUN [--stage NAME] [--ensemble N] [--trainer YAML]
+       [--KEY=VALUE ...]"""
 DESCRIPTION = """Train a generator: run the stages of a pipeline YAML in order and write RUN/bundle. The same command
 goes on after an interruption and skips finished stages. Options override single keys of the file, such as
 --data.train=[my.hdf5] or --stages.latent.trainer.max_epochs=5. With --from, an older run is repeated from its folder,
 if its data are still the same."""
 
 
-def fit(arguments: Sequence[str]) -> str:
-    """Parses the command line, trains, and says where the run is.
+def fit(arguments: Sequence[str]) -> str | None:
+    """Parses the command line, trains, and says where the run is, once for all devices.
 
     Raises:
         CalomanError: if configuration or data are unusable.
@@ -45,7 +47,7 @@ def fit(arguments: Sequence[str]) -> str:
         folder = run_pipeline(config, options.output, options.stage, overrides)
     else:
         folder = fit_ensemble(config, options.output, ensemble, options.stage, overrides)
-    return f"run folder: {folder}"
+    return f"run folder: {folder}" if is_first_process() else None
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:

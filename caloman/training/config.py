@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse.typing import PositiveInt
 
 from caloman.bundle import check_class_paths
 from caloman.errors import CalomanError
@@ -24,17 +25,25 @@ class StageTrainer:
 
     Args:
         max_epochs: upper limit of passes over the training showers.
-        batch_size: showers per step.
+        batch_size: showers per batch, shared by all devices, so that a stage does not depend on their number; auto
+            takes half of the largest power of two that fits into the memory of the GPUs.
         patience: stop after so many epochs without a better `monitor`; null never stops early.
         monitor: the logged quantity, lower is better, that picks the best epoch.
         gradient_clip: largest norm of the gradient; null does not clip.
+        accumulate: batches whose mean gradient makes one step.
+        ema_decay: the result, and what is validated, is the average of the weights over about 1 / (1 - ema_decay)
+            steps; null does not average.
+        max_loss: largest absolute loss of a batch; beyond it, or when it is not finite, the stage stops.
     """
 
     max_epochs: int = 50
-    batch_size: int = 512
+    batch_size: PositiveInt | Literal["auto"] = 512
     patience: int | None = 20
     monitor: str = "validation_loss"
     gradient_clip: float | None = None
+    accumulate: PositiveInt = 1
+    ema_decay: float | None = None
+    max_loss: float = 1e8
 
 
 @dataclass
@@ -52,17 +61,25 @@ class Stage:
 
 @dataclass
 class Hardware:
-    """Where to train; the names are Lightning's.
+    """Where to train; the names are Lightning's. None of it starts a finished stage anew.
 
     Args:
         accelerator: cpu, gpu, or auto.
-        devices: number of devices, or auto.
-        precision: such as 32-true or bf16-mixed.
+        devices: number of devices per machine, or auto.
+        num_nodes: number of machines.
+        strategy: how devices work together; auto is ddp if there are several.
+        precision: bf16-mixed computes networks in bfloat16, and splines and likelihoods in float32.
+        deterministic: only algorithms that give the same bits whenever they are repeated, also on a GPU.
+        compile: translate the networks with torch.compile, which takes minutes and then makes steps faster.
     """
 
     accelerator: str = "auto"
     devices: int | str = "auto"
-    precision: str = "32-true"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    deterministic: bool = False
+    compile: bool = False
 
 
 @dataclass
@@ -168,7 +185,12 @@ def _check_file(path: Path) -> None:
 
 def add_pipeline_arguments(parser: ArgumentParser) -> None:
     """Adds the pipeline file and an option for each of its keys."""
-    parser.add_argument("--config", action=ActionConfigFile, help="pipeline YAML, such as those in configs/")
+    parser.add_argument(
+        *("--config", "--trainer"),
+        action=ActionConfigFile,
+        help="pipeline YAML, such as those in configs/; a --trainer replaces keys of it, as configs/trainer/*.yaml do "
+        "for one or several GPUs",
+    )
     parser.add_class_arguments(Pipeline)
 
 

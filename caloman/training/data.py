@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytorch_lightning as pl
@@ -64,7 +65,8 @@ class ShowerDataset(Dataset[Batch]):
     Args:
         store: the showers.
         rows: rows of the store that belong to the data set, ascending, shape (N,).
-        symmetries: orders of the voxels, shape (S, V), of which each shower gets a random one whenever it is taken.
+        symmetries: orders of the voxels, shape (S, V), of which each shower gets one that depends on the list it is
+            taken in.
     """
 
     def __init__(self, store: ShowerStore, rows: NDArray[np.int64], symmetries: Tensor | None = None) -> None:
@@ -79,7 +81,8 @@ class ShowerDataset(Dataset[Batch]):
         rows = self.rows[positions]
         voxels = torch.from_numpy(self.store.take(rows))
         if self.symmetries is not None:
-            voxels = voxels.gather(1, self.symmetries[torch.randint(len(self.symmetries), (len(rows),))])
+            rng = np.random.default_rng(crc32(rows.tobytes()))  # the same in any process, and after a kill
+            voxels = voxels.gather(1, self.symmetries[rng.integers(len(self.symmetries), size=len(rows))])
         return voxels, torch.from_numpy(self.store.incident_energies[rows])
 
 
@@ -87,7 +90,8 @@ class ShowerDataModule(pl.LightningDataModule):
     """Reads and checks the training files once and splits off a validation set.
 
     The split is the one that the files record, or else depends on the seed only. On several devices each gets its own
-    showers; `EpochBatches` shares them out, so Lightning's distributed sampler has to be off.
+    showers; `EpochBatches` shares them out, so Lightning's distributed sampler has to be off. `batch_size` and
+    `first_epoch` are set before training.
 
     Args:
         geometry: the voxel mesh.
@@ -101,6 +105,7 @@ class ShowerDataModule(pl.LightningDataModule):
     def __init__(self, geometry: Geometry, config: DataConfig, seed: int) -> None:
         super().__init__()
         self.batch_size = 1
+        self.first_epoch = 0
         self.seed = seed
         if not config.train:
             raise CalomanError("data.train lists no file; name at least one shower file")
@@ -124,6 +129,15 @@ class ShowerDataModule(pl.LightningDataModule):
         return [{"name": f"{part.path.name}{part.rows}", "sha256": sha256(part.path)} for part in self.slices]
 
     def train_dataloader(self) -> DataLoader[Batch]:
+        """The training showers.
+
+        Raises:
+            CalomanError: if a batch is larger than all of them.
+        """
+        if self.batch_size > len(self.train):
+            raise CalomanError(
+                f"trainer.batch_size = {self.batch_size} is more than the {len(self.train)} training showers; lower it"
+            )
         return self._loader(self.train, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -141,6 +155,7 @@ class ShowerDataModule(pl.LightningDataModule):
         world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         blocks, group = data.store.block_of(data.rows), data.store.group
         batches = EpochBatches(blocks, group, self.batch_size, seed, world_size, rank, self.workers)
+        batches.set_epoch(self.first_epoch)  # workers ask for rows before Lightning tells the epoch
         return DataLoader(
             data,
             batch_size=None,
@@ -149,6 +164,7 @@ class ShowerDataModule(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
             collate_fn=_as_is,
+            generator=torch.Generator(),  # its own, or it would draw from the numbers of the first epoch
         )
 
     def _refuse_forbidden(self, forbidden: list[str]) -> None:

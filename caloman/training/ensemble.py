@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from caloman import bundle
 from caloman.errors import CalomanError
@@ -41,13 +42,13 @@ def fit_ensemble(
     if count < 1:
         raise CalomanError(f"--ensemble {count}: not a number of members; give 2 or more")
     pipeline, resolved = load_pipeline(Path(config), overrides)
-    write(Path(output) / PIPELINE, yaml.safe_dump(resolved, sort_keys=False))
+    rank_zero_only(write)(Path(output) / PIPELINE, yaml.safe_dump(resolved, sort_keys=False))
     members = [Path(output) / MEMBERS / str(i) for i in range(count)]
     for i, folder in enumerate(members):
         logger.info("member %d of 0 to %d", i, count - 1)
         fit(config, folder, stage, [*overrides, f"--seed={pipeline.seed + i}"])
     if all((folder / "bundle").is_dir() for folder in members):
-        _write_bundle(members, Path(output) / "bundle")
+        rank_zero_only(_write_bundle)(members, Path(output) / "bundle")
     return Path(output)
 
 

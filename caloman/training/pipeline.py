@@ -4,21 +4,27 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import yaml
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
 from caloman.geometry import Geometry
+from caloman.training.checkpoints import read
 from caloman.training.config import Pipeline, load_pipeline, part_of
 from caloman.training.data import ShowerDataModule
+from caloman.training.divergence import set_random_state
 from caloman.training.manifest import Manifest
+from caloman.training.processes import connect, launch
 from caloman.training.stage import StageFolder, train_stage
 from caloman.training.tasks import Task
 
@@ -43,8 +49,24 @@ def fit(config: str | Path, output: str | Path, stage: str | None = None, overri
     pipeline, resolved = load_pipeline(Path(config), overrides)
     if stage is not None and stage not in pipeline.stages:
         raise CalomanError(f"{config}: no stage {stage!r}; the stages are {', '.join(pipeline.stages)}")
-    Run(pipeline, resolved, Path(output)).fit(stage)
+    with launch(pipeline.hardware) as fabric:
+        Run(pipeline, resolved, Path(output), fabric).fit(stage)
     return Path(output)
+
+
+def replay(run: str | Path, stage: str) -> dict[str, float]:
+    """Repeats the batch on which a stage diverged, with the same weights and random numbers, and returns its losses.
+
+    Args:
+        run: run folder.
+        stage: name of the stage that stopped.
+
+    Raises:
+        CalomanError: if the stage did not diverge.
+    """
+    pipeline, resolved = load_pipeline(Path(run) / "pipeline.yaml")
+    fabric = connect(replace(pipeline.hardware, devices=1, num_nodes=1, strategy="auto"))
+    return Run(pipeline, resolved, Path(run), fabric).replay(stage)
 
 
 class Run:
@@ -54,12 +76,14 @@ class Run:
         pipeline: what to do.
         config: the same as plain data, all defaults included.
         folder: the run folder.
+        fabric: this process among all that train.
     """
 
-    def __init__(self, pipeline: Pipeline, config: dict[str, Any], folder: Path) -> None:
+    def __init__(self, pipeline: Pipeline, config: dict[str, Any], folder: Path, fabric: Fabric) -> None:
         self.pipeline = pipeline
         self.config = config
         self.folder = folder
+        self.fabric = fabric
         self.geometry = Geometry.load(pipeline.geometry)
         self.data = ShowerDataModule(self.geometry, pipeline.data, pipeline.seed)
         torch.manual_seed(pipeline.seed)
@@ -70,27 +94,53 @@ class Run:
 
     def fit(self, only: str | None) -> None:
         """Runs all stages, or one of them, and writes the bundle when all are finished."""
-        write(self.folder / "pipeline.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        if self.fabric.is_global_zero:
+            write(self.folder / "pipeline.yaml", yaml.safe_dump(self.config, sort_keys=False))
         with self.manifest.training():
-            for index, name in enumerate(self.pipeline.stages):
-                self._run_stage(index, name, train=only in (None, name))
-            if len(self._finished) == len(self.pipeline.stages):
+            for name in self.pipeline.stages:
+                self._run_stage(name, self._task(name), train=only in (None, name))
+            if self.fabric.is_global_zero and len(self._finished) == len(self.pipeline.stages):
                 self._write_bundle()
 
-    def _run_stage(self, index: int, name: str, train: bool) -> None:
-        pl.seed_everything(self.pipeline.seed + index, verbose=False)
-        task = self.pipeline.stages[name].task(self.model)
-        folder = StageFolder(self.folder / "stages" / name)
+    def replay(self, stage: str) -> dict[str, float]:
+        """The losses of the batch on which a stage diverged; see the function of that name."""
+        path = self._stage_folder(stage).diverged
+        record = read(path)
+        if record is None:
+            raise CalomanError(f"{path}: no record of a batch; a stage writes it when its loss is not finite")
+        for name in self.pipeline.stages:
+            task = self._task(name)
+            if name == stage:
+                break
+            self._run_stage(name, task, train=False)
+        task.module.load_state_dict(record["weights"])
+        task.to(self.fabric.device)
+        voxels, energies = self.data.train[np.searchsorted(self.data.train.rows, record["rows"].numpy())]
+        bfloat16 = self.pipeline.hardware.precision == "bf16-mixed"
+        with torch.no_grad(), torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=bfloat16):
+            set_random_state(record["random"], self.fabric.device)
+            losses = task.losses_of((voxels.to(self.fabric.device), energies.to(self.fabric.device)))
+        return {name: float(loss) for name, loss in losses.items()}
+
+    def _task(self, name: str) -> Task:
+        pl.seed_everything(self.pipeline.seed + list(self.pipeline.stages).index(name), verbose=False)
+        return self.pipeline.stages[name].task(self.model)
+
+    def _stage_folder(self, name: str) -> StageFolder:
+        return StageFolder(self.folder / "stages" / name)
+
+    def _run_stage(self, name: str, task: Task, train: bool) -> None:
+        folder = self._stage_folder(name)
         missing = [part for part in task.upstream if part not in self._finished]
         if missing and train:
             raise CalomanError(
                 f"{self.folder}: stage {name!r} needs {missing[0]!r} trained; run the stage that trains it first"
             )
         fingerprint = self._fingerprint(name, task)
-        if folder.is_finished(fingerprint):
+        if self.fabric.broadcast(folder.is_finished(fingerprint)):
             logger.info("%s: already finished, skipped", name)
         elif train:
-            train_stage(name, task, folder, fingerprint, self.pipeline, self.data)
+            train_stage(name, task, folder, fingerprint, self.pipeline, self.data, self.fabric)
             self.manifest.add_stage(name, len(self.data.train))
         else:
             return

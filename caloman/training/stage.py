@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,24 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning_fabric import Fabric
+from pytorch_lightning.callbacks import Callback, EarlyStopping, WeightAveraging
 from safetensors.torch import save_file
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from caloman.errors import CalomanError
-from caloman.files import write
-from caloman.training.callbacks import StageProgress
+from caloman.files import appearing, write
+from caloman.flows.transform import Transform
+from caloman.nn.mlp import ParallelMLP
+from caloman.training.callbacks import EpochSeeds, StageProgress
+from caloman.training.checkpoints import EpochCheckpoints, WholeFiles, latest_usable, read
 from caloman.training.config import Pipeline, StageTrainer
 from caloman.training.data import ShowerDataModule
+from caloman.training.divergence import DivergenceGuard
 from caloman.training.logs import Stopwatch, stage_loggers
 from caloman.training.monitor import ShowerMonitor
+from caloman.training.processes import lightning_options
 from caloman.training.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -43,90 +52,177 @@ class StageFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Lightning checkpoints, of the last and of the best epoch."""
+        """Lightning checkpoints, of the last two and of the best epoch."""
         return self.path / "checkpoints"
+
+    @property
+    def diverged(self) -> Path:
+        """The batch whose loss was not finite, if there was one."""
+        return self.path / "diverged.pt"
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size that was found to fit."""
+        return self._state().get("batch_size")
 
     def is_finished(self, fingerprint: str) -> bool:
         """Whether the stage was finished with this fingerprint."""
-        return self._state() == {"fingerprint": fingerprint, "finished": True} and self.weights.is_file()
+        state = self._state()
+        return state.get("fingerprint") == fingerprint and state["finished"] and self.weights.is_file()
 
-    def start(self, fingerprint: str) -> Path | None:
-        """Prepares the folder and returns the checkpoint to go on from, if there is one with this fingerprint."""
-        if self._state() != {"fingerprint": fingerprint, "finished": False}:
+    def start(self, fingerprint: str, part: dict[str, torch.Tensor]) -> Path | None:
+        """Prepares the folder and returns the checkpoint to go on from, if there is one with this fingerprint.
+
+        Args:
+            fingerprint: of all that the result depends on.
+            part: what the checkpoint has to hold, see `latest_usable`.
+        """
+        state = self._state()
+        if state.get("fingerprint") != fingerprint or state["finished"]:
             shutil.rmtree(self.path, ignore_errors=True)
-            self._write_state(fingerprint, finished=False)
-        last = self.checkpoints / "last.ckpt"
-        return last if last.is_file() else None
+            self.note(fingerprint=fingerprint, finished=False)
+        checkpoint = latest_usable(self.checkpoints, part)
+        if checkpoint:
+            logger.info("%s: going on from %s", self.path.name, checkpoint)
+        elif self.checkpoints.is_dir():
+            logger.info("%s: no usable checkpoint, starts anew", self.path.name)
+        return checkpoint
 
-    def finish(self, fingerprint: str, weights: dict[str, torch.Tensor]) -> None:
-        """Stores the result and marks the stage as finished."""
-        save_file(weights, self.weights)
-        self._write_state(fingerprint, finished=True)
+    def finish(self) -> None:
+        """Stores the best epoch's part of the model as the result and marks the stage as finished.
+
+        Raises:
+            CalomanError: if the checkpoint of that epoch is damaged.
+        """
+        best = self.checkpoints / "best.ckpt"
+        checkpoint = read(best)
+        if checkpoint is None:
+            raise CalomanError(f"{best}: damaged; remove {self.path} and run the same command again")
+        weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+        with appearing(self.weights) as partial:
+            save_file({name: value.contiguous() for name, value in weights.items()}, partial)
+        self.note(finished=True)
+
+    def note(self, **values: Any) -> None:  # noqa: ANN401 - any JSON
+        """Adds to ``stage.json``."""
+        write(self.path / "stage.json", json.dumps({**self._state(), **values}))
 
     def _state(self) -> dict[str, Any]:
         path = self.path / "stage.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def _write_state(self, fingerprint: str, finished: bool) -> None:
-        write(self.path / "stage.json", json.dumps({"fingerprint": fingerprint, "finished": finished}))
-
 
 def train_stage(
-    name: str, task: Task, folder: StageFolder, fingerprint: str, pipeline: Pipeline, data: ShowerDataModule
+    name: str,
+    task: Task,
+    folder: StageFolder,
+    fingerprint: str,
+    pipeline: Pipeline,
+    data: ShowerDataModule,
+    fabric: Fabric,
 ) -> None:
     """Trains one stage, from its last checkpoint if there is one, and stores the best epoch's part of the model.
 
     Raises:
-        CalomanError: if no epoch gave a finite loss.
+        CalomanError: if the training diverged, or a checkpoint belongs to another model.
     """
-    settings = pipeline.stages[name].trainer
-    checkpoint = folder.start(fingerprint)
-    if checkpoint:
-        logger.info("%s: going on from %s", name, checkpoint)
-    else:
-        task.fit_statistics(data.statistics_batches)
-    data.batch_size = settings.batch_size
+    first = fabric.is_global_zero  # the others take over what the first process has found
+    checkpoint = fabric.broadcast(folder.start(fingerprint, task.part_state()) if first else None)
+    if not checkpoint:
+        if first:
+            task.fit_statistics(data.statistics_batches)
+        task.module.load_state_dict(fabric.broadcast(task.module.state_dict()))
+    data.batch_size = fabric.broadcast(
+        _batch_size(task, data, folder, pipeline.stages[name].trainer, fabric) if first else 1
+    )
+    data.first_epoch = torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint else 0
+    if pipeline.hardware.compile:
+        compile_networks(task.module)
+    trainer = make_trainer(name, folder, pipeline, data)
+    with warnings.catch_warnings():
+        # showers in memory need no workers, and how many read those on disk is the user's choice
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings(
+            "ignore", message="It is recommended to use .*sync_dist"
+        )  # times and monitor: rank zero
+        warnings.filterwarnings("ignore", message="The number of training batches")  # fewer than between logged steps
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if first:
+        folder.finish()
+    fabric.barrier()
+
+
+def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule) -> pl.Trainer:
+    """The Lightning trainer of a stage."""
+    settings, options = pipeline.stages[name].trainer, lightning_options(pipeline.hardware)
+    seed = pipeline.seed + list(pipeline.stages).index(name)
     # first of the callbacks, so that it sees the weights that were validated
     monitor = [ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation)] if pipeline.monitor else []
-    trainer = pl.Trainer(
+    return pl.Trainer(
+        **{**options, "plugins": [*options["plugins"], WholeFiles()]},
         max_epochs=settings.max_epochs,
         gradient_clip_val=settings.gradient_clip,
-        accelerator=pipeline.hardware.accelerator,
-        devices=pipeline.hardware.devices,
-        precision=pipeline.hardware.precision,  # type: ignore[arg-type]
-        callbacks=[*monitor, Stopwatch(), *_callbacks(name, settings, folder)],
+        accumulate_grad_batches=settings.accumulate,
+        callbacks=[*monitor, Stopwatch(), *_callbacks(name, settings, folder, seed)],
         logger=stage_loggers(folder.path, pipeline.wandb),
         default_root_dir=folder.path,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the data module shares the showers out itself
-        log_every_n_steps=1,
+        log_every_n_steps=sys.maxsize,  # epochs are logged, not steps
     )
-    with warnings.catch_warnings():
-        # showers in memory need no workers, and how many read those on disk is the user's choice
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # as it does after a kill
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    folder.finish(fingerprint, _best_weights(folder))
 
 
-def _callbacks(name: str, settings: StageTrainer, folder: StageFolder) -> list[Callback]:
+def compile_networks(part: nn.Module) -> None:
+    """Compiles the networks and transforms within a part of the model, whose weights keep their names."""
+    for module in part.children():
+        if isinstance(module, Transform | ParallelMLP):
+            module.compile()
+        else:
+            compile_networks(module)
+
+
+def largest_batch(task: Task, data: ShowerDataModule) -> int:
+    """Half of the largest power of two of showers whose gradients fit into memory, which leaves room for the rest."""
+    size = 1
+    while 2 * size <= len(data.train):
+        voxels, energies = data.train[: 2 * size]
+        try:
+            task.losses_of((voxels.to(task.device), energies.to(task.device)))["loss"].backward()
+        except torch.OutOfMemoryError:
+            break
+        finally:
+            task.zero_grad()
+        size *= 2
+    return max(1, size // 2)
+
+
+def _batch_size(task: Task, data: ShowerDataModule, folder: StageFolder, settings: StageTrainer, fabric: Fabric) -> int:
+    """The configured batch size, or the one that was found once for this stage."""
+    if settings.batch_size != "auto":
+        return settings.batch_size
+    if fabric.device.type == "cpu":
+        raise CalomanError("trainer.batch_size = auto fills the memory of a GPU, and there is none; give a number")
+    if folder.batch_size is None:
+        size = largest_batch(task.to(fabric.device), data) * fabric.world_size
+        folder.note(batch_size=min(size, len(data.train)))
+        task.cpu()
+    assert folder.batch_size is not None
+    return folder.batch_size
+
+
+def _callbacks(name: str, settings: StageTrainer, folder: StageFolder, seed: int) -> list[Callback]:
     callbacks: list[Callback] = [
+        EpochSeeds(seed),
+        DivergenceGuard(folder.diverged, settings.max_loss, folder.checkpoints / "last.ckpt"),
         StageProgress(name),
-        ModelCheckpoint(folder.checkpoints, "best", settings.monitor, mode="min", enable_version_counter=False),
-        ModelCheckpoint(folder.checkpoints, "last", enable_version_counter=False),
+        EpochCheckpoints(folder.checkpoints, settings.monitor),
     ]
     if settings.patience is not None:
-        callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, mode="min"))
+        callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, check_finite=False))
+    if settings.ema_decay is not None:
+        average = get_ema_multi_avg_fn(settings.ema_decay)  # leaves equal weights equal, to the last bit
+        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     return callbacks
-
-
-def _best_weights(folder: StageFolder) -> dict[str, torch.Tensor]:
-    """State of the trained part at its best epoch, under the names that it has in the model."""
-    best = folder.checkpoints / "best.ckpt"
-    if not best.is_file():
-        raise CalomanError(f"{folder.path}: no epoch gave a finite loss; lower learning_rate or set gradient_clip")
-    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix("model."): value.contiguous() for name, value in state.items()}

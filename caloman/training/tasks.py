@@ -1,11 +1,12 @@
 """What a stage of the pipeline trains: one part of the generator, with everything else fixed."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
@@ -13,6 +14,28 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from caloman.errors import CalomanError
 from caloman.models import Density, FactorisedShowerModel, FlowShape, ManifoldShape, ShowerModel
 from caloman.training.data import Batch
+
+
+class EpochMeans:
+    """Means of losses over the showers of an epoch and over all devices."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, losses: Mapping[str, Tensor], n: int) -> None:
+        """Adds the mean losses of a batch of n showers, without waiting for the device."""
+        for name, loss in losses.items():
+            self._totals[name] = self._totals.get(name, 0.0) + n * loss.detach().float()
+        self._count += n
+
+    def take(self, strategy: Strategy) -> dict[str, Tensor]:
+        """The means, the same on all devices; starts over."""
+        totals = torch.stack(list(self._totals.values()))
+        sums = strategy.reduce(torch.cat([totals, totals.new_tensor([self._count])]), reduce_op="sum")
+        means = dict(zip(self._totals, sums[:-1] / sums[-1], strict=True))
+        self._totals, self._count = {}, 0
+        return means
 
 
 class Task(pl.LightningModule, ABC):
@@ -40,11 +63,11 @@ class Task(pl.LightningModule, ABC):
         schedule: Literal["cosine", "onecycle", "constant"] = "cosine",
     ) -> None:
         super().__init__()
-        self.strict_loading = False  # checkpoints hold the trained part only
         self.model = model
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule = schedule
+        self._means = {"train": EpochMeans(), "validation": EpochMeans()}
         try:
             trained = model.get_submodule(self.part)
         except AttributeError:
@@ -83,26 +106,46 @@ class Task(pl.LightningModule, ABC):
         with torch.no_grad():
             self.module.fit(lambda: (self.inputs(batch) for batch in batches()))  # type: ignore[operator]
 
-    def training_step(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
+    def losses_of(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of a batch; its preparation is fixed and keeps full precision."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             x, context = self.inputs(batch)
-        losses = self.losses(x, context)
-        self._log("train", losses, len(x))
+        return self.losses(x, context)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        losses = self.losses_of(batch)
+        self._means["train"].add(losses, len(batch[0]))
         return losses["loss"]
 
     def validation_step(self, batch: Batch) -> None:
-        x, context = self.inputs(batch)
-        self._log("validation", self.losses(x, context), len(x))
+        self._means["validation"].add(self.validation_losses(batch), len(batch[0]))
+
+    def validation_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """What is logged of a validation batch."""
+        return self.losses_of(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over the epoch: once, because logging each step costs as much as a small network."""
+        for split, means in self._means.items():
+            values = means.take(self.trainer.strategy)
+            self.log_dict({f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the trained part only: the others are fixed, and have files of their own."""
-        weights = checkpoint["state_dict"]
-        prefix = f"model.{self.part}."
-        checkpoint["state_dict"] = {name: value for name, value in weights.items() if name.startswith(prefix)}
+        for key in {"state_dict", "current_model_state"} & set(checkpoint):  # the second one next to an average
+            checkpoint[key] = self._part_of(checkpoint[key])
 
-    def _log(self, split: str, losses: dict[str, Tensor], n: int) -> None:
-        values = {f"{split}_{name}": value for name, value in losses.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the other parts."""
+        for key in {"state_dict", "current_model_state"} & set(checkpoint):
+            checkpoint[key] = {**self.state_dict(), **checkpoint[key]}
+
+    def part_state(self) -> dict[str, Tensor]:
+        """State of the trained part under its names in a checkpoint."""
+        return self._part_of(self.state_dict())
+
+    def _part_of(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value for name, value in state.items() if name.startswith(f"model.{self.part}.")}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -212,14 +255,13 @@ class AutoencoderTask(ManifoldTask):
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         return self.shape.autoencoder.loss(x, context)
 
-    def validation_step(self, batch: Batch) -> None:
-        super().validation_step(batch)
+    def validation_losses(self, batch: Batch) -> dict[str, Tensor]:
         shapes, context = self.inputs(batch)
         autoencoder = self.shape.autoencoder
         noise = torch.randn(len(shapes), autoencoder.head.noise_dim, device=self.device)
         decoded = autoencoder.decode(autoencoder.encode(shapes, context), context, noise)
         error = (decoded - shapes).square().sum(dim=1).mean()
-        self._log("validation", {"reconstruction_error": error}, len(shapes))
+        return {**self.losses_of(batch), "reconstruction_error": error}
 
 
 class ResidualTask(ManifoldTask):

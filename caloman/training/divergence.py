@@ -1,0 +1,88 @@
+"""The guard that stops a stage whose loss is not finite or explodes, and the repetition of the batch that did it."""
+
+import hashlib
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from caloman.errors import CalomanError
+from caloman.files import appearing
+from caloman.training.data import Batch
+from caloman.training.tasks import Task
+
+
+class DivergenceGuard(pl.Callback):
+    """Stops at the first loss that is not finite or larger than a limit, before it reaches the weights.
+
+    Args:
+        path: file for the batch, the weights and the state of the random numbers, to repeat the step.
+        limit: largest absolute loss.
+        checkpoint: the checkpoint to go back to.
+    """
+
+    def __init__(self, path: Path, limit: float, checkpoint: Path) -> None:
+        self.path = path
+        self.limit = limit
+        self.checkpoint = checkpoint
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, step: int) -> None:  # noqa: ANN401
+        self._batch, self._step, self._random = batch, step, random_state(pl_module.device)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Checks the loss.
+
+        Raises:
+            CalomanError: with the step, the fingerprint of the batch, and where the last good checkpoint is.
+        """
+        value = float(loss.detach()) * trainer.accumulate_grad_batches
+        if abs(value) <= self.limit:
+            return
+        assert isinstance(pl_module, Task)
+        rows, digest = self._rows(trainer), fingerprint(self._batch)
+        record = {
+            "rows": torch.from_numpy(rows),
+            "random": self._random,
+            "weights": {name: weight.detach().cpu() for name, weight in pl_module.module.state_dict().items()},
+        }
+        with appearing(self.path) as partial:
+            torch.save(record, partial)
+        good = self.checkpoint
+        epochs = f"the last good checkpoint is {good}" if good.is_file() else "no epoch was finished"
+        raise CalomanError(
+            f"{self.path.parent}: the loss is {value:g} in epoch {trainer.current_epoch + 1}, step {self._step + 1}, "
+            f"for batch {digest} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in {self.path.name}; "
+            f"{epochs}; lower learning_rate or set gradient_clip"
+        )
+
+    def _rows(self, trainer: pl.Trainer) -> Any:  # noqa: ANN401 - Lightning leaves loaders untyped
+        """Rows of the batch among all showers of the files."""
+        loader: Any = trainer.train_dataloader
+        positions = next(islice(loader.sampler, self._step, None))
+        return loader.dataset.rows[positions]
+
+
+def fingerprint(batch: Batch) -> str:
+    """The first digits of the SHA-256 of a batch."""
+    digest = hashlib.sha256()
+    for values in batch:
+        digest.update(values.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of the random numbers of torch, on the CPU and on the device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    """Puts a state of `random_state` back."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -62,7 +62,9 @@ class CorrelatedMixture(Target):
         return self.means[component] + self.widths[component] * rng.standard_normal((n, self.features))
 
     def log_prob(self, x: Array) -> Array:
-        of_components = [_log_normal(x, *gaussian).sum(axis=1) for gaussian in zip(self.means, self.widths, strict=True)]
+        of_components = [
+            _log_normal(x, *gaussian).sum(axis=1) for gaussian in zip(self.means, self.widths, strict=True)
+        ]
         return logsumexp(np.log(self.weights) + np.stack(of_components, axis=1), axis=1)
 
 

@@ -68,8 +68,8 @@ PUBLISHED = {
 }
 """KS, SWD and FN on the correlated mixture: means of the seeds in the logs of github.com/NF4HEP/NormalizingFlowsHD."""
 
-FIT, VALIDATION, TEST, FLOOR = range(4)
-"""Samples of the target, which have different seeds; the seed of a run changes all but the test points."""
+TEST_SEED = 2**32 - 1
+"""Of the points that all runs are compared with; those that a run fits, validates with or samples have its own."""
 CHUNK = 10_000
 
 
@@ -138,13 +138,11 @@ def make(name: str, features: int, options: argparse.Namespace) -> Distribution:
 
 def measure(name: str, target: Target, seed: int, options: argparse.Namespace) -> Row:
     """Trains and compares one flow, or compares a second sample of the target."""
-    test = target.sample(options.test, TEST)
+    test = target.sample(options.test, TEST_SEED)
     if name == TRUTH:
-        return compared(test, target.sample(options.test, FLOOR + 10 * (seed + 1)))
+        return compared(test, target.sample(options.test, seed))
     torch.manual_seed(seed)
-    points, others = (target.sample(n, kind + 10 * (seed + 1)) for n, kind in (
-        (round(0.8 * options.train), FIT), (round(0.2 * options.train), VALIDATION)
-    ))  # fmt: skip
+    points, others = np.split(target.sample(options.train, seed), [round(0.8 * options.train)])
     model = Standardised(make(name, target.features, options), points, options.device)
     start = time.perf_counter()
     loss = fit(model.flow, model.inputs(points), model.inputs(others), options, f"{target.features}-D {name}")

@@ -78,6 +78,11 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def training_hashes(path: str | Path) -> list[str]:
+    """SHA-256 of the shower files that a generator was trained on."""
+    return [file["sha256"] for file in _read_config(find(path))["training"]["files"]]
+
+
 def save(
     model: ShowerModel,
     spec: Mapping[str, Any],

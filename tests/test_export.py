@@ -12,9 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from scipy import special
 from conftest import FLOW as FULL_FLOW
 from conftest import TINY_MODEL
+from scipy import special
 
 from caloman import bundle
 from caloman.cli import main

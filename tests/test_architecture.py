@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "nn": set(),
     "toys": set(),
     "flows": {"errors", "nn"},
-    "preprocessing": {"errors", "geometry"},
+    "preprocessing": {"errors", "geometry", "nn"},
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
     "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},

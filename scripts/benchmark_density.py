@@ -193,10 +193,10 @@ def main() -> None:
     settings.add_argument("--batch", type=int, default=1000)
     settings.add_argument("--learning-rate", type=float, default=2e-3)
     settings.add_argument("--gradient-clip", type=float, default=5.0)
-    settings.add_argument("--hidden", type=int, default=64)
+    settings.add_argument("--hidden", type=int, default=128)
     settings.add_argument("--blocks", type=int, default=2)
-    settings.add_argument("--bins", type=int, default=8)
-    settings.add_argument("--bound", type=float, default=5.0)
+    settings.add_argument("--bins", type=int, default=16)
+    settings.add_argument("--bound", type=float, default=10.0, help="rare components lie 8 standard deviations away")
     options = parser.parse_args()
     chosen = {action.dest: getattr(options, action.dest) for action in settings._group_actions}
     rows: list[Row] = json.loads(options.output.read_text()) if options.output.is_file() else []

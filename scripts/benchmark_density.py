@@ -1,13 +1,14 @@
 """Trains each kind of flow on a density whose truth is known, and compares samples and likelihood with the truth.
 
     python scripts/benchmark_density.py --dimensions 4 16 --output table.json
-    python scripts/benchmark_density.py --dimensions 4 16 --seeds 0 1 2 --epochs 200 --hidden 256 --output table.json
+    python scripts/benchmark_density.py --dimensions 100 400 1000 --epochs 300 --seeds 0 1 2 --output table.json  # GPU
 
-Each result is written as it comes, and the same command goes on after an interruption. `truth` is a second sample of
-the target in the place of a flow: the floor. The metrics are in the convention of arXiv:2302.12024: means over batches
-of 10 000 points, of the Kolmogorov-Smirnov p-value (1/2 is ideal), of the Wasserstein distance of 100 projections
-(SWD) and of the distance between the correlation matrices (FN). KL is the mean of log p_truth - log p_flow on the
-truth's points [nats]. Settings are chosen by the validation loss, never by these.
+Each result is written as it comes, and the same command goes on after an interruption; another seed, size or flow adds
+to the table. `truth` is a second sample of the target in the place of a flow: the floor. The metrics are in the
+convention of arXiv:2302.12024: means over batches of 10 000 points, of the Kolmogorov-Smirnov p-value (1/2 is ideal),
+of the Wasserstein distance of 100 projections (SWD) and of the distance between the correlation matrices (FN). KL is
+the mean of log p_truth - log p_flow on the truth's points [nats]. Settings are chosen by the validation loss, never by
+these.
 """
 
 import argparse
@@ -164,7 +165,7 @@ def compared(test: Array, points: Array) -> Row:
 
 def table(rows: list[Row]) -> str:
     """Markdown with the published numbers beside ours."""
-    columns = ["target", "D", "flow", "seed", *METRICS, "KL", "published", "parameters", "minutes"]
+    columns = ["target", "D", "flow", "seed", *METRICS, "KL", "published KS / SWD / FN", "parameters", "minutes"]
     lines = [" | ".join(columns), "|".join("-" * len(columns))]
     for row in rows:
         values = [f"{row[name][0]:.3g} +- {row[name][1]:.1g}" if name in row else "" for name in (*METRICS, "KL")]

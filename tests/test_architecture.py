@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
     "export": {"errors", "files", "geometry", "models", "bundle"},
+    "benchmark": {"errors", "files", "geometry", "flows", "models", "bundle", "export", "evaluation"},
     "streaming": {"showers", "spectra", "models"},
     "cluster": {"errors"},
     "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},

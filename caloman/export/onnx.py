@@ -51,11 +51,18 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
     onnx.save(model, path)
 
 
-def read(path: Path) -> Callable[..., list]:
-    """Reads an ONNX file as a function of arrays, on one thread."""
+def read(path: Path, threads: int = 1) -> Callable[..., list]:
+    """Reads an ONNX file as a function of arrays, on one thread or more.
+
+    Raises:
+        CalomanError: if it is no ONNX file.
+    """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has its own kinds, all of them children of this one
+        raise CalomanError(f"{path}: not an ONNX file of `caloman export` ({type(error).__name__})") from None
     names = [argument.name for argument in session.get_inputs()]
     return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
 

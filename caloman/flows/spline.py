@@ -40,18 +40,17 @@ def rational_quadratic_spline(
     widths, heights, derivatives = (t.to(dtype).movedim(-1, 0) for t in (widths, heights, derivatives))
     inside = inputs.abs() < bound
     # clamped before and selected after: a NaN in the unselected branch would poison the gradient
-    values = inputs.clamp(-bound, bound)
+    values = inputs.clamp(-bound, bound).unsqueeze(0)
 
     x_sizes, x_ends = _bins(widths, bound)
     y_sizes, y_ends = _bins(heights, bound)
-    level = torch.zeros_like(values).unsqueeze(0)  # slope 1 at both ends of the box
+    level = torch.zeros_like(values)  # slope 1 at both ends of the box
     slopes = torch.cat([level, derivatives, level])
 
     ends = y_ends if inverse else x_ends
     index = (values >= ends[:-1]).sum(dim=0, keepdim=True, dtype=torch.int32).long()
-    w, x, h, y, d0, d1 = (
-        table.gather(0, index).squeeze(0) for table in (x_sizes, x_ends, y_sizes, y_ends, slopes[:-1], slopes[1:])
-    )
+    tables = (x_sizes, x_ends, y_sizes, y_ends, slopes[:-1], slopes[1:])
+    w, x, h, y, d0, d1 = (table.gather(0, index) for table in tables)
     x, y, d0, d1 = x - w, y - h, _slope(d0), _slope(d1)
     s = h / w
     curvature = d0 + d1 - 2 * s
@@ -67,7 +66,7 @@ def rational_quadratic_spline(
     else:
         position = (values - x) / w
         outputs = y + h * _ratio(position, s, d0, curvature)
-    log_slope = _log_slope(position, s, d0, d1, curvature)
+    outputs, log_slope = outputs.squeeze(0), _log_slope(position, s, d0, d1, curvature).squeeze(0)
     zero = torch.zeros_like(inputs)
     return torch.where(inside, outputs, inputs), torch.where(inside, -log_slope if inverse else log_slope, zero)
 

@@ -45,9 +45,10 @@ def rational_quadratic_spline(
     slopes = _with_level_ends(derivatives.movedim(-1, 0).to(dtype))
 
     index = (values >= ends[int(inverse), :-1]).sum(dim=0, keepdim=True, dtype=torch.int32).long()
-    both = torch.stack([index, index])
-    w, h = sizes.gather(1, both).unbind()
-    x, y = (ends.gather(1, both) - torch.stack([w, h])).unbind()
+    both = torch.cat([index, index]).unsqueeze(1)
+    size = sizes.gather(1, both).squeeze(1)
+    w, h = size.split(1)
+    x, y = (ends.gather(1, both).squeeze(1) - size).split(1)
     d0, d1 = _slope(slopes.gather(0, torch.cat([index, index + 1]))).split(1)
     s = h / w
     curvature = d0 + d1 - 2 * s

@@ -92,7 +92,9 @@ def _run(name: str, arguments: list[str]) -> object:
         parser.add_function_arguments(command, as_positional=True, skip=skip)
     for argument, (kind, text) in several.items():
         default = signature(command).parameters[argument.lstrip("-")].default
-        options = {} if default is Parameter.empty else {"default": default}
+        options = (
+            {} if default is Parameter.empty else {"default": list(default) if isinstance(default, tuple) else default}
+        )
         nargs = "*" if options and not argument.startswith("--") else "+"
         parser.add_argument(argument, nargs=nargs, type=kind, help=text, **options)
     if leads:

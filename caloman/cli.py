@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import Parameter, signature
+from typing import Any
 
 from caloman import __version__
 from caloman.errors import CalomanError
@@ -92,9 +93,9 @@ def _run(name: str, arguments: list[str]) -> object:
         parser.add_function_arguments(command, as_positional=True, skip=skip)
     for argument, (kind, text) in several.items():
         default = signature(command).parameters[argument.lstrip("-")].default
-        options = (
-            {} if default is Parameter.empty else {"default": list(default) if isinstance(default, tuple) else default}
-        )
+        if isinstance(default, tuple):
+            default = list(default)
+        options: dict[str, Any] = {} if default is Parameter.empty else {"default": default}
         nargs = "*" if options and not argument.startswith("--") else "+"
         parser.add_argument(argument, nargs=nargs, type=kind, help=text, **options)
     if leads:

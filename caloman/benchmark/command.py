@@ -106,45 +106,47 @@ class Session:
 
 
 def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Generate]) -> Benchmark:
-    load = os.getloadavg()[0]
-    dataset = model.geometry.name
+    loads, dataset = [os.getloadavg()[0]], model.geometry.name
+    rivals = RIVALS if dataset == PHOTONS.name else {}
+    per_engine = len(session.batches)
+    session.bar.total = per_engine * (len(exports) + (1 + len(rivals)) * len(session.devices) * len(session.engines))
     for name, generate in exports.items():
         session.add_engine("this run", model, name, generate)
     session.add("this run", model)
-    middle = session.batches[len(session.batches) // 2]
-    levels = {"lowest": 0.0, "middle": 0.5, "highest": 1.0}
-    energies = {name: energies_at(model, middle, place) for name, place in levels.items()}
-    eager = ENGINES["eager"](model)
-    scaling = {
-        name: {"energy_mev": float(at[0]), "ms": measure(eager, model, at, session.runs, session.showers).mean}
-        for name, at in energies.items()
-    }
-    content: dict[str, Any] = {
+    inside = _look_inside(session, model)
+    for name, build in rivals.items():  # one at a time, for they are large
+        session.add(name, build())
+    if not rivals:
+        session.notes.append(f"CaloINN and CaloFlow's student are measured for {PHOTONS.name} only")
+    loads.append(os.getloadavg()[0])
+    published = {entry.name: {key: list(value) for key, value in entry.time_ms.items()} for entry in entries(dataset)}
+    content = {
         "schema": SCHEMA,
         "caloman": __version__,
         "dataset": dataset,
         "versions": {"python": platform.python_version(), **_versions()},
-        "hardware": {"cpu": _cpu(), "threads": torch.get_num_threads(), "gpu": _gpu(), "load": [load]},
+        "hardware": {"cpu": _cpu(), "threads": torch.get_num_threads(), "gpu": _gpu(), "load": loads},
         "runs": session.runs,
-        "energies": {"batch": middle, **scaling},
-        "shares": {str(batch): shares(model, energies_at(model, batch), session.runs) for batch in session.batches[:2]},
-        "weights": dict(zip(("ms", "gb"), stream_weights(model, session.runs), strict=True)),
+        "timings": [row.to_json() for row in session.rows],
+        **inside,
+        "published": {name: times for name, times in published.items() if times},
+        "notes": session.notes,
     }
-    if dataset == PHOTONS.name:
-        for name, build in RIVALS.items():  # one at a time, for they are large
-            session.add(name, build())
-    else:
-        session.notes.append(f"CaloINN and CaloFlow's student are measured for {PHOTONS.name} only")
-    content["hardware"]["load"].append(os.getloadavg()[0])
-    published = {entry.name: {key: list(value) for key, value in entry.time_ms.items()} for entry in entries(dataset)}
-    return Benchmark(
-        {
-            **content,
-            "timings": [row.to_json() for row in session.rows],
-            "published": {name: times for name, times in published.items() if times},
-            "notes": session.notes,
-        }
-    )
+    return Benchmark(content)
+
+
+def _look_inside(session: Session, model: ShowerModel) -> dict[str, Any]:
+    """What the time depends on: energy, parts of the model, and weights; all in eager mode on the CPU."""
+    batch = session.batches[len(session.batches) // 2]
+    energies = {place: energies_at(model, batch, place) for place in (0.0, 0.5, 1.0)}
+    generate = ENGINES["eager"](model)
+    times = [measure(generate, model, at, session.runs, session.showers).mean for at in energies.values()]
+    milliseconds, gigabytes = stream_weights(model, session.runs)
+    return {
+        "energies": {"batch": batch, "mev": [float(at[0]) for at in energies.values()], "ms": times},
+        "shares": {str(n): shares(model, energies_at(model, n), session.runs) for n in session.batches[:2]},
+        "weights": {"ms": milliseconds, "gb": gigabytes},
+    }
 
 
 def _check(threads: int, runs: int, showers: int | None, batches: Sequence[int], engines: Sequence[str]) -> None:

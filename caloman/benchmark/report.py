@@ -96,10 +96,10 @@ class Benchmark:
         yield streamed
         for batch, parts in self.content["shares"].items():
             yield f"eager, batch {batch}: " + ", ".join(f"{name} {share:.0f} %" for name, share in parts.items())
-        energies = dict(self.content["energies"])
-        batch = energies.pop("batch")
-        times = ", ".join(f"{e['ms']:.4g} ms at {e['energy_mev'] / 1e3:.4g} GeV" for e in energies.values())
-        yield f"eager, batch {batch}: {times}"
+        energies = self.content["energies"]
+        pairs = zip(energies["ms"], energies["mev"], strict=True)
+        times = ", ".join(f"{time:.4g} ms at {energy / 1e3:.4g} GeV" for time, energy in pairs)
+        yield f"eager, batch {energies['batch']}: {times}"
 
     def _published(self) -> Iterator[str]:
         published = self.content["published"]

@@ -7,8 +7,7 @@ Each result is written as it comes, and the same command goes on after an interr
 to the table. `truth` is a second sample of the target in the place of a flow: the floor. The metrics are in the
 convention of arXiv:2302.12024: means over batches of 10 000 points, of the Kolmogorov-Smirnov p-value (1/2 is ideal),
 of the Wasserstein distance of 100 projections (SWD) and of the distance between the correlation matrices (FN). KL is
-the mean of log p_truth - log p_flow on the truth's points [nats]. Settings are chosen by the validation loss, never by
-these.
+the mean of log p_truth - log p_flow on the truth's points [nats]. Choose settings by validation loss, not by these.
 """
 
 import argparse

@@ -50,6 +50,7 @@ def test_engines_and_exports_are_measured_as_asked(run, graph, tmp_path):
     assert found == [(engine, n, 6) for engine in ("generator.onnx", "eager", "ONNX") for n in (1, 3)]
     for row in content["timings"]:
         assert 0 < row["fastest"] <= row["mean"]
+        assert row["processor"] > 0
         assert row["parameters"] == sum(parameter.numel() for parameter in model.parameters())
         assert 0.05 < row["peak_gb"] < 50
     assert content["energies"]["mev"] == pytest.approx([1e3, 1e4, 1e5])

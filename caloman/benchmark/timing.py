@@ -29,6 +29,8 @@ class Timing:
         mean: of the runs [ms per shower].
         std: their population standard deviation.
         fastest: of the runs, which other programs on the machine disturbed least.
+        processor: time that cores worked in the run with the least of it [ms per shower]; waiting for a core that is
+            shared with others is not in it, nor is the work of a GPU.
         peak_gb: largest memory of the process, or of the device if that is a GPU, during the runs [GB].
     """
 
@@ -37,6 +39,7 @@ class Timing:
     mean: float
     std: float
     fastest: float
+    processor: float
     peak_gb: float
 
 
@@ -59,10 +62,17 @@ def measure(generate: Generate, model: ShowerModel, energies: Tensor, runs: int,
         call()  # compiles, and fills caches
         needed = max(1, round(SECONDS / seconds(call))) if showers is None else -(-showers // batch)
         with _peak_memory(energies.device) as peak:
-            times = [seconds(call, needed) for _ in range(runs)]
-    per_shower = 1e3 * np.array(times) / (needed * batch)
-    mean, std, fastest = float(per_shower.mean()), float(per_shower.std()), float(per_shower.min())
-    return Timing(batch, needed * batch, mean, std, fastest, peak[0] / 1e9)
+            wall, processor = np.array([_clocks(call, needed) for _ in range(runs)]).T * 1e3 / (needed * batch)
+    numbers = (wall.mean(), wall.std(), wall.min(), processor.min())
+    mean, std, fastest, least = map(float, numbers)
+    return Timing(batch, needed * batch, mean, std, fastest, least, peak[0] / 1e9)
+
+
+def _clocks(call: Callable[[], object], times: int) -> tuple[float, float]:
+    """Wall time and processor time of some calls [s]."""
+    before = time.process_time()
+    wall = seconds(call, times)
+    return wall, time.process_time() - before
 
 
 def seconds(call: Callable[[], object], times: int = 1) -> float:
@@ -81,11 +91,14 @@ def energies_at(model: ShowerModel, rows: int, place: float | None = None) -> Te
 
 
 def stream_weights(model: ShowerModel, runs: int) -> tuple[float, float]:
-    """Time to read all weights once, as their sum does [ms], and their size [GB]; the fastest of some runs."""
+    """Processor time to read all weights once, as their sum does [ms], the least of some; and their size [GB]."""
     weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-    call = lambda: weights.sum().item()  # noqa: E731
+
+    def call() -> None:
+        weights.sum().item()
+
     call()
-    return 1e3 * min(seconds(call) for _ in range(max(10, runs))), weights.nbytes / 1e9
+    return 1e3 * min(_clocks(call, 1)[1] for _ in range(max(10, runs))), weights.nbytes / 1e9
 
 
 def shares(model: ShowerModel, energies: Tensor, runs: int) -> dict[str, float]:

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "evaluation": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "nn"},
     "nn": set(),
     "flows": {"errors", "nn"},
-    "preprocessing": {"errors", "geometry"},
+    "preprocessing": {"errors", "geometry", "nn"},
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
     "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},

@@ -1,6 +1,9 @@
 """Sums and broadcasts over the layers of a geometry, and the coordinates of the layer energies."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.geometry import Geometry
@@ -63,6 +66,13 @@ class LayerFractions(nn.Module):
         total = part + complement
         scale = torch.where(total > 0, (1 - 2 * self.alpha) / total, torch.zeros_like(total))
         return (self.alpha + scale * part).log() - (self.alpha + scale * complement).log()
+
+    def log_det(self, logits: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        """Log-determinant of d logits / d log(layer energies), shape (N,); no energy may be zero."""
+        rest = layer_energies.flip(1).cumsum(1).flip(1)
+        of_logits = math.log(1 - 2 * self.alpha) - F.logsigmoid(logits) - F.logsigmoid(-logits)
+        available = (self.max_deposit_ratio * incident_energies).log().squeeze(1)
+        return (of_logits + layer_energies.log()).sum(1) - rest[:, :-1].log().sum(1) - available
 
     def inverse(self, logits: Tensor, incident_energies: Tensor) -> Tensor:
         """Maps logits (N, L) and incident energies (N, 1) back to layer energies (N, L)."""

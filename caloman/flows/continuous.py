@@ -133,10 +133,9 @@ def integrate(field: Field, state: Tensor, start: float, end: float, steps: int,
 
 
 def _with_divergence(function: Callable[[Tensor], Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (N, D) of a field at points (N, D), and its divergence (N,), by one forward derivative per dimension."""
-    directions = torch.eye(points.shape[1], dtype=points.dtype, device=points.device)
+    """Values (N, D) of a field at points (N, D), and its divergence (N,), by one derivative per dimension."""
+    values, pull_back = torch.func.vjp(function, points)[:2]
     divergence = torch.zeros_like(points[:, 0])
-    for i, direction in enumerate(directions):
-        slope = torch.func.jvp(function, (points,), (direction.expand_as(points),))[1]
-        divergence = divergence + slope[:, i]
-    return function(points), divergence
+    for i, direction in enumerate(torch.eye(points.shape[1], dtype=points.dtype, device=points.device)):
+        divergence = divergence + pull_back(direction.expand_as(points))[0][:, i]
+    return values, divergence

@@ -78,6 +78,11 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def training_hashes(path: str | Path) -> list[str]:
+    """SHA-256 of the shower files that a generator was trained on."""
+    return [file["sha256"] for file in _read_config(find(path))["training"]["files"]]
+
+
 def save(
     model: ShowerModel,
     spec: Mapping[str, Any],
@@ -110,7 +115,7 @@ def save(
         "training": training,
     }
     (partial / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    (partial / "README.md").write_text(_card(model, training))
+    (partial / "README.md").write_text(_card(model, training, record or {}))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -187,11 +192,15 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
             raise CalomanError(f"{path}: not the file that the bundle was made with; copy the bundle again")
 
 
-def _card(model: ShowerModel, training: Mapping[str, Any]) -> str:
+def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     low, high = model.energy_range.tolist()
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = "\n".join(f"| {f['name']} | `{f['sha256']}` |" for f in training["files"])
     conditions = "".join(f"- {name} from {a:g} to {b:g}\n" for name, (a, b) in model.conditions.items())
+    stages = "".join(
+        f"| {name} | {_figure(stage['validation_loss'])} | {_figure(stage['separation'])} |\n"
+        for name, stage in record.get("stages", {}).items()
+    )
     versions = f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
     return f"""# caloman generator for dataset {model.geometry.name}
 
@@ -207,8 +216,18 @@ positions are refused. Trained on {training["showers"]} showers from
 |-|-|
 {files}
 
+and compared with showers that were held out from these: the best loss, and the mean separation power of histograms with
+this stage's part generated and the others true. How good the showers are, `caloman evaluate` tells.
+
+| stage | validation loss | separation |
+|-|-|-|
+{stages}
 ```python
 import caloman
 showers = caloman.load("this/folder").sample([1024.0, 4096.0], seed=0)
 ```
 """
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -157,6 +157,7 @@ class Generation:
             "generator": "caloman",
             "caloman": __version__,
             "model": bundle.fingerprint(job.run),
+            "trained_on": " ".join(bundle.training_hashes(job.run)),
             "energies": str(self.spectrum),
             "n": self.total,
             "seed": job.seed,

@@ -4,8 +4,9 @@ References:
     Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,16 +80,16 @@ def apply_threshold(voxels: NDArray[np.float32], threshold: float) -> NDArray[np
 def _block_observables(showers: Showers, threshold: float | None) -> Observables:
     geometry = showers.geometry
     moments, hits = _moments(showers.voxels, geometry, geometry.threshold if threshold is None else threshold)
-    energy = moments[..., 0]
+    energy = moments[0]
     norm = energy + 1e-16
-    everywhere = np.arange(geometry.n_layers)
-    angular = everywhere[[layer.n_alpha > 1 for layer in geometry.layers]]
+    angular = np.flatnonzero([layer.n_alpha > 1 for layer in geometry.layers])
     result = {}
-    for i, (name, layers) in enumerate({"r": everywhere, "eta": angular, "phi": angular}.items(), start=1):
-        mean = moments[:, layers, i] / norm[:, layers]
-        square = moments[:, layers, i + 3] / norm[:, layers]
-        result[f"centre_{name}"] = mean
-        result[f"width_{name}"] = np.sqrt(np.maximum(square - mean**2, 0))
+    for i, name in enumerate(("r", "eta", "phi"), start=1):
+        mean = moments[i] / norm
+        width = np.sqrt(np.maximum(moments[i + 3] / norm - mean**2, 0))
+        everywhere = name == "r" or len(angular) == geometry.n_layers
+        result[f"centre_{name}"] = mean if everywhere else mean[:, angular]
+        result[f"width_{name}"] = width if everywhere else width[:, angular]
     return Observables(
         incident_energies=showers.incident_energies.astype(np.float64),
         layer_energies=energy.copy(),
@@ -98,23 +99,35 @@ def _block_observables(showers: Showers, threshold: float | None) -> Observables
 
 
 def _moments(voxels: NDArray[np.float32], geometry: Geometry, threshold: float) -> tuple[Array, NDArray[np.uint32]]:
-    """Moments of each layer, see `_weights`, shape (N, L, 7), and its number of voxels with energy, shape (N, L)."""
-    weights = [_weights(layer) for layer in geometry.layers]
+    """Moments of each layer, see `_weights`, shape (7, N, L), and its number of voxels with energy, shape (N, L)."""
     starts = [columns.start for columns in geometry.layer_slices]
     least = max(np.float32(threshold), np.finfo(np.float32).smallest_subnormal)
-    moments = np.empty((len(voxels), geometry.n_layers, N_MOMENTS))
+    moments = np.empty((N_MOMENTS, len(voxels), geometry.n_layers))
     hits = np.empty((len(voxels), geometry.n_layers), dtype=np.uint32)
     # float32 would lose the digits that a width, the root of a difference, needs
     buffer = np.empty((max(1, CACHE_VOXELS // geometry.n_voxels), geometry.n_voxels))
+    alike = [(layers, _weights(geometry.layers[layers.start])) for layers in _alike(geometry)]
     for start in range(0, len(voxels), len(buffer)):
         rows = slice(start, min(start + len(buffer), len(voxels)))
         energies = buffer[: rows.stop - start]
         hit = voxels[rows] >= least
         np.multiply(voxels[rows], hit, out=energies)
         np.add.reduceat(hit, starts, axis=1, dtype=np.uint32, out=hits[rows])
-        for i, columns in enumerate(geometry.layer_slices):
-            moments[rows, i] = energies[:, columns] @ weights[i]
+        for layers, weights in alike:
+            first, last = (geometry.layer_slices[i] for i in (layers.start, layers.stop - 1))
+            cells = energies[:, first.start : last.stop].reshape(-1, len(weights))
+            products = (cells @ weights).reshape(len(energies), -1, N_MOMENTS)
+            moments[:, rows, layers] = products.transpose(2, 0, 1)
     return moments, hits
+
+
+def _alike(geometry: Geometry) -> Iterator[slice]:
+    """Runs of consecutive layers with the same voxels, whose moments are one product."""
+    start = 0
+    for _, layers in groupby(geometry.layers, key=lambda layer: (layer.n_alpha, layer.r_edges)):
+        stop = start + len(list(layers))
+        yield slice(start, stop)
+        start = stop
 
 
 def _weights(layer: Layer) -> Array:

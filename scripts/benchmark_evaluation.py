@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from caloman.data.sampler import ShowerSampler
 from caloman.data.simulate import simulate_blocks
-from caloman.evaluation.classifier import high_level_inputs
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import challenge_binnings, compare
+from caloman.evaluation.inputs import high_level_inputs
 from caloman.evaluation.samples import Sample, summarise
 from caloman.evaluation.two_sample import anderson_darling, correlation_distance, kolmogorov_smirnov, sliced_wasserstein
 from caloman.geometry import Geometry

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
     "evaluation": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "nn"},
     "nn": set(),
+    "toys": set(),
     "flows": {"errors", "nn"},
     "preprocessing": {"errors", "geometry", "nn"},
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},

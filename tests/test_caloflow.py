@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import caloman
@@ -176,7 +175,6 @@ def test_teacher_and_student_go_through_the_pipeline(tiny, tmp_path):
     time = finished.stat().st_mtime_ns
     fit(student_config, student_run)
     assert finished.stat().st_mtime_ns == time
-    weights = teacher_run / "bundle" / "model.safetensors"
-    save_file({name: value.flip(0) for name, value in load_file(weights).items()}, weights)
+    fit(tiny("caloflow_small"), teacher_run, overrides=["--stages.teacher.trainer.max_epochs=2"])
     fit(student_config, student_run, stage="student")
     assert finished.stat().st_mtime_ns != time, "another teacher makes another student"

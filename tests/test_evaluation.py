@@ -13,6 +13,7 @@ from caloman.evaluation.evaluate import evaluate
 from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, compare, separation
 from caloman.evaluation.presets import QUICK
 from caloman.evaluation.samples import Sample, distinct_energies, summarise
+from caloman.files import sha256
 from caloman.geometry import Geometry, Layer
 from caloman.showers import Showers
 
@@ -331,6 +332,15 @@ def test_unlike_energies_and_sizes_are_pointed_out(tmp_path, hasty):
     assert "Unequal sample sizes (100 generated, 200 reference)" in warnings
     assert "separation set to 1: E_tot / E_inc at fixed E_inc, 1.02 GeV" in warnings
     assert "comes from the number of showers alone" in warnings
+
+
+def test_a_reference_that_the_generator_was_trained_on_is_pointed_out(tmp_path, hasty):
+    reference = saved(tmp_path / "reference.hdf5", make_showers(60, 1))
+    generated = saved(tmp_path / "generated.hdf5", make_showers(60, 2))
+    with h5py.File(generated, "r+") as file:
+        file.attrs["trained_on"] = f"abc {sha256(reference)}"
+    (sample,) = hasty(generated, reference, tmp_path / "report", modes=["hist"]).metrics["samples"]
+    assert any("was trained on the reference file" in warning for warning in sample["warnings"])
 
 
 def test_empty_showers_are_pointed_out(tmp_path, hasty):

@@ -12,9 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import FLOW as FULL_FLOW
+from conftest import TINY_MODEL
 from scipy import special
-from test_generation import FLOW as FULL_FLOW
-from test_generation import SPEC
 
 from caloman import bundle
 from caloman.cli import main
@@ -37,7 +37,7 @@ MESHES = {
 
 
 def make_spec(head):
-    text = json.dumps(SPEC).replace(json.dumps(FULL_FLOW), json.dumps(FLOW))
+    text = json.dumps(TINY_MODEL).replace(json.dumps(FULL_FLOW), json.dumps(FLOW))
     return json.loads(text.replace("HurdleHead", head))
 
 

@@ -226,3 +226,11 @@ def test_whitened_entries_have_unit_covariance_and_a_constant_stays_constant(cor
 def test_max_abs_uses_one_scale_for_all_entries():
     scaling = fitted(MaxAbs, [torch.tensor([[1.0, -8, 0, 0, 0, 2]])])
     assert_close(scaling(torch.full((1, 6), 4.0)), torch.full((1, 6), 0.5))
+
+
+def test_whitening_is_undone_within_mixed_precision():
+    batch = torch.randn(500, 6) @ torch.randn(6, 6)
+    whiten = Whiten(6)
+    whiten.fit([batch])
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(whiten.inverse(whiten(batch)), batch, rtol=1e-4, atol=1e-4)

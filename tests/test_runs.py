@@ -46,6 +46,8 @@ def test_the_manifest_tells_of_data_code_machine_and_throughput_and_the_bundle_h
     stage = manifest["stages"]["energy"]
     assert stage["epochs"] == 2
     assert stage["showers_per_second"] == pytest.approx(2 * 270 / stage["seconds"], rel=0.01)
+    card = (run / "bundle" / "README.md").read_text()
+    assert f"| energy | {stage['validation_loss']:.4g} |" in card
     assert "secret" not in (run / "manifest.json").read_text()
     assert json.loads((run / "bundle" / "training.json").read_text())["data"] == manifest["data"]
 

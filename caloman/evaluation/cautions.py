@@ -11,7 +11,7 @@ from caloman.evaluation.distances import frechet_floor
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.inputs import high_level_inputs
 from caloman.evaluation.judge import Comparison
-from caloman.evaluation.samples import Summary, distinct_energies
+from caloman.evaluation.samples import Sample, Summary, distinct_energies
 
 SMALL_SAMPLE = 5000
 P_VALUE = 1e-3
@@ -35,6 +35,7 @@ def cautions(score: Comparison, floor: Comparison, independent_floor: bool) -> l
     hashes += [floor.generated.sample.sha256] if independent_floor else []
     return [
         *_identical_files(hashes),
+        *_trained_on(generated.sample, reference.sample),
         *_shared_showers(list(score.scores.values())),
         *_sizes(generated, reference, floor.generated, independent_floor),
         *_spectra(generated.observables.incident_energies, reference.observables.incident_energies),
@@ -49,6 +50,14 @@ def _identical_files(hashes: Sequence[str]) -> Iterator[str]:
         yield "The generated file is byte-identical to the reference: the comparison says nothing about a model."
     if len(hashes) == 3 and hashes[2] in hashes[:2]:
         yield "The floor file is byte-identical to another file: give an independent Geant4 file with --floor."
+
+
+def _trained_on(generated: Sample, reference: Sample) -> Iterator[str]:
+    if generated.trained_on & reference.origins:
+        yield (
+            "The generator was trained on the reference file: it may have learned these showers by heart, so nothing "
+            "here tells how good it is; compare with showers that it has not seen."
+        )
 
 
 def _sizes(generated: Summary, reference: Summary, floor: Summary, independent_floor: bool) -> Iterator[str]:

@@ -12,7 +12,7 @@ from caloman.files import sha256
 from caloman.geometry import Geometry
 from caloman.observables import Observables, apply_threshold, compute_observables
 from caloman.showers import Showers
-from caloman.slices import ShowerFiles, parse_slices
+from caloman.slices import ShowerFiles, parse_slices, recorded_sources
 
 Array = NDArray[np.float64]
 
@@ -55,6 +55,18 @@ class Sample:
     def sha256(self) -> str:
         """SHA-256 of the files, with the rows that are used."""
         return ", ".join(f"{sha256(part.path)}{part.rows}" for part in parse_slices(self.files))
+
+    @property
+    def origins(self) -> set[str]:
+        """SHA-256 of the files, and of those that they were prepared from."""
+        paths = [part.path for part in parse_slices(self.files)]
+        return {sha256(path) for path in paths}.union(*map(recorded_sources, paths))
+
+    @property
+    def trained_on(self) -> set[str]:
+        """SHA-256 of the files that the generator was trained on, as far as the sample records them."""
+        with ShowerFiles(self.files, self.geometry) as opened:
+            return {digest for file in opened.files for digest in str(file.attributes.get("trained_on", "")).split()}
 
     @property
     def incident_energies(self) -> NDArray[np.float32]:

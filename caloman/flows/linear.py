@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows.transform import Transform
+from caloman.nn.precision import full_precision
 
 
 class Permutation(Transform):
@@ -73,7 +73,7 @@ class LULinear(Transform):
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_det = self._factors()
-        with _full_precision(inputs.device.type):
+        with full_precision(inputs.device.type):
             outputs = inputs.to(self.bias.dtype) @ (lower @ upper).T + self.bias
         return outputs, log_det.expand(inputs.shape[0])
 
@@ -109,8 +109,3 @@ class ActNorm(Transform):
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return inputs * (-self.log_scale).exp() + self.shift, -self.log_scale.sum().expand(len(inputs))
-
-
-def _full_precision(device: str) -> AbstractContextManager[object]:
-    """Switches autocast off: a product in half precision would not undo the solves of the other direction."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from caloman.nn.precision import full_precision
+
 
 class Scaling(nn.Module, ABC):
     """An invertible map of vectors (N, D) with fitted statistics; the identity until `fit`.
@@ -148,7 +150,9 @@ class Whiten(Scaling):
         self.inverse_matrix.copy_((directions * std).T)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return (inputs - self.mean) @ self.matrix
+        with full_precision(inputs.device.type):
+            return (inputs - self.mean) @ self.matrix
 
     def inverse(self, inputs: Tensor) -> Tensor:
-        return inputs @ self.inverse_matrix + self.mean
+        with full_precision(inputs.device.type):
+            return inputs.to(self.mean.dtype) @ self.inverse_matrix + self.mean

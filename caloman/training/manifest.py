@@ -63,17 +63,21 @@ class Manifest:
         self._write("ended")
 
     def add_stage(self, name: str, showers: int) -> None:
-        """Records time and throughput of a stage that was trained, over all interruptions.
+        """Records time, throughput and validation of a stage that was trained, over all interruptions.
 
         Args:
             name: of the stage.
             showers: number of showers in an epoch.
         """
-        seconds = [row["seconds"] for row in read_metrics(self._folder / "stages" / name / METRICS) if "seconds" in row]
+        rows = read_metrics(self._folder / "stages" / name / METRICS)
+        seconds = [row["seconds"] for row in rows if "seconds" in row]
+        separations = [row["separation"] for row in rows if "separation" in row]
         self.content["stages"][name] = {
             "epochs": len(seconds),
             "seconds": round(sum(seconds), 3),
             "showers_per_second": round(showers * len(seconds) / max(sum(seconds), 1e-9), 1),
+            "validation_loss": min((row["validation_loss"] for row in rows), default=None),
+            "separation": separations[-1] if separations else None,
         }
         self._write("training")
 

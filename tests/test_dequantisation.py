@@ -112,7 +112,7 @@ def test_log_determinant_of_layer_fractions():
 @pytest.mark.parametrize("mask", [None, partial(BernoulliMask, hidden=8)])
 def test_density_of_layer_energies_is_normalised(mask, small, randomise):
     """Importance sampling where all layers have energy: a mask has its probability there, nothing else is lost."""
-    flow, n = partial(CouplingFlow, transforms=2, hidden=8), 50_000
+    flow, n = partial(CouplingFlow, transforms=2, hidden=8), 100_000
     model = randomise(LayerEnergyModel(small, flow, threshold=THRESHOLD, mask=mask), std=0.1).double()
     incident = torch.full((n, 1), 100.0, dtype=torch.float64)
     logits = 1.5 * torch.randn(n, 3, dtype=torch.float64)

@@ -9,7 +9,7 @@ from caloman.nn.masked import MADE
 
 
 class BernoulliMask(Distribution):
-    """Autoregressive probabilities of zeros and ones.
+    """Autoregressive probabilities of zeros and ones; sampling takes D passes, so few entries only.
 
     Args:
         features: number D of entries.
@@ -23,11 +23,6 @@ class BernoulliMask(Distribution):
     def __init__(self, features: int, context: int = 0, hidden: int = 64) -> None:
         super().__init__(features, features)
         self.conditioner = MADE(features, context, outputs=1, hidden=hidden)
-
-    @property
-    def one_pass_sampling(self) -> bool:
-        """Each entry takes a pass of its own."""
-        return False
 
     def log_prob(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         logits = self.conditioner(inputs, context)

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from caloman.evaluation.compare import compare
     from caloman.evaluation.evaluate import evaluate
     from caloman.export.command import export_model
+    from caloman.generation.streaming import GeneratedShowers
     from caloman.geometry import Geometry, Layer
     from caloman.observables import Observables, compute_observables
     from caloman.showers import ShowerFile, Showers, ShowerWriter
-    from caloman.streaming import GeneratedShowers
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CalomanError": "caloman.errors",
-    "GeneratedShowers": "caloman.streaming",
+    "GeneratedShowers": "caloman.generation.streaming",
     "Geometry": "caloman.geometry",
     "Layer": "caloman.geometry",
     "Observables": "caloman.observables",

@@ -12,8 +12,8 @@ from caloman.errors import CalomanError
 COMMANDS = {
     "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
     "runs": ("caloman.runs:runs", "list run folders with their state and best figures"),
-    "generate": ("caloman.generation:generate", "generate showers into a CaloChallenge file"),
-    "merge": ("caloman.shards:merge", "join the shards of a generation into one file"),
+    "generate": ("caloman.generation.generate:generate", "generate showers into a CaloChallenge file"),
+    "merge": ("caloman.generation.shards:merge", "join the shards of a generation into one file"),
     "export": ("caloman.export.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
     "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import caloman
 from caloman import bundle
 from caloman.flows import LULinear
-from caloman.generation import Generation, Job
+from caloman.generation.generate import Generation, Job
 from caloman.geometry import Geometry
 
 

@@ -17,8 +17,6 @@ MAY_IMPORT = {
     "geometry": {"errors"},
     "hdf5": {"errors", "files"},
     "showers": {"errors", "geometry", "hdf5"},
-    "shards": {"errors", "hdf5", "showers"},
-    "parts": {"errors", "files", "geometry", "hdf5", "showers"},
     "slices": {"errors", "geometry", "hdf5", "showers"},
     "observables": {"geometry", "showers"},
     "runs": {"errors"},
@@ -33,10 +31,8 @@ MAY_IMPORT = {
     "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
     "export": {"errors", "files", "geometry", "models", "bundle"},
-    "streaming": {"showers", "spectra", "models"},
-    "cluster": {"errors"},
     "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},
-    "generation": {"errors", "showers", "shards", "parts", "spectra", "models", "bundle", "cluster", "gates"},
+    "generation": {"errors", "files", "geometry", "hdf5", "showers", "spectra", "models", "bundle", "gates"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices", "evaluation", "runs"),
         *("nn", "flows", "preprocessing", "manifold", "models", "bundle"),
@@ -55,7 +51,7 @@ RESERVED = {
     "onnxscript": ("caloman.export",),
     "lightning_fabric": ("caloman.training",),
     "wandb": ("caloman.training",),
-    "distributed": ("caloman.cluster",),
+    "distributed": ("caloman.generation.cluster",),
 }
 """Third-party package -> the only modules that may import it."""
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from caloman.cluster import run_on_cluster
 from caloman.errors import CalomanError
-from caloman.generation import generate
+from caloman.generation.cluster import run_on_cluster
+from caloman.generation.generate import generate
 
 distributed = pytest.importorskip("distributed")
 OPTIONS = {"energies": "log-uniform:1GeV:100GeV", "n": 40_500, "seed": 6}

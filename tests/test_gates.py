@@ -8,7 +8,7 @@ from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.gates import encode, reconstruct
-from caloman.generation import generate
+from caloman.generation.generate import generate
 from caloman.models import FactorisedShowerModel, ShapeModel
 from caloman.models.noise import Purpose, chunk_noise
 from caloman.preprocessing import LayerwiseTransform

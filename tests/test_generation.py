@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 import caloman
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.generation import Generation, Job, generate
-from caloman.parts import Parts
+from caloman.generation.generate import Generation, Job, generate
+from caloman.generation.parts import Parts
+from caloman.generation.streaming import GeneratedShowers
 from caloman.showers import CHUNK, Showers
-from caloman.streaming import GeneratedShowers
 
 SPECTRUM = "log-uniform:1GeV:100GeV"
 DiskUsage = namedtuple("DiskUsage", "free")

@@ -13,8 +13,8 @@ import torch
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
-from caloman.generation import generate
-from caloman.shards import merge
+from caloman.generation.generate import generate
+from caloman.generation.shards import merge
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 REQUEST = {"energies": "log-uniform:1GeV:100GeV", "n": 3500, "seed": 4}

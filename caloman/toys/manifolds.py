@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 from scipy.stats import norm, special_ortho_group
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 class Circle:
@@ -110,9 +110,10 @@ class PolynomialSurface:
 
     def _height(self, uv: Array) -> tuple[Array, Array]:
         """Height (N,) of the surface before its rotation, and its slopes (N, 2)."""
-        damping = np.exp(-self.suppression * (uv**2).sum(axis=1))
-        height = damping * polyval2d(*uv.T, self.coefficients)
-        slopes = np.stack([polyval2d(*uv.T, polyder(self.coefficients, axis=axis)) for axis in (0, 1)], axis=1)
+        u, v = uv[:, 0], uv[:, 1]
+        damping = np.exp(-self.suppression * (u**2 + v**2))
+        height = damping * polyval2d(u, v, self.coefficients)
+        slopes = np.stack([polyval2d(u, v, polyder(self.coefficients, axis=axis)) for axis in (0, 1)], axis=1)
         return height, damping[:, None] * slopes - 2 * self.suppression * uv * height[:, None]
 
 

@@ -13,12 +13,12 @@ import torch
 from tqdm import tqdm
 
 from caloman import __version__, bundle
-from caloman.cluster import run_on_cluster
 from caloman.errors import CalomanError
 from caloman.gates import generate_shapes
+from caloman.generation.cluster import run_on_cluster
+from caloman.generation.parts import Parts
+from caloman.generation.shards import count_showers, shard_chunks
 from caloman.models import EnsembleShowerModel, ShowerModel
-from caloman.parts import Parts
-from caloman.shards import count_showers, shard_chunks
 from caloman.showers import CHUNK, Compression, Showers
 from caloman.spectra import read_request
 

@@ -1,0 +1,1 @@
+"""Showers on demand: chunk by chunk into a file, in shards, on a cluster, or as a stream."""

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from caloman.errors import CalomanError
 from caloman.flows import BernoulliMask, CouplingFlow
-from caloman.models import LayerEnergyModel
+from caloman.models import JointDensity, LayerEnergyModel
 from caloman.preprocessing import (
     LayerFractions,
     LayerwiseTransform,
@@ -85,6 +85,8 @@ def test_variational_bound_becomes_tight():
 def test_a_filling_that_would_not_be_cut_again_is_refused(small):
     with pytest.raises(CalomanError, match=r"0\.02 MeV, above threshold = 0\.01"):
         LayerwiseTransform(small, threshold=THRESHOLD, filling=partial(UniformFilling, width=0.02))
+    with pytest.raises(CalomanError, match=r"0\.02 MeV, above threshold = 0\.01"):
+        JointDensity(small, CouplingFlow, partial(UniformFilling, width=0.02), threshold=THRESHOLD)
     with pytest.raises(CalomanError, match="JointDensity"):
         LayerwiseTransform(small, threshold=THRESHOLD, filling=VariationalFilling)
 

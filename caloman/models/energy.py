@@ -63,18 +63,13 @@ class LayerEnergyModel(nn.Module):
         Raises:
             CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
         """
-        largest = max(float((layers.sum(1, keepdim=True) / incident).max()) for layers, incident in batches())
-        if largest >= self.fractions.max_deposit_ratio:
-            raise CalomanError(
-                f"max_deposit_ratio = {self.fractions.max_deposit_ratio} of the energy model is not above the largest "
-                f"E_tot / E_inc of the training data, {largest:.3f}; raise it"
-            )
+        self.fractions.check(batches())
         self.density.fit(lambda: (self._coordinates(*batch)[:2] for batch in batches()))
 
     def log_prob(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         """Log-density of the logarithms of layer energies (N, L) at incident energies (N, 1), shape (N,).
 
-        Where a layer is empty, its probability and a lower bound.
+        A lower bound where layers are empty; they count with their probability.
         """
         logits, context, minus_log_q = self._coordinates(layer_energies, incident_energies)
         log_prob = self.density.log_prob(logits, context) - self.density.scaling.std.log().sum()  # type: ignore[operator]

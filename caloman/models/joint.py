@@ -25,6 +25,9 @@ class JointDensity(nn.Module):
         max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logits.
 
+    Raises:
+        CalomanError: if the filling would not be cut again.
+
     References:
         CaloINN (arXiv:2312.09290).
     """
@@ -42,12 +45,18 @@ class JointDensity(nn.Module):
         self.transform = LayerwiseTransform(geometry, threshold)
         self.fractions = LayerFractions(max_deposit_ratio, alpha)
         self.filling = filling(geometry.n_voxels, 1)
+        self.filling.check(threshold)
         self.empty_layers = LogUniformFilling(threshold)
         self.sizes = [geometry.n_voxels, geometry.n_layers]
         self.flow = flow(sum(self.sizes), 1)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits what the flow takes from data on batches of voxels (n, V) and incident energies (n, 1) [MeV]."""
+        """Fits what the flow takes from data on batches of voxels (n, V) and incident energies (n, 1) [MeV].
+
+        Raises:
+            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
+        """
+        self.fractions.check(batches())
         self.flow.fit(lambda: (self._coordinates(*batch)[:2] for batch in batches()))
 
     def log_prob(self, voxels: Tensor, incident_energies: Tensor) -> Tensor:

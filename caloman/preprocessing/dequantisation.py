@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.nn.mlp import MLP
 
 LOG_10 = math.log(10)
@@ -38,6 +39,17 @@ class Filling(nn.Module, ABC):
         log_energies, minus_log_q = self._draw(energies, context)
         filled = torch.where(empty, log_energies.exp(), energies)
         return filled, torch.where(empty, minus_log_q, 0.0).sum(dim=1)
+
+    def check(self, threshold: float) -> None:
+        """Refuses a threshold [MeV] that would not make zeros of what was filled in.
+
+        Raises:
+            CalomanError: if the filling reaches above it.
+        """
+        if self.upper > threshold:
+            raise CalomanError(
+                f"the filling of zeros reaches {self.upper:g} MeV, above threshold = {threshold:g} MeV; lower it"
+            )
 
     @abstractmethod
     def _draw(self, energies: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,13 @@
 """Sums and broadcasts over the layers of a geometry, and the coordinates of the layer energies."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 
 
@@ -56,6 +58,19 @@ class LayerFractions(nn.Module):
         super().__init__()
         self.max_deposit_ratio = max_deposit_ratio
         self.alpha = alpha
+
+    def check(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Refuses layer energies, or voxels, (n, L) and incident energies (n, 1) that leave no room below the bound.
+
+        Raises:
+            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
+        """
+        largest = max(float((deposits.sum(1, keepdim=True) / incident).max()) for deposits, incident in batches)
+        if largest >= self.max_deposit_ratio:
+            raise CalomanError(
+                f"max_deposit_ratio = {self.max_deposit_ratio} of the energy model is not above the largest "
+                f"E_tot / E_inc of the training data, {largest:.3f}; raise it"
+            )
 
     def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         """Maps layer energies (N, L) and incident energies (N, 1) to logits (N, L); an empty shower has u = 0."""

@@ -92,12 +92,10 @@ class LayerwiseTransform(ShowerTransform):
         super().__init__(geometry, threshold)
         self.renormalise = renormalise
         self.filling = filling(geometry.n_voxels, 0) if filling else None
-        if self.filling and list(self.filling.parameters()):
-            raise CalomanError("a learned filling is trained with its density; use it in a JointDensity")
-        if self.filling and self.filling.upper > threshold:
-            raise CalomanError(
-                f"the filling of zeros reaches {self.filling.upper:g} MeV, above threshold = {threshold:g}; lower it"
-            )
+        if self.filling:
+            self.filling.check(threshold)
+            if list(self.filling.parameters()):
+                raise CalomanError("a learned filling is trained with its density; use it in a JointDensity")
         self.context_dim = 1 + geometry.n_layers
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:

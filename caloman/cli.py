@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import Parameter, signature
+from typing import Any
 
 from caloman import __version__
 from caloman.errors import CalomanError
@@ -15,6 +16,7 @@ COMMANDS = {
     "generate": ("caloman.generation.generate:generate", "generate showers into a CaloChallenge file"),
     "merge": ("caloman.generation.shards:merge", "join the shards of a generation into one file"),
     "export": ("caloman.export.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
+    "benchmark": ("caloman.benchmark.command:benchmark", "measure the time per shower, beside published generators"),
     "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
@@ -27,6 +29,11 @@ COMMANDS = {
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""
 
 SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
+    "benchmark": {
+        "exports": (str, "ONNX files of the run to measure, too"),
+        "--batches": (int, "showers per call"),
+        "--engines": (str, "what runs the generators, of eager, compiled and ONNX"),
+    },
     "compare": {
         "reports": (str, "metrics.json files, their folders, or FILE:NAME for one sample; the first is the baseline"),
     },
@@ -86,10 +93,11 @@ def _run(name: str, arguments: list[str]) -> object:
         parser.add_function_arguments(command, as_positional=True, skip=skip)
     for argument, (kind, text) in several.items():
         default = signature(command).parameters[argument.lstrip("-")].default
-        if default is Parameter.empty or argument.startswith("--"):
-            parser.add_argument(argument, nargs="+", type=kind, help=text)
-        else:
-            parser.add_argument(argument, nargs="*", type=kind, help=text, default=default)
+        if isinstance(default, tuple):
+            default = list(default)
+        options: dict[str, Any] = {} if default is Parameter.empty else {"default": default}
+        nargs = "*" if options and not argument.startswith("--") else "+"
+        parser.add_argument(argument, nargs=nargs, type=kind, help=text, **options)
     if leads:
         parser.add_function_arguments(command, as_positional=True, skip=skip)
     return command(**parser.parse_args(_spell_out(arguments, command)))

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
     "export": {"errors", "files", "geometry", "models", "bundle"},
+    "benchmark": {"errors", "files", "geometry", "flows", "models", "bundle", "export", "evaluation"},
     "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},
     "generation": {"errors", "files", "geometry", "hdf5", "showers", "spectra", "models", "bundle", "gates"},
     "training": {

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from caloman.errors import CalomanError
@@ -14,7 +16,7 @@ from caloman.export.targets import Target
 try:
     import onnx
     import onnxruntime
-    from onnxscript import optimizer
+    from onnxscript import ir, optimizer
 
     from caloman.export.operators import TRANSLATIONS
 except ImportError as error:
@@ -42,6 +44,7 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
     )
     assert program is not None  # only the other exporter returns nothing
     optimizer.fold_constants(program.model)
+    _join_permutations(program.model.graph)
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     model.ir_version = IR_VERSION
@@ -51,11 +54,40 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
     onnx.save(model, path)
 
 
-def read(path: Path) -> Callable[..., list]:
-    """Reads an ONNX file as a function of arrays, on one thread."""
+def _join_permutations(graph: ir.Graph) -> None:
+    """Lets each choice of columns look through the one before it: between couplings there are four in a row."""
+    for node in graph:
+        columns, before = _chosen_columns(node), node.inputs[0].producer() if node.inputs and node.inputs[0] else None
+        earlier = _chosen_columns(before) if before else None
+        if before is None or columns is None or earlier is None:
+            continue
+        joined = ir.Value(name=f"{node.name}_columns", const_value=ir.tensor(earlier[columns]))
+        graph.register_initializer(joined)
+        node.replace_input_with(0, before.inputs[0])
+        node.replace_input_with(1, joined)
+
+
+def _chosen_columns(node: ir.Node) -> NDArray[np.int64] | None:
+    """The columns that a node picks from a matrix; None if it does something else."""
+    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 1:
+        return None
+    index = node.inputs[1]
+    constant = index.const_value if index else None
+    return constant.numpy() if constant is not None and constant.numpy().ndim == 1 else None
+
+
+def read(path: Path, threads: int = 1) -> Callable[..., list]:
+    """Reads an ONNX file as a function of arrays, on one thread or more.
+
+    Raises:
+        CalomanError: if it is no ONNX file.
+    """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has its own kinds, all of them children of this one
+        raise CalomanError(f"{path}: not an ONNX file of `caloman export` ({type(error).__name__})") from None
     names = [argument.name for argument in session.get_inputs()]
     return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
 

@@ -60,11 +60,25 @@ def cumprod(values: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
     return op.Concat(*products, axis=dim)
 
 
+def softmax(values: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
+    """Softmax by its parts; onnxruntime's own transposes when the axis is not the last one, and the splines' is not."""
+    axis = op.Constant(value_ints=[dim])
+    exponentials = op.Exp(op.Sub(values, op.ReduceMax(values, axis, keepdims=1)))
+    return op.Div(exponentials, op.ReduceSum(exponentials, axis, keepdims=1))
+
+
+def softplus(values: ir.Value, beta: float = 1.0, threshold: float = 20.0) -> ir.Value:
+    """Softplus in one operation, for onnxruntime's needs no threshold against overflow."""
+    return op.Softplus(values)
+
+
 TRANSLATIONS: dict[Callable, Callable] = {
     torch.ops.aten.erfc.default: erfc,
     torch.ops.aten.sigmoid.default: sigmoid,
     torch.ops.aten.special_ndtri.default: ndtri,
     torch.ops.aten.cumprod.default: cumprod,
+    torch.ops.aten.softmax.int: softmax,
+    torch.ops.aten.softplus.default: softplus,
 }
 
 

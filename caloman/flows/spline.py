@@ -36,23 +36,20 @@ def rational_quadratic_spline(
     """
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     inputs = inputs.to(dtype)
-    # bins on the first axis: kernels then run over long rows instead of a handful of bins
-    widths, heights, derivatives = (t.to(dtype).movedim(-1, 0) for t in (widths, heights, derivatives))
-    inside = inputs.abs() < bound
     # clamped before and selected after: a NaN in the unselected branch would poison the gradient
-    values = inputs.clamp(-bound, bound)
+    values = inputs.clamp(-bound, bound).unsqueeze(0)
+    # bins in front of the entries: kernels then run over long rows instead of a handful of bins
+    logits = torch.stack([widths.movedim(-1, 0), heights.movedim(-1, 0)]).to(dtype)
+    sizes = 2 * bound * (1 - MIN_BIN * logits.shape[1]) * logits.softmax(dim=1) + 2 * bound * MIN_BIN
+    ends = sizes.cumsum(dim=1) - bound
+    slopes = _with_level_ends(derivatives.movedim(-1, 0).to(dtype))
 
-    x_sizes, x_ends = _bins(widths, bound)
-    y_sizes, y_ends = _bins(heights, bound)
-    level = torch.zeros_like(values).unsqueeze(0)  # slope 1 at both ends of the box
-    slopes = torch.cat([level, derivatives, level])
-
-    ends = y_ends if inverse else x_ends
-    index = (values >= ends[:-1]).sum(dim=0, keepdim=True, dtype=torch.int32).long()
-    w, x, h, y, d0, d1 = (
-        table.gather(0, index).squeeze(0) for table in (x_sizes, x_ends, y_sizes, y_ends, slopes[:-1], slopes[1:])
-    )
-    x, y, d0, d1 = x - w, y - h, _slope(d0), _slope(d1)
+    index = (values >= ends[int(inverse), :-1]).sum(dim=0, keepdim=True, dtype=torch.int32).long()
+    both = torch.cat([index, index]).unsqueeze(1)
+    size = sizes.gather(1, both).squeeze(1)
+    w, h = size.split(1)
+    x, y = (ends.gather(1, both).squeeze(1) - size).split(1)
+    d0, d1 = _slope(slopes.gather(0, torch.cat([index, index + 1]))).split(1)
     s = h / w
     curvature = d0 + d1 - 2 * s
     if inverse:
@@ -62,20 +59,20 @@ def rational_quadratic_spline(
         root = (b * b + 4 * a * s * delta).clamp(min=1e-30).sqrt()  # not 0, where the slope of the root is infinite
         falls = b < 0  # then b + root cancels, and the other form of the root does not
         position = torch.where(falls, root - b, 2 * s * delta) / torch.where(falls, 2 * a, b + root)
-        position = position.clamp(0, 1)
+        position = position.clamp(0.0, 1.0)
         outputs = x + w * position
     else:
         position = (values - x) / w
         outputs = y + h * _ratio(position, s, d0, curvature)
-    log_slope = _log_slope(position, s, d0, d1, curvature)
+    outputs, log_slope = outputs.squeeze(0), _log_slope(position, s, d0, d1, curvature).squeeze(0)
     zero = torch.zeros_like(inputs)
+    inside = inputs.abs() < bound
     return torch.where(inside, outputs, inputs), torch.where(inside, -log_slope if inverse else log_slope, zero)
 
 
-def _bins(logits: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    """Sizes and upper ends of the bins, both of shape (K, *)."""
-    sizes = 2 * bound * (1 - MIN_BIN * len(logits)) * logits.softmax(dim=0) + 2 * bound * MIN_BIN
-    return sizes, sizes.cumsum(dim=0) - bound
+def _with_level_ends(derivatives: Tensor) -> Tensor:
+    """Derivatives (K - 1, *) between zeros, which stand for slope 1 at both ends of the box."""
+    return F.pad(derivatives, (0, 0) * (derivatives.dim() - 1) + (1, 1))
 
 
 def _slope(derivative: Tensor) -> Tensor:

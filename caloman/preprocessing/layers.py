@@ -27,7 +27,7 @@ class LayerMap(nn.Module):
 
     def sum(self, voxels: Tensor) -> Tensor:
         """Sums (N, V) over each layer, shape (N, L)."""
-        return torch.stack([layer.sum(dim=1) for layer in voxels.split(self.sizes, dim=1)], dim=1)
+        return torch.cat([layer.sum(dim=1, keepdim=True) for layer in voxels.split(self.sizes, dim=1)], dim=1)
 
     def is_largest(self, voxels: Tensor) -> Tensor:
         """True for one voxel of each layer, the largest one, shape (N, V)."""

@@ -1,0 +1,1 @@
+"""How long a generator takes, beside the published ones."""

@@ -1,0 +1,191 @@
+"""``caloman benchmark``: the time of a generator by the challenge's protocol, beside that of the published ones."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from caloman import __version__, bundle, files
+from caloman.benchmark.engines import ENGINES, Generate, read_export
+from caloman.benchmark.report import SCHEMA, Benchmark, Row
+from caloman.benchmark.rivals import PHOTONS, RIVALS
+from caloman.benchmark.timing import energies_at, measure, shares, stream_weights
+from caloman.errors import CalomanError
+from caloman.evaluation.leaderboard import entries
+from caloman.models import ShowerModel
+
+PACKAGES = ("torch", "numpy", "onnxruntime")
+
+
+def benchmark(
+    run: str | Path,
+    exports: Sequence[str | Path] = (),
+    output: str | Path = "benchmark",
+    threads: int = 1,
+    runs: int = 10,
+    showers: int | None = None,
+    batches: Sequence[int] = (1, 100, 10_000),
+    engines: Sequence[str] = tuple(ENGINES),
+) -> Benchmark:
+    """Measures the time per shower as the CaloChallenge did, and writes it to benchmark.json.
+
+    For photons the architectures of CaloINN and of CaloFlow's student are measured with it, for only ratios can be
+    compared between machines.
+
+    Args:
+        run: run folder of `caloman fit`, or a bundle.
+        exports: ONNX files of the run to measure, too; made with `caloman export`.
+        output: folder of benchmark.json.
+        threads: of the CPU.
+        runs: number of complete runs.
+        showers: showers in each run, in whole batches; by default as many as take about a second.
+        batches: showers per call.
+        engines: what runs the generators, of eager, compiled and ONNX.
+
+    Raises:
+        CalomanError: if the run or an export cannot be used, or a number is not positive.
+    """
+    _check(threads, runs, showers, batches, engines)
+    model = bundle.load(run)
+    with _threads(threads):
+        given = {Path(path).name: read_export(Path(path), model) for path in exports}
+        session = Session(runs, showers, sorted(batches), engines)
+        with tqdm(desc="benchmark", unit="timing", disable=None) as session.bar:
+            result = _measure_all(session, model, given)
+    files.write(Path(output) / "benchmark.json", json.dumps(result.content, indent=1) + "\n")
+    return result
+
+
+class Session:
+    """Measurements with the same settings.
+
+    Args:
+        runs: number of complete runs.
+        showers: showers in each; None for as many as take about a second.
+        batches: showers per call.
+        engines: names of the engines.
+    """
+
+    bar: tqdm
+
+    def __init__(self, runs: int, showers: int | None, batches: Sequence[int], engines: Sequence[str]) -> None:
+        self.runs, self.showers, self.batches, self.engines = runs, showers, batches, engines
+        self.devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+
+    def add(self, name: str, model: ShowerModel) -> None:
+        """Measures a generator with all engines on all devices."""
+        for device in self.devices:
+            model.to(device)
+            for engine in self.engines:
+                self.bar.set_postfix_str(f"{name}, {engine}, {device}")
+                try:
+                    self.add_engine(name, model, engine, ENGINES[engine](model))
+                except (CalomanError, RuntimeError) as error:  # RuntimeError: compilers, and memory of devices
+                    reason = str(error).split("\n")[0][:200]
+                    self.notes.append(f"{name}, {engine}, {device}: left out, {reason}")
+                torch.compiler.reset()
+        model.cpu()
+
+    def add_engine(self, name: str, model: ShowerModel, engine: str, generate: Generate) -> None:
+        """Measures one way to run a generator."""
+        n_parameters = sum(parameter.numel() for parameter in model.parameters())
+        for batch in self.batches:
+            timing = measure(generate, model, energies_at(model, batch), self.runs, self.showers)
+            self.rows.append(Row(name, n_parameters, engine, model.energy_range.device.type, timing))
+            self.bar.update()
+
+
+def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Generate]) -> Benchmark:
+    loads, dataset = [os.getloadavg()[0]], model.geometry.name
+    rivals = RIVALS if dataset == PHOTONS.name else {}
+    per_engine = len(session.batches)
+    session.bar.total = per_engine * (len(exports) + (1 + len(rivals)) * len(session.devices) * len(session.engines))
+    for name, generate in exports.items():
+        session.add_engine("this run", model, name, generate)
+    session.add("this run", model)
+    inside = _look_inside(session, model)
+    for name, build in rivals.items():  # one at a time, for they are large
+        session.add(name, build())
+    if not rivals:
+        session.notes.append(f"CaloINN and CaloFlow's student are measured for {PHOTONS.name} only")
+    loads.append(os.getloadavg()[0])
+    published = {entry.name: {key: list(value) for key, value in entry.time_ms.items()} for entry in entries(dataset)}
+    content = {
+        "schema": SCHEMA,
+        "caloman": __version__,
+        "dataset": dataset,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": {"cpu": _cpu(), "threads": torch.get_num_threads(), "gpu": _gpu(), "load": loads},
+        "runs": session.runs,
+        "timings": [row.to_json() for row in session.rows],
+        **inside,
+        "published": {name: times for name, times in published.items() if times},
+        "notes": session.notes,
+    }
+    return Benchmark(content)
+
+
+def _look_inside(session: Session, model: ShowerModel) -> dict[str, Any]:
+    """What the time depends on: energy, parts of the model, and weights; all in eager mode on the CPU."""
+    batch = session.batches[len(session.batches) // 2]
+    energies = {place: energies_at(model, batch, place) for place in (0.0, 0.5, 1.0)}
+    generate = ENGINES["eager"](model)
+    times = [measure(generate, model, at, session.runs, session.showers).mean for at in energies.values()]
+    milliseconds, gigabytes = stream_weights(model, session.runs)
+    return {
+        "energies": {"batch": batch, "mev": [float(at[0]) for at in energies.values()], "ms": times},
+        "shares": {str(n): shares(model, energies_at(model, n), session.runs) for n in session.batches[:2]},
+        "weights": {"ms": milliseconds, "gb": gigabytes},
+    }
+
+
+def _check(threads: int, runs: int, showers: int | None, batches: Sequence[int], engines: Sequence[str]) -> None:
+    numbers = {"threads": [threads], "runs": [runs], "showers": [showers or 1], "batches": batches}
+    for name, values in numbers.items():
+        if not values or min(values) < 1:
+            raise CalomanError(f"--{name} {' '.join(map(str, values))}: must be positive")
+    unknown = [engine for engine in engines if engine not in ENGINES]
+    if unknown:
+        raise CalomanError(f"--engines {unknown[0]}: unknown; use some of {', '.join(ENGINES)}")
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,79 @@
+"""Ways to run a generator: as PyTorch does by itself, compiled, and as an ONNX graph."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from caloman import __version__
+from caloman.errors import CalomanError
+from caloman.export.formats import Run, write_onnx
+from caloman.export.targets import make_target
+from caloman.export.verify import reference_inputs
+from caloman.models import ShowerModel
+
+Generate = Callable[[Tensor, Tensor], object]
+"""Turns noise (N, noise_dim) and incident energies (N, 1) [MeV] into showers in the memory of the host."""
+
+
+def eager(model: ShowerModel) -> Generate:
+    """The model as it is, on its device."""
+    return lambda noise, energies: model(noise, energies).cpu()
+
+
+def compiled(model: ShowerModel) -> Generate:
+    """The model as `torch.compile` translates it, anew for each batch size.
+
+    Raises:
+        CalomanError: if there is no C++ compiler.
+    """
+    if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
+        raise CalomanError("there is no C++ compiler")
+    program = torch.compile(model, dynamic=False)
+    return lambda noise, energies: program(noise, energies).cpu()
+
+
+def exported(model: ShowerModel) -> Generate:
+    """The model as an ONNX graph, on as many threads of the CPU as PyTorch uses.
+
+    Raises:
+        CalomanError: if the model cannot be exported, or the extra packages are missing.
+    """
+    if model.energy_range.device.type != "cpu":
+        raise CalomanError("onnxruntime runs on the CPU here")
+    from caloman.export import onnx
+
+    target = make_target(model, "calochallenge")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "generator.onnx"
+        write_onnx(target, reference_inputs(model, 2, seed=0), {"caloman": __version__}, path)
+        return _on_tensors(onnx.read(path, torch.get_num_threads()))
+
+
+def read_export(path: Path, model: ShowerModel) -> Generate:
+    """The graph of an ONNX file of the model.
+
+    Raises:
+        CalomanError: if the file does not take the noise and the energies of the model.
+    """
+    from caloman.export import onnx
+
+    generate = _on_tensors(onnx.read(path, torch.get_num_threads()))
+    try:
+        generate(*reference_inputs(model, 2, seed=0))
+    except Exception as error:  # onnxruntime has its own kinds
+        raise CalomanError(
+            f"{path}: does not take {model.noise_dim} numbers of noise and an energy as the run does; "
+            f"make it with `caloman export` for the target calochallenge ({type(error).__name__})"
+        ) from None
+    return generate
+
+
+def _on_tensors(run: Run) -> Generate:
+    return lambda noise, energies: run(noise.numpy(), energies.numpy())[0]
+
+
+ENGINES: dict[str, Callable[[ShowerModel], Generate]] = {"eager": eager, "compiled": compiled, "ONNX": exported}

@@ -14,6 +14,7 @@ MASK = torch.arange(FEATURES) % 2 == 0
 
 TRANSFORMS = {
     "spline coupling": lambda: Coupling(MASK, CONTEXT, Spline(bins=6, bound=3.0), hidden=16),
+    "plain spline coupling": lambda: Coupling(MASK, CONTEXT, Spline(bins=6, bound=3.0), hidden=16, residual=False),
     "affine coupling": lambda: Coupling(MASK, CONTEXT, Affine(), hidden=16),
     "permutation": lambda: Permutation(FEATURES),
     "LU": lambda: LULinear(FEATURES),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from caloman.flows.elementwise import Elementwise
 from caloman.flows.transform import Conditioned, Step
-from caloman.nn.mlp import ResidualMLP
+from caloman.nn.mlp import PlainMLP, ResidualMLP
 
 
 class Coupling(Conditioned):
@@ -19,22 +19,32 @@ class Coupling(Conditioned):
         mask: True for the entries that pass unchanged and condition the others, shape (D,).
         context: size of the condition; 0 for none.
         elementwise: map of the other entries.
-        hidden: width of the residual conditioner.
+        hidden: width of the conditioner.
         blocks: number of its blocks.
+        residual: whether they have skip connections and two layers each, or are single layers.
     """
 
     kept: Tensor
     moved: Tensor
     order: Tensor
 
-    def __init__(self, mask: Tensor, context: int, elementwise: Elementwise, hidden: int = 64, blocks: int = 2) -> None:
+    def __init__(
+        self,
+        mask: Tensor,
+        context: int,
+        elementwise: Elementwise,
+        hidden: int = 64,
+        blocks: int = 2,
+        residual: bool = True,
+    ) -> None:
         super().__init__()
         self.elementwise = elementwise
         kept, moved = mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1)
         self.register_buffer("kept", kept, persistent=False)
         self.register_buffer("moved", moved, persistent=False)
         self.register_buffer("order", torch.cat([kept, moved]).argsort(), persistent=False)
-        self.conditioner = ResidualMLP(len(kept), context, len(moved) * elementwise.n_parameters, hidden, blocks)
+        network = ResidualMLP if residual else PlainMLP
+        self.conditioner = network(len(kept), context, len(moved) * elementwise.n_parameters, hidden, blocks)
         nn.init.zeros_(self.conditioner.last.weight)
         nn.init.zeros_(self.conditioner.last.bias)
 

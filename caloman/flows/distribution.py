@@ -34,5 +34,9 @@ class Distribution(nn.Module, ABC):
     def sample(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
         """Turns standard normal noise (N, noise_dim) into samples (N, D) under a context (N, C)."""
 
+    def loss(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+        """What training minimises on inputs (N, D) under a context (N, C): the mean of -log p, unless redefined."""
+        return -self.log_prob(inputs, context).mean()
+
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]]) -> None:
         """Sets what is not trained by gradients from batches of vectors (n, D) and contexts (n, C); here nothing."""

@@ -74,8 +74,9 @@ class CouplingFlow(Flow):
         elementwise: map of the coupled entries: ``spline`` (C-RQS) or ``affine`` (RealNVP).
         bins: pieces of the spline.
         bound: half the side of the spline's box.
-        hidden: width of the residual conditioners.
+        hidden: width of the conditioners.
         blocks: blocks of each conditioner.
+        residual: whether blocks have skip connections and two layers each, or are single layers.
         mixing: between couplings: a random permutation with or without a trained matrix in LU form.
         actnorm: put an ActNorm before each coupling.
 
@@ -93,6 +94,7 @@ class CouplingFlow(Flow):
         bound: float = 5.0,
         hidden: int = 64,
         blocks: int = 2,
+        residual: bool = True,
         mixing: Literal["lu", "permutation"] = "lu",
         actnorm: bool = False,
     ) -> None:
@@ -101,7 +103,7 @@ class CouplingFlow(Flow):
         for i in range(transforms):
             mask = (torch.arange(features) % 2 == i % 2) & (features > 1)
             chain += [ActNorm(features)] if actnorm else []
-            chain += [Coupling(mask, context, kind, hidden, blocks), *_mixing(features, mixing, i)]
+            chain += [Coupling(mask, context, kind, hidden, blocks, residual), *_mixing(features, mixing, i)]
         super().__init__(features, chain)
 
 

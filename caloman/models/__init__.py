@@ -3,6 +3,7 @@
 from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.ensemble import EnsembleShowerModel
+from caloman.models.joint import JointDensity, JointShowerModel
 from caloman.models.shape import FlowShape, ManifoldShape, ShapeModel
 from caloman.models.shower import FactorisedShowerModel, ShowerModel
 
@@ -11,6 +12,8 @@ __all__ = [
     "EnsembleShowerModel",
     "FactorisedShowerModel",
     "FlowShape",
+    "JointDensity",
+    "JointShowerModel",
     "LayerEnergyModel",
     "ManifoldShape",
     "ShapeModel",

@@ -46,6 +46,10 @@ class Density(nn.Module):
         """Log-density of the scaled x (N, D) under contexts (N, C), shape (N,)."""
         return self.flow.log_prob(self.scaling(x), self.context_scaling(context))
 
+    def loss(self, x: Tensor, context: Tensor) -> Tensor:
+        """What training minimises on x (N, D) under contexts (N, C)."""
+        return self.flow.loss(self.scaling(x), self.context_scaling(context))
+
     def sample(self, noise: Tensor, context: Tensor) -> Tensor:
         """Turns standard normal noise (N, noise_dim) into x (N, D)."""
         return self.scaling.inverse(self.flow.sample(noise, self.context_scaling(context)))

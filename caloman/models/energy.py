@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.flows import Distribution
+from caloman.flows import BernoulliMask, Distribution
 from caloman.geometry import Geometry
 from caloman.models.density import Density
+from caloman.preprocessing.dequantisation import LogUniformFilling
 from caloman.preprocessing.layers import LayerFractions
 from caloman.preprocessing.scaling import Standardise
 
@@ -17,17 +18,24 @@ class LayerEnergyModel(nn.Module):
     """A flow on the logits of the layer fractions (CaloFlow's flow I, CaloMan's energy-per-layer flow).
 
     An empty layer would be a spike in the density. With a threshold it is filled, in training, with an energy drawn
-    log-uniformly from the decade below the threshold, and a layer that comes out below the threshold is empty.
+    log-uniformly from the decade below the threshold, and a layer that comes out below the threshold is empty. With a
+    mask, too, it is decided first which layers have energy, and the flow is conditioned on that (dropout surjection),
+
+        log p(E) >= log p(m) + E_q[log p(v | m) - log q(v)] with the energies v, filled where m = 0.
 
     Args:
         geometry: the voxel mesh with L layers.
-        flow: density of the standardised logits under the incident energy.
+        flow: density of the standardised logits under the incident energy, and under the mask if there is one.
+        mask: probability that layers have energy, under the incident energy.
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
         max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logit.
 
     References:
-        CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
+        CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380); Verheyen (arXiv:2205.01697).
+
+    Raises:
+        CalomanError: if there is a mask but no threshold.
     """
 
     def __init__(
@@ -37,12 +45,17 @@ class LayerEnergyModel(nn.Module):
         threshold: float = 0.0,
         max_deposit_ratio: float = 3.1,
         alpha: float = 1e-6,
+        mask: Callable[[int, int], BernoulliMask] | None = None,
     ) -> None:
         super().__init__()
+        if mask and not threshold > 0:
+            raise CalomanError("the mask of an energy model needs a threshold above 0, below which layers are empty")
         self.threshold = threshold
+        self.filling = LogUniformFilling(threshold) if threshold > 0 else None
         self.fractions = LayerFractions(max_deposit_ratio, alpha)
-        self.density = Density(geometry.n_layers, 1, flow, Standardise)
-        self.noise_dim = self.density.noise_dim
+        self.mask = mask(geometry.n_layers, 1) if mask else None
+        self.density = Density(geometry.n_layers, 1 + (geometry.n_layers if mask else 0), flow, Standardise)
+        self.noise_dim = self.density.noise_dim + (self.mask.noise_dim if self.mask else 0)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Fits the scalings on batches of layer energies (n, L) and incident energies (n, 1) [MeV].
@@ -50,26 +63,45 @@ class LayerEnergyModel(nn.Module):
         Raises:
             CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
         """
-        largest = max(float((layers.sum(1, keepdim=True) / incident).max()) for layers, incident in batches())
-        if largest >= self.fractions.max_deposit_ratio:
-            raise CalomanError(
-                f"max_deposit_ratio = {self.fractions.max_deposit_ratio} of the energy model is not above the largest "
-                f"E_tot / E_inc of the training data, {largest:.3f}; raise it"
-            )
-        self.density.fit(lambda: (self._coordinates(*batch) for batch in batches()))
+        self.fractions.check(batches())
+        self.density.fit(lambda: (self._coordinates(*batch)[:2] for batch in batches()))
 
     def log_prob(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        """Log-density of the scaled logits of layer energies (N, L) at incident energies (N, 1), shape (N,)."""
-        return self.density.log_prob(*self._coordinates(layer_energies, incident_energies))
+        """Log-density of the logarithms of layer energies (N, L) at incident energies (N, 1), shape (N,).
+
+        A lower bound where layers are empty; they count with their probability.
+        """
+        logits, context, minus_log_q = self._coordinates(layer_energies, incident_energies)
+        log_prob = self.density.log_prob(logits, context) - self.density.scaling.std.log().sum()  # type: ignore[operator]
+        return log_prob + self._log_mask(context) + minus_log_q
+
+    def loss(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        """What training minimises: `log_prob` without the terms that no parameter changes."""
+        logits, context, _ = self._coordinates(layer_energies, incident_energies)
+        return self.density.loss(logits, context) - self._log_mask(context).mean()
 
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         """Turns normal noise (N, noise_dim) into layer energies (N, L) [MeV] at incident energies (N, 1) [MeV]."""
-        logits = self.density.sample(noise, incident_energies.log10())
-        energies = self.fractions.inverse(logits, incident_energies)
-        return torch.where(energies < self.threshold, torch.zeros_like(energies), energies)
+        context = incident_energies.log10()
+        if self.mask:
+            noise, mask_noise = noise.split([self.density.noise_dim, self.mask.noise_dim], dim=1)
+            context = torch.cat([context, self.mask.sample(mask_noise, context)], dim=1)
+        energies = self.fractions.inverse(self.density.sample(noise, context), incident_energies)
+        empty = energies < self.threshold
+        if self.mask:
+            empty |= context[:, 1:] == 0
+        return torch.where(empty, torch.zeros_like(energies), energies)
 
-    def _coordinates(self, layer_energies: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor]:
-        if self.threshold > 0:
-            filling = self.threshold * 10 ** -torch.rand_like(layer_energies)
-            layer_energies = torch.where(layer_energies < self.threshold, filling, layer_energies)
-        return self.fractions(layer_energies, incident_energies), incident_energies.log10()
+    def _log_mask(self, context: Tensor) -> Tensor:
+        """Logarithm of the probability of the mask in contexts (N, C), shape (N,); 0 without one."""
+        return self.mask.log_prob(context[:, 1:], context[:, :1]) if self.mask else context.new_zeros(len(context))
+
+    def _coordinates(self, layer_energies: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, L), their condition (N, C), and what the log-density of log energies has in addition (N,)."""
+        context, minus_log_q = incident_energies.log10(), 0.0
+        if self.filling:
+            has_energy = layer_energies >= self.threshold
+            context = torch.cat([context, has_energy.to(context.dtype)], dim=1) if self.mask else context
+            layer_energies, minus_log_q = self.filling(torch.where(has_energy, layer_energies, 0.0))
+        logits = self.fractions(layer_energies, incident_energies)
+        return logits, context, minus_log_q + self.fractions.log_det(logits, layer_energies, incident_energies)

@@ -26,6 +26,30 @@ class MLP(nn.Sequential):
         super().__init__(*layers, nn.Linear([features, *hidden][-1], out_features))
 
 
+class PlainMLP(MLP):
+    """Conditional network without skip connections: a linear layer, blocks of LeakyReLU and a linear layer, one more.
+
+    Args:
+        features: size of the input.
+        context: size of the condition, joined to the input; 0 for none.
+        out_features: size of the output.
+        hidden: width of the blocks.
+        blocks: number of blocks.
+    """
+
+    def __init__(self, features: int, context: int, out_features: int, hidden: int = 64, blocks: int = 2) -> None:
+        super().__init__(features + context, [hidden] * (1 + blocks), out_features, nn.LeakyReLU)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives the output."""
+        return self[-1]  # type: ignore[return-value]
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+        """Maps inputs (N, features) and context (N, context) to (N, out_features)."""
+        return super().forward(inputs if context is None else torch.cat([inputs, context], dim=-1))
+
+
 class ResidualMLP(nn.Module):
     """Conditional residual network: a linear layer, pre-activation blocks of two linear layers, a linear layer.
 

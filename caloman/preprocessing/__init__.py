@@ -1,10 +1,18 @@
 """Invertible preprocessing; it is part of the model, so generation needs nothing but the model."""
 
+from caloman.preprocessing.dequantisation import (
+    Filling,
+    LogNormalFilling,
+    LogUniformFilling,
+    UniformFilling,
+    VariationalFilling,
+)
 from caloman.preprocessing.layers import LayerFractions, LayerMap
 from caloman.preprocessing.scaling import Logit, LogStandardise, MaxAbs, Scaling, Standardise, Whiten
 from caloman.preprocessing.showers import GlobalTransform, LayerwiseTransform, Prepared, ShowerTransform
 
 __all__ = [
-    "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform", "LogStandardise", "Logit", "MaxAbs",
-    "Prepared", "Scaling", "ShowerTransform", "Standardise", "Whiten",
+    "Filling", "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform", "LogNormalFilling",
+    "LogStandardise", "LogUniformFilling", "Logit", "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "Standardise",
+    "UniformFilling", "VariationalFilling", "Whiten",
 ]  # fmt: skip

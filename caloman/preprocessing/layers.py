@@ -1,8 +1,13 @@
 """Sums and broadcasts over the layers of a geometry, and the coordinates of the layer energies."""
 
+import math
+from collections.abc import Iterable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 
 
@@ -54,6 +59,19 @@ class LayerFractions(nn.Module):
         self.max_deposit_ratio = max_deposit_ratio
         self.alpha = alpha
 
+    def check(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Refuses layer energies, or voxels, (n, L) and incident energies (n, 1) that leave no room below the bound.
+
+        Raises:
+            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
+        """
+        largest = max(float((deposits.sum(1, keepdim=True) / incident).max()) for deposits, incident in batches)
+        if largest >= self.max_deposit_ratio:
+            raise CalomanError(
+                f"max_deposit_ratio = {self.max_deposit_ratio} of the energy model is not above the largest "
+                f"E_tot / E_inc of the training data, {largest:.3f}; raise it"
+            )
+
     def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         """Maps layer energies (N, L) and incident energies (N, 1) to logits (N, L); an empty shower has u = 0."""
         rest = layer_energies.flip(1).cumsum(1).flip(1)  # E_k + ... + E_{L-1}
@@ -63,6 +81,13 @@ class LayerFractions(nn.Module):
         total = part + complement
         scale = torch.where(total > 0, (1 - 2 * self.alpha) / total, torch.zeros_like(total))
         return (self.alpha + scale * part).log() - (self.alpha + scale * complement).log()
+
+    def log_det(self, logits: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        """Log-determinant of d logits / d log(layer energies), shape (N,); no energy may be zero."""
+        rest = layer_energies.flip(1).cumsum(1).flip(1)
+        of_logits = math.log(1 - 2 * self.alpha) - F.logsigmoid(logits) - F.logsigmoid(-logits)
+        available = (self.max_deposit_ratio * incident_energies).log().squeeze(1)
+        return (of_logits + layer_energies.log()).sum(1) - rest[:, :-1].log().sum(1) - available
 
     def inverse(self, logits: Tensor, incident_energies: Tensor) -> Tensor:
         """Maps logits (N, L) and incident energies (N, 1) back to layer energies (N, L)."""

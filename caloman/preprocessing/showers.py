@@ -5,12 +5,15 @@ steps with the incident energy alone.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.geometry import Geometry
+from caloman.preprocessing.dequantisation import Filling
 from caloman.preprocessing.layers import LayerMap
 
 
@@ -63,7 +66,7 @@ class ShowerTransform(nn.Module, ABC):
 
 
 class LayerwiseTransform(ShowerTransform):
-    """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero, or noise if there is any.
+    """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero unless it is filled.
 
     The inverse gives each layer its energy, cuts voxels below the threshold and rescales those that survive, twice; the
     largest voxel of a layer always survives, and a layer below the threshold is empty.
@@ -72,16 +75,27 @@ class LayerwiseTransform(ShowerTransform):
         geometry: the voxel mesh with V voxels in L layers.
         threshold: voxels below it are cut before training and after generation [MeV].
         renormalise: make the voxels of each layer add up to its energy; the published CaloMan did not.
-        noise: upper end of uniform noise that is added to each voxel before its layer is scaled to unit sum [MeV];
-            well below the threshold it gives a flow on the voxels a smooth density in place of zeros, as in CaloFlow.
+        filling: what takes the place of zeros before a layer is scaled to unit sum, for a flow on the voxels; its
+            -log q does not depend on what is trained, and is left out here.
+
+    Raises:
+        CalomanError: if the filling is learned, or would not be cut again.
     """
 
     def __init__(
-        self, geometry: Geometry, threshold: float = 0.0, renormalise: bool = True, noise: float = 0.0
+        self,
+        geometry: Geometry,
+        threshold: float = 0.0,
+        renormalise: bool = True,
+        filling: Callable[[int, int], Filling] | None = None,
     ) -> None:
         super().__init__(geometry, threshold)
         self.renormalise = renormalise
-        self.noise = noise
+        self.filling = filling(geometry.n_voxels, 0) if filling else None
+        if self.filling:
+            self.filling.check(threshold)
+            if list(self.filling.parameters()):
+                raise CalomanError("a learned filling is trained with its density; use it in a JointDensity")
         self.context_dim = 1 + geometry.n_layers
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
@@ -91,8 +105,8 @@ class LayerwiseTransform(ShowerTransform):
         return torch.cat([(incident_energies + 1e-3).log10(), ((layer_energies + 1e-3) / 1e5).log10() - 1], dim=1)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
-        if self.noise > 0:
-            voxels = voxels + self.noise * torch.rand_like(voxels)
+        if self.filling:
+            voxels, _ = self.filling(voxels)
             layer_energies = self.layers.sum(voxels)
         return voxels * self.layers.spread(_reciprocal(layer_energies))
 

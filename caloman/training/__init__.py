@@ -2,9 +2,9 @@
 
 from caloman.training.distillation import DistillationTask
 from caloman.training.pipeline import fit, replay
-from caloman.training.tasks import AutoencoderTask, EnergyTask, FlowTask, LatentTask, ResidualTask, Task
+from caloman.training.tasks import AutoencoderTask, EnergyTask, FlowTask, JointTask, LatentTask, ResidualTask, Task
 
 __all__ = [
-    "AutoencoderTask", "DistillationTask", "EnergyTask", "FlowTask", "LatentTask", "ResidualTask", "Task", "fit",
-    "replay",
+    "AutoencoderTask", "DistillationTask", "EnergyTask", "FlowTask", "JointTask", "LatentTask", "ResidualTask",
+    "Task", "fit", "replay",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from caloman.errors import CalomanError
-from caloman.models import Density, FactorisedShowerModel, FlowShape, ManifoldShape, ShowerModel
+from caloman.models import Density, FactorisedShowerModel, FlowShape, JointShowerModel, ManifoldShape, ShowerModel
 from caloman.training.data import Batch
 
 
@@ -185,7 +185,20 @@ class EnergyTask(Task):
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         assert self.model.energy is not None  # the part exists, or the task could not have been made
-        return {"loss": -self.model.energy.log_prob(x, context).mean()}
+        return {"loss": self.model.energy.loss(x, context)}
+
+
+class JointTask(Task):
+    """Trains the density of whole showers by maximum likelihood."""
+
+    part = "density"
+    model: JointShowerModel
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return batch
+
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.model.density.loss(x, context)}
 
 
 class ShapeTask(Task):
@@ -199,7 +212,7 @@ class ShapeTask(Task):
 
 
 class FlowTask(ShapeTask):
-    """Trains a density of the voxels themselves by maximum likelihood."""
+    """Trains a density of the voxels themselves by its own loss."""
 
     part = "shape.density"
 
@@ -219,7 +232,7 @@ class FlowTask(ShapeTask):
         return self.model.forward_shapes(noise, incident_energies, layer_energies)
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        return {"loss": -self.density.log_prob(x, context).mean()}
+        return {"loss": self.density.loss(x, context)}
 
 
 class ManifoldTask(ShapeTask):
@@ -281,7 +294,7 @@ class ResidualTask(ManifoldTask):
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         assert self.shape.residual is not None  # the part exists, or the task could not have been made
-        return {"loss": -self.shape.residual.log_prob(x, context).mean()}
+        return {"loss": self.shape.residual.loss(x, context)}
 
 
 class LatentTask(ManifoldTask):
@@ -298,7 +311,7 @@ class LatentTask(ManifoldTask):
         return self.shape.density.sample(_noise(shapes, self.shape.density.noise_dim), context)
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        return {"loss": -self.shape.density.log_prob(x, context).mean()}
+        return {"loss": self.shape.density.loss(x, context)}
 
 
 def _noise(rows: Tensor, columns: int) -> Tensor:

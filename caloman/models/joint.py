@@ -1,0 +1,117 @@
+"""One density for a whole shower: the voxels of all layers and the energies of the layers at once (CaloINN)."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from caloman.flows import Distribution
+from caloman.geometry import Geometry
+from caloman.models.shower import ShowerModel
+from caloman.preprocessing import Filling, LayerFractions, LayerwiseTransform, LogUniformFilling
+
+
+class JointDensity(nn.Module):
+    """A density of V + L coordinates: logarithms of the voxels' shares of their layers, and logits of the fractions.
+
+    Voxels below the threshold are filled, and so are empty layers; all that comes out below it is zero again. CaloINN
+    has logarithms of the fractions, too; their logits keep every generated shower within what can be deposited.
+
+    Args:
+        geometry: the voxel mesh with V voxels in L layers.
+        flow: density of the coordinates under log10 of the incident energy.
+        filling: what takes the place of voxels without energy.
+        threshold: voxels and layers below it are empty [MeV].
+        max_deposit_ratio: upper bound of E_tot / E_inc.
+        alpha: margin of the logits.
+
+    Raises:
+        CalomanError: if the filling would not be cut again.
+
+    References:
+        CaloINN (arXiv:2312.09290).
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        flow: Callable[[int, int], Distribution],
+        filling: Callable[[int, int], Filling],
+        threshold: float = 0.01,
+        max_deposit_ratio: float = 3.1,
+        alpha: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.transform = LayerwiseTransform(geometry, threshold)
+        self.fractions = LayerFractions(max_deposit_ratio, alpha)
+        self.filling = filling(geometry.n_voxels, 1)
+        self.filling.check(threshold)
+        self.empty_layers = LogUniformFilling(threshold)
+        self.sizes = [geometry.n_voxels, geometry.n_layers]
+        self.flow = flow(sum(self.sizes), 1)
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Fits what the flow takes from data on batches of voxels (n, V) and incident energies (n, 1) [MeV].
+
+        Raises:
+            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
+        """
+        self.fractions.check(batches())
+        self.flow.fit(lambda: (self._coordinates(*batch)[:2] for batch in batches()))
+
+    def log_prob(self, voxels: Tensor, incident_energies: Tensor) -> Tensor:
+        """Lower bound of the log-density of voxels (N, V) at incident energies (N, 1) [MeV], shape (N,).
+
+        Zeros count with their probability, other voxels and layers in logarithms of shares and energies. Shares that
+        add up to one are redundant: the density is that of the coordinates.
+        """
+        coordinates, context, minus_log_q = self._coordinates(voxels, incident_energies)
+        return self.flow.log_prob(coordinates, context) + minus_log_q
+
+    def loss(self, voxels: Tensor, incident_energies: Tensor) -> Tensor:
+        """What training minimises on voxels (N, V) at incident energies (N, 1) [MeV]."""
+        coordinates, context, minus_log_q = self._coordinates(voxels, incident_energies)
+        return self.flow.loss(coordinates, context) - minus_log_q.mean()
+
+    def sample(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
+        """Turns normal noise (N, noise_dim) at incident energies (N, 1) [MeV] into voxels (N, V) [MeV]."""
+        coordinates = self.flow.sample(noise, _context(incident_energies))
+        log_shares, logits = coordinates.split(self.sizes, dim=1)
+        layer_energies = self.fractions.inverse(logits, incident_energies)
+        return self.transform.inverse(log_shares.clamp(max=0).exp(), incident_energies, layer_energies)
+
+    def _coordinates(self, voxels: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coordinates (N, V + L), their condition (N, 1), and the -log q of all that was filled in (N,)."""
+        voxels = torch.where(voxels < self.transform.threshold, torch.zeros_like(voxels), voxels)
+        context = _context(incident_energies)
+        layer_energies, of_layers = self.empty_layers(self.transform.layers.sum(voxels))
+        voxels, of_voxels = self.filling(voxels, context)
+        log_shares = voxels.log() - self.transform.layers.spread(layer_energies).log()
+        logits = self.fractions(layer_energies, incident_energies)
+        log_det = self.fractions.log_det(logits, layer_energies, incident_energies)
+        return torch.cat([log_shares, logits], dim=1), context, of_layers + of_voxels + log_det
+
+
+class JointShowerModel(ShowerModel):
+    """p(shower | E) in one piece.
+
+    Args:
+        geometry: the voxel mesh.
+        density: of the showers.
+
+    References:
+        CaloINN (arXiv:2312.09290).
+    """
+
+    def __init__(self, geometry: Geometry, density: Callable[[Geometry], JointDensity]) -> None:
+        super().__init__(geometry)
+        self.density = density(geometry)
+        self.noise_blocks = {"joint": self.density.flow.noise_dim}
+
+    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
+        return self.density.sample(noise, incident_energies)
+
+
+def _context(incident_energies: Tensor) -> Tensor:
+    """log10 of the incident energy in GeV."""
+    return (incident_energies / 1e3).log10()

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from caloman import bundle
 from caloman.benchmark import command
 from caloman.benchmark.command import benchmark
-from caloman.benchmark.rivals import caloinn
+from caloman.benchmark.rivals import build_rival
 from caloman.benchmark.timing import energies_at, measure, shares
 from caloman.cli import main
 from caloman.evaluation.leaderboard import entries
@@ -64,7 +64,8 @@ def test_photons_stand_beside_published_generators(config, tmp_path, monkeypatch
     model = bundle.build_model(spec, BUILT_IN["1-photons"], config)
     model.energy_range.copy_(torch.tensor([1e3, 1e5]))
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "photons")
-    monkeypatch.setattr(command, "RIVALS", {"CaloINN": lambda: bundle.load(run)})  # the real ones take seconds to build
+    monkeypatch.setattr(command, "RIVALS", {"CaloINN": "caloinn.yaml"})
+    monkeypatch.setattr(command, "build_rival", lambda name: bundle.load(run))  # the real ones take seconds to build
     result = benchmark(tmp_path / "photons", output=tmp_path, engines=["eager"], **FEW)
     published = result.content["published"]
     assert published["CaloINN"]["CPU 100"] == list(
@@ -76,7 +77,7 @@ def test_photons_stand_beside_published_generators(config, tmp_path, monkeypatch
 
 def test_the_caloinn_flow_has_the_published_size():
     published = next(entry for entry in entries("1-photons") if entry.name == "CaloINN")
-    model = caloinn()
+    model = build_rival("CaloINN")
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(
         published.parameters["generation"], rel=0.01
     )

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from caloman import __version__, bundle, files
 from caloman.benchmark.engines import ENGINES, Generate, read_export
 from caloman.benchmark.report import SCHEMA, Benchmark, Row
-from caloman.benchmark.rivals import PHOTONS, RIVALS
+from caloman.benchmark.rivals import PHOTONS, RIVALS, build_rival
 from caloman.benchmark.timing import energies_at, measure, shares, stream_weights
 from caloman.errors import CalomanError
 from caloman.evaluation.leaderboard import entries
@@ -107,15 +107,15 @@ class Session:
 
 def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Generate]) -> Benchmark:
     loads, dataset = [os.getloadavg()[0]], model.geometry.name
-    rivals = RIVALS if dataset == PHOTONS.name else {}
+    rivals = list(RIVALS) if dataset == PHOTONS.name else []
     per_engine = len(session.batches)
     session.bar.total = per_engine * (len(exports) + (1 + len(rivals)) * len(session.devices) * len(session.engines))
     for name, generate in exports.items():
         session.add_engine("this run", model, name, generate)
     session.add("this run", model)
     inside = _look_inside(session, model)
-    for name, build in rivals.items():  # one at a time, for they are large
-        session.add(name, build())
+    for name in rivals:  # one at a time, for they are large
+        session.add(name, build_rival(name))
     if not rivals:
         session.notes.append(f"CaloINN and CaloFlow's student are measured for {PHOTONS.name} only")
     loads.append(os.getloadavg()[0])

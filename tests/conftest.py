@@ -1,3 +1,6 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks of tests are tiny: more threads would wait for one another
 from pathlib import Path
 
 import h5py

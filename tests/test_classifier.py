@@ -217,6 +217,13 @@ def test_split_gives_every_shower_to_one_part():
     assert [(int((rows < 100).sum()), int((rows >= 100).sum())) for rows in parts] == [(66, 33), (17, 8), (17, 9)]
 
 
+def test_showers_of_one_number_are_in_the_same_part():
+    parts = split((50, 50), QUICK, torch.Generator().manual_seed(0))
+    for rows in parts:
+        first, second = rows[rows < 50], rows[rows >= 50] - 50
+        assert torch.equal(first.sort().values, second.sort().values)
+
+
 def test_too_few_showers_are_named():
     with pytest.raises(CalomanError, match="preset 'quick': sample 1 has only 4 showers"):
         trainings(Inputs.of(np.zeros((100, 2)), np.zeros((4, 2))))

@@ -78,12 +78,15 @@ def predict(judge: nn.Module, inputs: Inputs, rows: Tensor | None = None) -> NDA
 
 
 def split(sizes: tuple[int, ...], preset: ClassifierPreset, generator: torch.Generator) -> Parts:
-    """Splits each class at random.
+    """Splits each class at random, all in the same order.
+
+    A shower and its reconstruction, which have the same number in their classes, are in the same part: otherwise a
+    judge would meet what it was trained on with the other label.
 
     Raises:
         CalomanError: if a class is too small.
     """
-    per_class = []
+    per_class, order = [], torch.randperm(max(sizes), generator=generator)
     for label, size in enumerate(sizes):
         counts = preset.split_sizes(size)
         if min(counts) < 1:
@@ -91,7 +94,7 @@ def split(sizes: tuple[int, ...], preset: ClassifierPreset, generator: torch.Gen
                 f"classifier preset {preset.name!r}: sample {label} has only {size} showers, too few to train, select "
                 "and score with different ones; use a larger sample"
             )
-        per_class.append((sum(sizes[:label]) + torch.randperm(size, generator=generator)).split(counts))
+        per_class.append((sum(sizes[:label]) + order[order < size]).split(counts))
     return Parts(*map(torch.cat, zip(*per_class, strict=True)))
 
 

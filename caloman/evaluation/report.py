@@ -46,11 +46,11 @@ class Report:
         """Table for the terminal."""
         samples = self.metrics["samples"]
         lines = [f"{sample['name']}: {sample['verdict']}" for sample in samples]
-        lines += ["", f"{'':40}{'floor':>19}" + "".join(f"{sample['name'][:18]:>19}" for sample in samples)]
+        lines += ["", f"{'':40}{'floor':>22}" + "".join(f"{sample['name'][:20]:>22}" for sample in samples)]
         for key, first in samples[0]["metrics"].items():
             cells = [number(first["floor"], first["floor_error"])]
             cells += [number(entry["value"], entry["error"]) for entry in (s["metrics"][key] for s in samples)]
-            lines.append(f"{first['label'][:39]:40}" + "".join(f"{cell:>19}" for cell in cells))
+            lines.append(f"{first['label'][:39]:40}" + "".join(f"{cell:>22}" for cell in cells))
         for sample in samples:
             lines += [f"! {sample['name']}: {warning}" for warning in sample["warnings"]]
         if "ensemble" in self.metrics:

@@ -78,9 +78,13 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def training_hashes(path: str | Path) -> list[str]:
-    """SHA-256 of the shower files that a generator was trained on."""
-    return [file["sha256"] for file in _read_config(find(path))["training"]["files"]]
+def read_training(path: str | Path) -> dict[str, Any]:
+    """What a generator was trained on: among others ``files`` with their SHA-256, and ``showers``, their number.
+
+    Raises:
+        CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
+    """
+    return dict(_read_config(find(path)).get("training") or {})
 
 
 def save(

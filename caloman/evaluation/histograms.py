@@ -170,6 +170,14 @@ def compare(binnings: Sequence[Binning], reference: Summary, generated: Summary)
     return histograms
 
 
+def by_observable(histograms: Sequence[Histogram]) -> dict[str, list[Histogram]]:
+    """The histograms of each observable, over layers or energies, in order."""
+    groups: dict[str, list[Histogram]] = {}
+    for histogram in histograms:
+        groups.setdefault(histogram.binning.observable, []).append(histogram)
+    return groups
+
+
 def challenge_binnings(reference: Summary, geometry: Geometry) -> list[Binning]:
     """Returns the official bins; some of them reach up to the maximum of the reference.
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from caloman.evaluation import two_sample
 from caloman.evaluation.bands import Calibration
 from caloman.evaluation.classifier import Score, train_classifiers
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
-from caloman.evaluation.histograms import Binning, Histogram, compare
+from caloman.evaluation.histograms import Binning, Histogram, by_observable, compare
 from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
 from caloman.evaluation.multiclass import LogPosterior, train_multiclass
 from caloman.evaluation.neighbours import prdc, prdc_legacy_inputs
@@ -222,8 +221,7 @@ def _classifier_values(scores: dict[str, Score]) -> Values:
 def _separations(histograms: Sequence[Histogram]) -> Values:
     """Mean separation power of each observable over its layers or energies."""
     values = {}
-    for name, group in groupby(histograms, key=lambda histogram: histogram.binning.observable):
-        members = list(group)
+    for name, members in by_observable(histograms).items():
         errors = np.array([histogram.separation_error for histogram in members])
         mean = float(np.mean([histogram.separation for histogram in members]))
         values[f"separation_{name}"] = (mean, float(np.sqrt((errors**2).sum())) / len(members))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -51,16 +52,21 @@ class Sample:
         """Names of the files, with the rows that are used."""
         return ", ".join(f"{part.path.name}{part.rows}" for part in parse_slices(self.files))
 
+    @cached_property
+    def digests(self) -> list[str]:
+        """SHA-256 of each file."""
+        return [sha256(part.path) for part in parse_slices(self.files)]
+
     @property
     def sha256(self) -> str:
         """SHA-256 of the files, with the rows that are used."""
-        return ", ".join(f"{sha256(part.path)}{part.rows}" for part in parse_slices(self.files))
+        parts = zip(self.digests, parse_slices(self.files), strict=True)
+        return ", ".join(f"{digest}{part.rows}" for digest, part in parts)
 
     @property
     def origins(self) -> set[str]:
         """SHA-256 of the files, and of those that they were prepared from."""
-        paths = [part.path for part in parse_slices(self.files)]
-        return {sha256(path) for path in paths}.union(*map(recorded_sources, paths))
+        return set(self.digests).union(*(recorded_sources(part.path) for part in parse_slices(self.files)))
 
     @property
     def trained_on(self) -> set[str]:

@@ -12,7 +12,7 @@ import torch
 from caloman import bundle, files
 from caloman.errors import CalomanError
 from caloman.export.formats import FORMATS, Array, find_format
-from caloman.export.manifest import describe, read_training
+from caloman.export.manifest import describe
 from caloman.export.targets import Target, make_target
 from caloman.export.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
 from caloman.models import ShowerModel
@@ -84,7 +84,7 @@ def export_model(
     if not isinstance(model, ShowerModel):
         run = Path(model)
         model = bundle.load(run)
-        training = read_training(run)
+        training = bundle.read_training(run)
     was_training, device = model.training, model.energy_range.device
     wrapped = make_target(model, target, noise)
     try:

@@ -1,10 +1,8 @@
 """What a program or a person has to know of an exported file, written into it and beside it."""
 
 import hashlib
-from pathlib import Path
 
 import torch
-import yaml
 
 from caloman import __version__
 from caloman.export.targets import Target
@@ -45,9 +43,3 @@ def fingerprint(model: ShowerModel) -> str:
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def read_training(run: Path) -> dict:
-    """What a bundle says about the data that its model was trained on."""
-    folder = run / "bundle" if (run / "bundle").is_dir() else run
-    return dict(yaml.safe_load((folder / "config.yaml").read_text()).get("training") or {})

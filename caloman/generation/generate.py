@@ -157,7 +157,7 @@ class Generation:
             "generator": "caloman",
             "caloman": __version__,
             "model": bundle.fingerprint(job.run),
-            "trained_on": " ".join(bundle.training_hashes(job.run)),
+            "trained_on": " ".join(file["sha256"] for file in bundle.read_training(job.run).get("files", [])),
             "energies": str(self.spectrum),
             "n": self.total,
             "seed": job.seed,

@@ -4,7 +4,6 @@ References:
     van den Oord et al., Parallel WaveNet (arXiv:1711.10433); CaloFlow II (arXiv:2110.11377).
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,6 +14,7 @@ from torch.nn.functional import mse_loss
 
 from caloman import bundle
 from caloman.errors import CalomanError
+from caloman.files import sha256
 from caloman.flows import Conditioned, Flow, Step
 from caloman.models import Density, FactorisedShowerModel, FlowShape, ShowerModel
 from caloman.training.data import Batch
@@ -78,8 +78,7 @@ class DistillationTask(FlowTask):
     def external(self) -> list[str]:
         weights = bundle.find(self.path) / "model.safetensors"
         try:
-            with weights.open("rb") as file:
-                return [hashlib.file_digest(file, "sha256").hexdigest()]
+            return [sha256(weights)]
         except OSError:
             raise CalomanError(f"{self.path}: no finished model here; train the teacher first, or name it") from None
 

@@ -1,6 +1,5 @@
 """What a physicist wants to see during the training: generated showers next to validation showers."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from caloman.errors import CalomanError
-from caloman.evaluation.histograms import Histogram, challenge_binnings, compare
+from caloman.evaluation.histograms import Histogram, by_observable, challenge_binnings, compare
 from caloman.evaluation.plots import panels
 from caloman.evaluation.samples import LoadedSample, summarise
 from caloman.files import write
@@ -84,10 +83,10 @@ class ShowerMonitor(pl.Callback):
 
 def mean_separations(histograms: Sequence[Histogram]) -> dict[str, float]:
     """Mean separation power of each observable, of all observables, and what equal distributions would give."""
-    groups = defaultdict(list)
-    for histogram in histograms:
-        groups[f"separation_{histogram.binning.observable}"].append(histogram.separation)
-    means = {name: float(np.mean(values)) for name, values in groups.items()}
+    means = {
+        f"separation_{name}": float(np.mean([histogram.separation for histogram in members]))
+        for name, members in by_observable(histograms).items()
+    }
     return means | {
         "separation": float(np.mean([histogram.separation for histogram in histograms])),
         "separation_floor": float(np.mean([floor(histogram) for histogram in histograms])),

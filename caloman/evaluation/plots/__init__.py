@@ -15,6 +15,7 @@ from caloman.evaluation.plots.observables import correlation_matrices, histogram
 from caloman.evaluation.plots.scores import gates, likelihood_ratios, quality_against_speed
 from caloman.evaluation.plots.showers import mean_showers, single_showers, spread
 from caloman.evaluation.plots.style import STYLE, Picture, rendered
+from caloman.evaluation.samples import Summary
 from caloman.evaluation.two_sample import correlation_matrix
 
 __all__ = ["Picture", "panels", "pictures"]
@@ -92,8 +93,13 @@ def _log_ratios(training: Training) -> tuple[np.ndarray, np.ndarray]:
     return training.log_ratios[training.labels == 0], training.log_ratios[training.labels == 1]
 
 
+def _summaries(results: Results) -> dict[str, Summary]:
+    """What is drawn, by name, Geant4 first."""
+    return {"Geant4": results.reference, **{name: score.generated for name, score in results.scores.items()}}
+
+
 def _showers(results: Results) -> Iterator[Drawn]:
-    summaries = {"Geant4": results.reference, **{name: score.generated for name, score in results.scores.items()}}
+    summaries = _summaries(results)
     yield (
         mean_showers(summaries),
         "mean_showers",
@@ -109,7 +115,7 @@ def _showers(results: Results) -> Iterator[Drawn]:
 
 
 def _correlations(results: Results) -> Iterator[Drawn]:
-    summaries = {"Geant4": results.reference, **{name: score.generated for name, score in results.scores.items()}}
+    summaries = _summaries(results)
     matrices = {name: correlation_matrix(s.observables.layer_energies) for name, s in summaries.items()}
     yield (
         correlation_matrices(matrices, [layer.id for layer in results.reference.sample.geometry.layers]),

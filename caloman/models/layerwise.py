@@ -121,8 +121,7 @@ class LayerwiseFlow(Distribution):
         first = max(0, layer - self.previous)
         energies = context[:, [0, *range(1 + layer, first, -1)]]
         number = F.one_hot(torch.tensor(layer - group[0]), len(group)).to(context).expand(len(context), -1)
-        numbers = [energies, number] if len(group) > 1 else [energies]
-        return torch.cat([*numbers, *layers[first:layer][::-1]], dim=1)
+        return torch.cat([energies, *([number] if len(group) > 1 else []), *layers[first:layer][::-1]], dim=1)
 
 
 class LayerwiseShape(FlowShape):

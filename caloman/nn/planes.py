@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.nn.cylinder import CylinderConv
@@ -96,4 +97,4 @@ class PlaneEmbedding(nn.Module):
         numbers, planes = context.tensor_split([self.numbers.in_features], dim=1)
         hidden = self.first(planes.reshape(len(planes), -1, 1, *self.shape))
         hidden = hidden + self.numbers(numbers)[:, :, None, None, None]
-        return self.last(torch.relu(hidden)).flatten(1)
+        return self.last(F.leaky_relu(hidden)).flatten(1)

@@ -19,6 +19,7 @@ COMMANDS = {
     "benchmark": ("caloman.benchmark.command:benchmark", "measure the time per shower, beside published generators"),
     "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
+    "score": ("caloman.scores:score", "tell how unusual showers are to a model with a manifold"),
     "dimension": ("caloman.evaluation.dimension:dimension", "estimate how many coordinates showers need"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "compare": ("caloman.evaluation.compare:compare", "what became better or worse between evaluations"),

@@ -18,6 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 from caloman.errors import CalomanError
 from caloman.evaluation.pairs import GROUPS, jackknife_error
 from caloman.evaluation.samples import Sample
+from caloman.evaluation.tables import aligned
 from caloman.showers import Showers, find_geometry
 from caloman.slices import parse_slices
 
@@ -78,7 +79,8 @@ def _unit_sum(showers: Showers) -> NDArray[np.float32]:
     geometry = showers.geometry
     first_voxels = [columns.start for columns in geometry.layer_slices]
     energies = np.add.reduceat(showers.voxels, first_voxels, axis=1)
-    return showers.voxels / np.where(energies > 0, energies, np.float32(1))[:, geometry.voxel_layer]
+    energies[energies == 0] = 1
+    return np.divide(showers.voxels, energies[:, geometry.voxel_layer], dtype=np.float32)
 
 
 def _logit(showers: Showers) -> NDArray[np.float32]:
@@ -125,13 +127,8 @@ class Dimensions:
 
     def __str__(self) -> str:
         header = ["incident energies", "representation", "n", *self.rows[0].estimates]
-        lines = [
-            header,
-            *([r.energies, r.representation, str(r.n), *map(_words, r.estimates.values())] for r in self.rows),
-        ]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        lines.insert(1, ["-" * width for width in widths])
-        return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+        cells = [[r.energies, r.representation, str(r.n), *map(_words, r.estimates.values())] for r in self.rows]
+        return aligned([header, *cells])
 
 
 def dimension(

@@ -72,9 +72,13 @@ class Autoencoder(nn.Module):
         """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back."""
         return self.head.scores(self._decoder_output(latents, context), shapes)
 
+    def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """Logarithm of the head's density at shapes (N, V) under latents (N, latent_dim), shape (N,)."""
+        return self.head.log_prob(self._decoder_output(latents, context), shapes)
+
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""
-        likelihood = self.head.log_prob(self._decoder_output(self.encode(shapes, context), context), shapes).mean()
+        likelihood = self.log_likelihood(self.encode(shapes, context), context, shapes).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:
@@ -125,6 +129,6 @@ class VAE(Autoencoder):
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         mean, log_width = self._encoder_output(shapes, context).chunk(2, dim=1)
         latents = mean + log_width.exp() * torch.randn_like(mean)
-        likelihood = self.head.log_prob(self._decoder_output(latents, context), shapes).mean()
+        likelihood = self.log_likelihood(latents, context, shapes).mean()
         divergence = (0.5 * (mean.square() + (2 * log_width).exp() - 1) - log_width).sum(dim=1).mean()
         return {"loss": self.beta * divergence - likelihood, "log_likelihood": likelihood, "divergence": divergence}

@@ -40,7 +40,7 @@ def test_the_dimension_of_known_manifolds_is_found_in_a_larger_space(make, d, rn
     distances = neighbour_distances(embedded, 10)
     for estimator in (maximum_likelihood, two_nearest):
         estimate, error = with_error(estimator, distances)
-        assert estimate == pytest.approx(d, rel=0.1)  # edges lower it
+        assert estimate == pytest.approx(d, rel=0.15 if make is cube else 0.06)  # edges lower it
         assert error < 0.06 * d
 
 

@@ -6,6 +6,7 @@ References:
 
 from abc import ABC, abstractmethod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,7 +59,9 @@ class ManifoldDensity(nn.Module, ABC):
 
         The volume is left out, for it does not depend on that density.
         """
-        return self.inner.loss(self.encode(x).detach())
+        with torch.no_grad():
+            latents = self.encode(x)
+        return self.inner.loss(latents)
 
 
 class MFlow(ManifoldDensity):

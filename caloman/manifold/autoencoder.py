@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from caloman.geometry import Geometry
+from caloman.manifold.backbones import Backbone, TowerBackbone
 from caloman.manifold.heads import GaussianHead, Head
-from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardise
 
 
@@ -18,9 +18,10 @@ class Autoencoder(nn.Module):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder.
+        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
+        backbone: builds encoder and decoder; by default CaloMan's dense networks.
 
     References:
         Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -34,14 +35,16 @@ class Autoencoder(nn.Module):
         hidden: Sequence[int] = (512, 512, 512),
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
+        backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.head = head(geometry)
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardise(context)
-        self.encoder = ParallelMLP(geometry.n_voxels, context, hidden, self._encoder_outputs)
-        self.decoder = ParallelMLP(latent_dim, context, hidden, self.head.n_parameters)
+        backbone = backbone or TowerBackbone(hidden)
+        self.encoder = backbone.encoder(geometry, context, self._encoder_outputs)
+        self.decoder = backbone.decoder(geometry, context, latent_dim, self.head.n_parameters)
 
     @property
     def _encoder_outputs(self) -> int:
@@ -92,10 +95,11 @@ class VAE(Autoencoder):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder.
+        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
         beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
+        backbone: builds encoder and decoder; by default CaloMan's dense networks.
 
     References:
         Kingma & Welling (arXiv:1312.6114); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -110,8 +114,9 @@ class VAE(Autoencoder):
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
         beta: float = 1.0,
+        backbone: Backbone | None = None,
     ) -> None:
-        super().__init__(geometry, context, latent_dim, hidden, head, scaling)
+        super().__init__(geometry, context, latent_dim, hidden, head, scaling, backbone)
         self.beta = beta
 
     @property

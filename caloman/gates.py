@@ -161,12 +161,14 @@ def _batches(
 ) -> Iterator[Batch]:
     """Reads the showers chunk by chunk, with noise that belongs to the chunk."""
     device = model.energy_range.device
-    with tqdm(total=len(source), unit="shower", desc=purpose.name.lower(), disable=not sys.stderr.isatty()) as bar:
+    bar = tqdm(total=len(source), unit="shower", desc=purpose.name.lower(), disable=not sys.stderr.isatty())
+    with bar, torch.random.fork_rng():
         for chunk in range(-(-len(source) // CHUNK)):
             showers = source.read(chunk * CHUNK, min((chunk + 1) * CHUNK, len(source)))
             noise = chunk_noise(seed, chunk, len(showers), noise_dim, purpose)
             energies = showers.incident_energies[:, None]
             numbers = [torch.from_numpy(values).to(device) for values in (noise, showers.voxels, energies)]
+            torch.manual_seed(seed + chunk)  # of what a transform draws
             yield numbers[0], numbers[1], numbers[2]
             bar.update(len(showers))
 

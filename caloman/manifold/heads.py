@@ -140,7 +140,7 @@ class HurdleHead(Head):
         ratio = tail_probability / hit.sigmoid()
         score = -torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6))
         z = ((score.asinh() + skew) / tail).sinh()
-        sizes = (location + scale * z).clamp(-30, 0).exp()
+        sizes = (location + scale * z).clamp(-30, 10).exp()
         return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
 
 

@@ -2,9 +2,10 @@
 
 from caloman.manifold.autoencoder import VAE, Autoencoder
 from caloman.manifold.backbones import Backbone, CylinderBackbone, LayerBackbone, TowerBackbone
+from caloman.manifold.grouped import GroupedVAE
 from caloman.manifold.heads import GaussianHead, Head, HurdleHead
 
 __all__ = [
-    "VAE", "Autoencoder", "Backbone", "CylinderBackbone", "GaussianHead", "Head", "HurdleHead", "LayerBackbone",
-    "TowerBackbone",
+    "VAE", "Autoencoder", "Backbone", "CylinderBackbone", "GaussianHead", "GroupedVAE", "Head", "HurdleHead",
+    "LayerBackbone", "TowerBackbone",
 ]  # fmt: skip

@@ -44,11 +44,14 @@ class Autoencoder(nn.Module):
         self.context_scaling = Standardise(context)
         backbone = backbone or TowerBackbone(hidden)
         self.encoder = backbone.encoder(geometry, context, self._encoder_outputs)
-        self.decoder = backbone.decoder(geometry, context, latent_dim, self.head.n_parameters)
+        self.decoder = self._make_decoder(backbone, geometry, context)
 
     @property
     def _encoder_outputs(self) -> int:
         return self.latent_dim
+
+    def _make_decoder(self, backbone: Backbone, geometry: Geometry, context: int) -> nn.Module:
+        return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
@@ -77,7 +80,11 @@ class Autoencoder(nn.Module):
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""
-        likelihood = self.head.log_prob(self._decoder_output(self.encode(shapes, context), context), shapes).mean()
+        return self._reconstruction(self.encode(shapes, context), shapes, context)
+
+    def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """Mean loss of what is decoded from the latents, and its parts."""
+        likelihood = self.head.log_prob(self._decoder_output(latents, context), shapes).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:
@@ -130,6 +137,6 @@ class VAE(Autoencoder):
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         mean, log_width = self._encoder_output(shapes, context).chunk(2, dim=1)
         latents = mean + log_width.exp() * torch.randn_like(mean)
-        likelihood = self.head.log_prob(self._decoder_output(latents, context), shapes).mean()
         divergence = (0.5 * (mean.square() + (2 * log_width).exp() - 1) - log_width).sum(dim=1).mean()
-        return {"loss": self.beta * divergence - likelihood, "log_likelihood": likelihood, "divergence": divergence}
+        losses = self._reconstruction(latents, shapes, context)
+        return {**losses, "loss": losses["loss"] + self.beta * divergence, "divergence": divergence}

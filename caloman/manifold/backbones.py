@@ -26,8 +26,11 @@ class Backbone(ABC):
         """The network from shapes (N, V) under contexts (N, C) to outputs (N, n_outputs)."""
 
     @abstractmethod
-    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int) -> nn.Module:
-        """The network from latents (N, latent_dim) under contexts (N, C) to a head's parameters (N, n_parameters)."""
+    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int, seen: int = 0) -> nn.Module:
+        """The network from latents (N, latent_dim) under contexts (N, C) to a head's parameters (N, n_parameters).
+
+        Behind the latents come so many numbers for each voxel as are seen by the decoder, (N, latent_dim + seen * V).
+        """
 
 
 class TowerBackbone(Backbone):
@@ -43,8 +46,8 @@ class TowerBackbone(Backbone):
     def encoder(self, geometry: Geometry, context: int, n_outputs: int) -> nn.Module:
         return ParallelMLP(geometry.n_voxels, context, self.hidden, n_outputs)
 
-    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int) -> nn.Module:
-        return ParallelMLP(latent_dim, context, self.hidden, n_parameters)
+    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int, seen: int = 0) -> nn.Module:
+        return ParallelMLP(latent_dim + seen * geometry.n_voxels, context, self.hidden, n_parameters)
 
 
 class LayerBackbone(Backbone):
@@ -65,8 +68,9 @@ class LayerBackbone(Backbone):
         trunk = ParallelMLP(self.features * geometry.n_layers, context, self.hidden, n_outputs)
         return _LayerEncoder(geometry, self.features, self.width, trunk)
 
-    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int) -> nn.Module:
-        trunk = ParallelMLP(latent_dim, context, self.hidden, self.features * geometry.n_layers)
+    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int, seen: int = 0) -> nn.Module:
+        inputs = latent_dim + seen * geometry.n_voxels
+        trunk = ParallelMLP(inputs, context, self.hidden, self.features * geometry.n_layers)
         return _LayerDecoder(geometry, self.features, self.width, trunk, _per_voxel(geometry, n_parameters))
 
 
@@ -129,13 +133,13 @@ class CylinderBackbone(Backbone):
         net = CylinderNet(mesh.cells, in_channels, context, channels, self.hidden, self.blocks)
         return _CylinderEncoder(mesh, net, self.pool)
 
-    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int) -> nn.Module:
+    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int, seen: int = 0) -> nn.Module:
         mesh = _Mesh(geometry, context, self.patch)
         channels = self._latent_channels(mesh, latent_dim)
         out_channels = _per_voxel(geometry, n_parameters) * math.prod(self.patch)
-        in_channels = channels + mesh.context_channels
+        in_channels = channels + seen * math.prod(self.patch) + mesh.context_channels
         net = CylinderNet(mesh.cells, in_channels, context, out_channels, self.hidden, self.blocks)
-        return _CylinderDecoder(mesh, net, self.pool)
+        return _CylinderDecoder(mesh, net, self.pool, latent_dim)
 
     def _latent_channels(self, mesh: "_Mesh", size: int) -> int:
         if any(cells % step for cells, step in zip(mesh.cells, self.pool, strict=True)):
@@ -151,7 +155,7 @@ class _Mesh:
 
     Args:
         geometry: the voxel mesh.
-        context: size of the condition; numbers after the first come in groups of one per layer, or belong to none.
+        context: size of the condition; after the first number, as many groups of one per layer as there are.
         patch: voxels along z, alpha and r that make a cell.
 
     Raises:
@@ -167,7 +171,7 @@ class _Mesh:
             raise CalomanError(f"patch = {list(patch)} of the backbone does not divide the mesh {list(self.voxels)}")
         self.patch = list(patch)
         self.cells = [size // step for size, step in zip(self.voxels, patch, strict=True)]
-        self.per_layer = (context - 1) // geometry.n_layers if (context - 1) % geometry.n_layers == 0 else 0
+        self.per_layer = (context - 1) // geometry.n_layers
         self.context_channels = self.per_layer * patch[0]
 
     def split(self, voxels: Tensor) -> Tensor:
@@ -196,15 +200,17 @@ class _CylinderEncoder(nn.Module):
 
 
 class _CylinderDecoder(nn.Module):
-    def __init__(self, mesh: _Mesh, net: CylinderNet, pool: Sequence[int]) -> None:
+    def __init__(self, mesh: _Mesh, net: CylinderNet, pool: Sequence[int], latent_dim: int) -> None:
         super().__init__()
-        self.mesh, self.net, self.pool = mesh, net, list(pool)
+        self.mesh, self.net, self.pool, self.latent_dim = mesh, net, list(pool), latent_dim
         self.latent_shape = [-1, *(size // step for size, step in zip(mesh.cells, pool, strict=True))]
 
     def forward(self, latents: Tensor, context: Tensor) -> Tensor:
-        cells = latents.unflatten(1, self.latent_shape)
+        cells = latents[:, : self.latent_dim].unflatten(1, self.latent_shape)
         for axis, repeats in enumerate(self.pool, start=2):
             cells = cells.repeat_interleave(repeats, dim=axis)
+        if latents.shape[1] > self.latent_dim:
+            cells = torch.cat([cells, self.mesh.split(latents[:, self.latent_dim :])], dim=1)
         return self.mesh.join(self.net(self.mesh.with_context(cells, context), context))
 
 

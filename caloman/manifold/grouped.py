@@ -55,11 +55,13 @@ class GroupedVAE(VAE):
         return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters, SEEN)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        shapes = latents.new_zeros(len(latents), len(self.groups))
         parameters = latents.new_zeros(len(latents), self.head.n_parameters)
         for group in range(N_GROUPS):
-            shapes = self.head.sample_voxels(parameters, noise)
             parameters = self._with_group(parameters, group, latents, context, shapes)
-        return self.head.sample(parameters, noise)
+            sample = self.head.sample_voxels if group < N_GROUPS - 1 else self.head.sample
+            shapes = sample(parameters, noise)
+        return shapes
 
     def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
         parameters = latents.new_zeros(len(latents), self.head.n_parameters)

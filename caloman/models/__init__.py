@@ -1,5 +1,6 @@
 """Generators: what a bundle holds and a user samples from."""
 
+from caloman.models.copula import CopulaShape, Marginals
 from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.ensemble import EnsembleShowerModel
@@ -9,6 +10,7 @@ from caloman.models.shape import FlowShape, ManifoldShape, ShapeModel
 from caloman.models.shower import FactorisedShowerModel, ShowerModel
 
 __all__ = [
+    "CopulaShape",
     "Density",
     "EnsembleShowerModel",
     "FactorisedShowerModel",
@@ -19,6 +21,7 @@ __all__ = [
     "LayerwiseFlow",
     "LayerwiseShape",
     "ManifoldShape",
+    "Marginals",
     "ShapeModel",
     "ShowerModel",
 ]

@@ -14,7 +14,7 @@ from caloman.errors import CalomanError
 from caloman.flows import AutoregressiveFlow, ConvolutionalCouplingFlow, CouplingFlow
 from caloman.geometry import BUILT_IN, Geometry, Layer
 from caloman.models import FactorisedShowerModel, LayerwiseFlow, LayerwiseShape
-from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, LogNormalFilling
+from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalFilling
 from caloman.training import fit
 from caloman.training.config import load_pipeline
 
@@ -47,7 +47,7 @@ def doubles(*shape):
 def make(randomise):
     """A layer-wise flow far from the identity."""
     return lambda kind, geometry=REGULAR: randomise(
-        LayerwiseFlow(geometry, 1 + geometry.n_layers, **KINDS[kind])
+        LayerwiseFlow(geometry, 1 + geometry.n_layers, settle=lambda voxels, energy: voxels, **KINDS[kind])
     ).double()
 
 
@@ -63,6 +63,27 @@ def check_density(flow, n_voxels, context):
 @kinds
 def test_density_is_that_of_the_mapped_noise(kind, make):
     check_density(make(kind), REGULAR.n_voxels, doubles(3, 5))
+
+
+@pytest.mark.parametrize(("scaling", "threshold"), [(Logit, 0.0), (Log, 0.02)])
+def test_density_is_exact_when_layers_are_given_their_energies(scaling, threshold, randomise):
+    shape = LayerwiseShape(REGULAR, 5, DENSE, scaling=scaling, threshold=threshold)
+    flow = randomise(shape, std=0.3).double().density.flow
+    check_density(flow, REGULAR.n_voxels, doubles(3, 5))
+
+
+@pytest.mark.parametrize(("scaling", "threshold", "error"), [(Logit, 0.0, 0.7), (Log, 0.015, 1.5)])
+def test_true_layers_are_seen_as_they_are_and_others_with_their_energies(scaling, threshold, error, make_showers):
+    filling = partial(LogNormalFilling, mean=-3.1)
+    transform = LayerwiseTransform(REGULAR, threshold=0.015, filling=filling, unit_sum=threshold == 0)
+    showers = make_showers(50, REGULAR)
+    incident = torch.from_numpy(showers.incident_energies).double()[:, None]
+    shapes, context, _ = transform(torch.from_numpy(showers.voxels).double(), incident)
+    shape = LayerwiseShape(REGULAR, 5, DENSE, scaling=scaling, threshold=threshold).double()
+    voxels, first, energy = shape.density.scaling(shapes)[:, :4], shapes[:, :4], context[:, 1:2]
+    assert_close(shape._settle(voxels, energy), voxels, rtol=1e-4, atol=1e-4)
+    wrong = shape.density.scaling(first * torch.where(first > threshold, error, 1.0))
+    assert_close(shape._settle(wrong, energy), voxels, rtol=1e-2, atol=1e-2)
 
 
 def test_layers_may_differ_where_each_has_a_flow(make, small):

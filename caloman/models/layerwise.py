@@ -18,6 +18,7 @@ from caloman.models.density import Density
 from caloman.models.shape import FlowShape
 from caloman.nn.planes import PlaneEmbedding
 from caloman.preprocessing.scaling import Logit, MaxAbs, Scaling
+from caloman.preprocessing.showers import layer_energy
 
 
 class LayerwiseFlow(Distribution):
@@ -30,6 +31,7 @@ class LayerwiseFlow(Distribution):
         geometry: the voxel mesh with V voxels in L layers.
         context: size of the condition: 1 + L, the incident energy and the layer energies, on one scale.
         flow: density of the voxels of one layer.
+        settle: what voxels (N, D) of a layer are, under its energy in the condition (N, 1), when others see them.
         previous: number of layers before that matter.
         shared: one flow for all layers that have `previous` layers before them; otherwise each has its own.
         embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
@@ -45,6 +47,7 @@ class LayerwiseFlow(Distribution):
         geometry: Geometry,
         context: int,
         flow: Callable[[int, int], Distribution],
+        settle: Callable[[Tensor, Tensor], Tensor],
         previous: int = 1,
         shared: bool = True,
         embedding: int = 0,
@@ -60,7 +63,7 @@ class LayerwiseFlow(Distribution):
             raise CalomanError("a layer-wise flow is conditioned on layer energies; use it with a LayerwiseTransform")
         n_layers, sizes = geometry.n_layers, geometry.layer_sizes
         n_flows = min(1 + previous, n_layers) if shared else n_layers
-        self.sizes, self.previous, self.share = sizes, previous, share
+        self.sizes, self.previous, self.share, self.settle = sizes, previous, share, settle
         self.groups = [[layer] for layer in range(n_flows - 1)] + [list(range(n_flows - 1, n_layers))]
         flows: list[Distribution] = []
         embeddings: list[nn.Module] = []
@@ -125,7 +128,8 @@ class LayerwiseFlow(Distribution):
         if len(group) > 1:  # one-hot: which layer of the group
             position = layer - group[0]
             numbers.append(F.pad(context.new_ones(len(context), 1), (position, len(group) - 1 - position)))
-        return torch.cat([*numbers, *layers[first:layer][::-1]], dim=1)
+        before = [self.settle(layers[k], context[:, 1 + k, None]) for k in range(layer - 1, first - 1, -1)]
+        return torch.cat([*numbers, *before], dim=1)
 
 
 class LayerwiseShape(FlowShape):
@@ -143,7 +147,8 @@ class LayerwiseShape(FlowShape):
         embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
             condition as it is.
         share: part of the showers that each layer learns from in a training step, which bounds memory.
-        scaling: of the voxels.
+        scaling: of the voxels, the same for all of them.
+        threshold: of shapes that are energies, below which voxels are no hits [MeV]; 0 for shapes of unit sum.
     """
 
     def __init__(
@@ -156,9 +161,23 @@ class LayerwiseShape(FlowShape):
         embedding: int = 0,
         share: float = 1.0,
         scaling: Callable[[int], Scaling] = Logit,
+        threshold: float = 0.0,
     ) -> None:
         def layerwise(features: int, context: int) -> LayerwiseFlow:
-            return LayerwiseFlow(geometry, context, flow, previous, shared, embedding, share)
+            return LayerwiseFlow(geometry, context, flow, self._settle, previous, shared, embedding, share)
 
         # one scale for all energies, because layers share a flow
         super().__init__(geometry, context, partial(Density, flow=layerwise, scaling=scaling, context_scaling=MaxAbs))
+        self.threshold = threshold
+
+    def _settle(self, voxels: Tensor, energy: Tensor) -> Tensor:
+        """Gives the voxels of a layer (N, D) its energy (N, 1), both scaled, as every true layer has it.
+
+        Without this a layer that came out too small makes the next one too small, and so on.
+        """
+        shapes = self.density.scaling.inverse(voxels)
+        hits = shapes >= self.threshold
+        target = layer_energy(self.density.context_scaling.inverse(energy)) if self.threshold > 0 else 1.0
+        factor = target / torch.where(hits, shapes, 0.0).sum(dim=1, keepdim=True).clamp(min=1e-12)
+        settled = torch.where(hits, (factor * shapes).clamp(min=self.threshold), shapes)
+        return self.density.scaling(settled)

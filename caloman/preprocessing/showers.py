@@ -81,7 +81,8 @@ class LayerwiseTransform(ShowerTransform):
             was filled in then looks alike in every layer, which a flow that layers share learns sooner.
 
     Raises:
-        CalomanError: if the filling is learned, or would not be cut again.
+        CalomanError: if shapes have no unit sum and are not renormalised, or if the filling is learned or would not be
+            cut again.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class LayerwiseTransform(ShowerTransform):
         unit_sum: bool = True,
     ) -> None:
         super().__init__(geometry, threshold)
+        if not (renormalise or unit_sum):
+            raise CalomanError("energies as shapes have to be scaled to those of the layers; set renormalise: true")
         self.renormalise = renormalise
         self.unit_sum = unit_sum
         self.filling = filling(geometry.n_voxels, 0) if filling else None
@@ -117,16 +120,15 @@ class LayerwiseTransform(ShowerTransform):
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         if layer_energies is None:
             raise ValueError("the layerwise transform needs layer energies")
-        shapes = shapes.clamp(0, 1) if self.unit_sum else shapes.clamp(min=0)
         layer_energies = _cut(layer_energies, self.threshold)
         if not self.renormalise:
-            return _cut(shapes * self.layers.spread(layer_energies), self.threshold)
-        voxels = self.layers.scaled(shapes, layer_energies)
-        if self.threshold > 0:
-            for _ in range(2):
-                # a layer of many small deposits must not lose its energy: its largest voxel stays
-                stays = (voxels >= self.threshold * (1 - 1e-6)) | self.layers.is_largest(voxels)
-                voxels = self.layers.scaled(torch.where(stays, voxels, torch.zeros_like(voxels)), layer_energies)
+            return _cut(shapes.clamp(0, 1) * self.layers.spread(layer_energies), self.threshold)
+        # what was filled in is cut before energies are scaled, or it could rise above the threshold
+        voxels = self.layers.scaled(shapes.clamp(0, 1), layer_energies) if self.unit_sum else shapes.clamp(min=0)
+        for _ in range(2):
+            # a layer of many small deposits must not lose its energy: its largest voxel stays
+            stays = (voxels >= self.threshold * (1 - 1e-6)) | self.layers.is_largest(voxels)
+            voxels = self.layers.scaled(torch.where(stays, voxels, torch.zeros_like(voxels)), layer_energies)
         return voxels
 
 
@@ -202,6 +204,11 @@ def _layerwise_context(incident_energies: Tensor, layer_energies: Tensor | None)
     if layer_energies is None:
         raise ValueError("a layerwise transform needs layer energies")
     return torch.cat([(incident_energies + 1e-3).log10(), ((layer_energies + 1e-3) / 1e5).log10() - 1], dim=1)
+
+
+def layer_energy(context: Tensor) -> Tensor:
+    """Energies of layers [MeV] from their columns of the condition of a three-step variant, shape (*)."""
+    return (10 ** (context + 1) * 1e5 - 1e-3).clamp(min=0)
 
 
 def _cut(voxels: Tensor, threshold: float) -> Tensor:

@@ -24,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -168,8 +169,14 @@ def judged(toy: Toy, model: Model, scale: Scale, test: Array) -> dict[str, float
 def distance(toy: Toy, points: Array) -> Array:
     """Distance of points (N, D) to the manifold, shape (N,)."""
     if isinstance(toy, Lorenz):
-        return KDTree(toy.sample(NEIGHBOURS, TEST_SEED - 1)).query(points)[0]
+        return attractor().query(points)[0]
     return np.linalg.norm(points - toy.project(points), axis=1)
+
+
+@cache
+def attractor() -> KDTree:
+    """Points of the Lorenz attractor."""
+    return KDTree(Lorenz().sample(NEIGHBOURS, TEST_SEED - 1))
 
 
 def ambient(toy: Toy, points: Tensor, options: argparse.Namespace) -> Distribution:

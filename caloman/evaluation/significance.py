@@ -31,11 +31,11 @@ def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[fl
         Fraction eps_B of usual showers that pass -> improvement and its error; the largest one is the Max SI.
     """
     background, signal = np.sort(np.asarray(usual))[::-1], np.asarray(anomalous)
-    result = {}
+    result: dict[float, tuple[float, float]] = {}
     for fraction in WORKING_POINTS:
         n_passing = round(fraction * len(background))
         if n_passing >= MIN_PASSING:
-            n_found = np.count_nonzero(signal > background[n_passing])
+            n_found = int(np.count_nonzero(signal > background[n_passing]))
             one = 1 / (len(signal) * math.sqrt(n_passing / len(background)))  # of one anomaly that passes
             # the cut fluctuates with the showers above it, and what it finds with the anomalies; none may be one
             variance = 1 / (4 * n_passing) + (1 - n_found / len(signal)) / max(1, n_found)

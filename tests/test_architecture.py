@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "flows": {"errors", "nn"},
     "preprocessing": {"errors", "geometry", "nn"},
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
-    "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
+    "models": {"errors", "geometry", "showers", "nn", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
     "export": {"errors", "files", "geometry", "models", "bundle"},
     "benchmark": {"errors", "files", "geometry", "flows", "models", "bundle", "export", "evaluation"},

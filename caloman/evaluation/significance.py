@@ -37,7 +37,7 @@ def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[fl
         if n_passing >= MIN_PASSING:
             n_found = int(np.count_nonzero(signal > background[n_passing]))
             one = 1 / (len(signal) * math.sqrt(n_passing / len(background)))  # of one anomaly that passes
-            # the cut fluctuates with the showers above it, and what it finds with the anomalies; none may be one
+            # both numbers fluctuate, that of usual showers under a root; no anomaly found is uncertain by one
             variance = 1 / (4 * n_passing) + (1 - n_found / len(signal)) / max(1, n_found)
             result[fraction] = n_found * one, max(1, n_found) * one * math.sqrt(variance)
     return result

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "export": {"errors", "files", "geometry", "models", "bundle"},
     "benchmark": {"errors", "files", "geometry", "flows", "models", "bundle", "export", "evaluation"},
     "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},
+    "scores": {"hdf5", "models", "manifold", "evaluation", "gates"},
     "generation": {"errors", "files", "geometry", "hdf5", "showers", "spectra", "models", "bundle", "gates"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices", "evaluation", "runs"),

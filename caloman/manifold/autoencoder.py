@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from caloman.geometry import Geometry
+from caloman.manifold.backbones import Backbone, TowerBackbone
 from caloman.manifold.heads import GaussianHead, Head
-from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardise
 
 
@@ -18,9 +18,10 @@ class Autoencoder(nn.Module):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder.
+        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
+        backbone: builds encoder and decoder; by default CaloMan's dense networks.
 
     References:
         Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -34,18 +35,23 @@ class Autoencoder(nn.Module):
         hidden: Sequence[int] = (512, 512, 512),
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
+        backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.head = head(geometry)
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardise(context)
-        self.encoder = ParallelMLP(geometry.n_voxels, context, hidden, self._encoder_outputs)
-        self.decoder = ParallelMLP(latent_dim, context, hidden, self.head.n_parameters)
+        backbone = backbone or TowerBackbone(hidden)
+        self.encoder = backbone.encoder(geometry, context, self._encoder_outputs)
+        self.decoder = self._make_decoder(backbone, geometry, context)
 
     @property
     def _encoder_outputs(self) -> int:
         return self.latent_dim
+
+    def _make_decoder(self, backbone: Backbone, geometry: Geometry, context: int) -> nn.Module:
+        return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
@@ -72,9 +78,17 @@ class Autoencoder(nn.Module):
         """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back."""
         return self.head.scores(self._decoder_output(latents, context), shapes)
 
+    def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """Logarithm of the head's density at shapes (N, V) under latents (N, latent_dim), shape (N,)."""
+        return self.head.log_prob(self._decoder_output(latents, context), shapes)
+
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""
-        likelihood = self.head.log_prob(self._decoder_output(self.encode(shapes, context), context), shapes).mean()
+        return self._reconstruction(self.encode(shapes, context), shapes, context)
+
+    def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """Mean loss of what is decoded from the latents, and its parts."""
+        likelihood = self.log_likelihood(latents, context, shapes).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:
@@ -92,10 +106,11 @@ class VAE(Autoencoder):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder.
+        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
         beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
+        backbone: builds encoder and decoder; by default CaloMan's dense networks.
 
     References:
         Kingma & Welling (arXiv:1312.6114); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -110,8 +125,9 @@ class VAE(Autoencoder):
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
         beta: float = 1.0,
+        backbone: Backbone | None = None,
     ) -> None:
-        super().__init__(geometry, context, latent_dim, hidden, head, scaling)
+        super().__init__(geometry, context, latent_dim, hidden, head, scaling, backbone)
         self.beta = beta
 
     @property
@@ -125,6 +141,6 @@ class VAE(Autoencoder):
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         mean, log_width = self._encoder_output(shapes, context).chunk(2, dim=1)
         latents = mean + log_width.exp() * torch.randn_like(mean)
-        likelihood = self.head.log_prob(self._decoder_output(latents, context), shapes).mean()
         divergence = (0.5 * (mean.square() + (2 * log_width).exp() - 1) - log_width).sum(dim=1).mean()
-        return {"loss": self.beta * divergence - likelihood, "log_likelihood": likelihood, "divergence": divergence}
+        losses = self._reconstruction(latents, shapes, context)
+        return {**losses, "loss": losses["loss"] + self.beta * divergence, "divergence": divergence}

@@ -5,6 +5,7 @@ from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.ensemble import EnsembleShowerModel
 from caloman.models.joint import JointDensity, JointShowerModel
+from caloman.models.layerwise import LayerwiseFlow, LayerwiseShape
 from caloman.models.shape import FlowShape, ManifoldShape, ShapeModel
 from caloman.models.shower import FactorisedShowerModel, ShowerModel
 
@@ -17,6 +18,8 @@ __all__ = [
     "JointDensity",
     "JointShowerModel",
     "LayerEnergyModel",
+    "LayerwiseFlow",
+    "LayerwiseShape",
     "ManifoldShape",
     "Marginals",
     "ShapeModel",

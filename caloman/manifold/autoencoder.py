@@ -78,13 +78,17 @@ class Autoencoder(nn.Module):
         """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back."""
         return self.head.scores(self._decoder_output(latents, context), shapes)
 
+    def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """Logarithm of the head's density at shapes (N, V) under latents (N, latent_dim), shape (N,)."""
+        return self.head.log_prob(self._decoder_output(latents, context), shapes)
+
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""
         return self._reconstruction(self.encode(shapes, context), shapes, context)
 
     def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of what is decoded from the latents, and its parts."""
-        likelihood = self.head.log_prob(self._decoder_output(latents, context), shapes).mean()
+        likelihood = self.log_likelihood(latents, context, shapes).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:

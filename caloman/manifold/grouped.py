@@ -64,10 +64,17 @@ class GroupedVAE(VAE):
         return shapes
 
     def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        return self.head.scores(self._all_parameters(latents, context, shapes), shapes)
+
+    def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        return self.head.log_prob(self._all_parameters(latents, context, shapes), shapes)
+
+    def _all_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """Parameters (N, 5 V) of every voxel under those before it in shapes (N, V)."""
         parameters = latents.new_zeros(len(latents), self.head.n_parameters)
         for group in range(N_GROUPS):
             parameters = self._with_group(parameters, group, latents, context, shapes)
-        return self.head.scores(parameters, shapes)
+        return parameters
 
     def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         turn = torch.arange(len(shapes), device=shapes.device) % N_GROUPS

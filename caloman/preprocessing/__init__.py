@@ -8,7 +8,7 @@ from caloman.preprocessing.dequantisation import (
     VariationalFilling,
 )
 from caloman.preprocessing.layers import LayerFractions, LayerMap
-from caloman.preprocessing.scaling import Logit, LogStandardise, MaxAbs, Scaling, Standardise, Whiten
+from caloman.preprocessing.scaling import Log, Logit, LogStandardise, MaxAbs, Scaling, Standardise, Whiten
 from caloman.preprocessing.showers import (
     ExcessTransform,
     GlobalTransform,
@@ -18,7 +18,7 @@ from caloman.preprocessing.showers import (
 )
 
 __all__ = [
-    "ExcessTransform", "Filling", "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform",
+    "ExcessTransform", "Filling", "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform", "Log",
     "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit", "MaxAbs", "Prepared", "Scaling",
     "ShowerTransform", "Standardise", "UniformFilling", "VariationalFilling", "Whiten",
 ]  # fmt: skip

@@ -77,6 +77,8 @@ class LayerwiseTransform(ShowerTransform):
         renormalise: make the voxels of each layer add up to its energy; the published CaloMan did not.
         filling: what takes the place of zeros before a layer is scaled to unit sum, for a flow on the voxels; its
             -log q does not depend on what is trained, and is left out here.
+        unit_sum: otherwise shapes are the filled energies themselves [MeV], and only the inverse scales layers: what
+            was filled in then looks alike in every layer, which a flow that layers share learns sooner.
 
     Raises:
         CalomanError: if the filling is learned, or would not be cut again.
@@ -88,9 +90,11 @@ class LayerwiseTransform(ShowerTransform):
         threshold: float = 0.0,
         renormalise: bool = True,
         filling: Callable[[int, int], Filling] | None = None,
+        unit_sum: bool = True,
     ) -> None:
         super().__init__(geometry, threshold)
         self.renormalise = renormalise
+        self.unit_sum = unit_sum
         self.filling = filling(geometry.n_voxels, 0) if filling else None
         if self.filling:
             self.filling.check(threshold)
@@ -106,12 +110,14 @@ class LayerwiseTransform(ShowerTransform):
         if self.filling:
             voxels, _ = self.filling(voxels)
             layer_energies = self.layers.sum(voxels)
+        if not self.unit_sum:
+            return voxels
         return voxels * self.layers.spread(reciprocal(layer_energies))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         if layer_energies is None:
             raise ValueError("the layerwise transform needs layer energies")
-        shapes = shapes.clamp(0, 1)
+        shapes = shapes.clamp(0, 1) if self.unit_sum else shapes.clamp(min=0)
         layer_energies = _cut(layer_energies, self.threshold)
         if not self.renormalise:
             return _cut(shapes * self.layers.spread(layer_energies), self.threshold)

@@ -1,6 +1,9 @@
 """The learned manifold of shower shapes: autoencoders and the likelihoods of their decoders."""
 
+from caloman.manifold.adversarial import AVB
 from caloman.manifold.autoencoder import VAE, Autoencoder
+from caloman.manifold.fractions import BernoulliHead, SoftmaxHead
 from caloman.manifold.heads import GaussianHead, Head, HurdleHead
+from caloman.manifold.wasserstein import WAE
 
-__all__ = ["VAE", "Autoencoder", "GaussianHead", "Head", "HurdleHead"]
+__all__ = ["AVB", "VAE", "WAE", "Autoencoder", "BernoulliHead", "GaussianHead", "Head", "HurdleHead", "SoftmaxHead"]

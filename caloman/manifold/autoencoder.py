@@ -1,12 +1,15 @@
 """Generalised autoencoders: the map from shapes to the manifold's coordinates and back."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.geometry import Geometry
-from caloman.manifold.heads import GaussianHead, Head
+from caloman.manifold.heads import DeterministicHead, GaussianHead, Head
+from caloman.manifold.moments import MomentLoss
 from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardise
 
@@ -21,10 +24,18 @@ class Autoencoder(nn.Module):
         hidden: sizes of the hidden layers of encoder and decoder.
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
+        moment_weight: weight of the distance between decoded and true centres and widths [1/mm]; for a head that
+            decodes to a mean.
+
+    Raises:
+        CalomanError: if there is such a weight and the head is stochastic.
 
     References:
         Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
     """
+
+    rates: ClassVar[Mapping[str, float]] = {}
+    """Submodules that learn at a multiple of the learning rate, and the factor."""
 
     def __init__(
         self,
@@ -34,10 +45,15 @@ class Autoencoder(nn.Module):
         hidden: Sequence[int] = (512, 512, 512),
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
+        moment_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.head = head(geometry)
+        if moment_weight and not isinstance(self.head, DeterministicHead):
+            raise CalomanError(f"moment_weight needs a head with a mean, not {type(self.head).__name__}; set it to 0")
+        self.moment_weight = moment_weight
+        self.moment_loss = MomentLoss(geometry) if moment_weight else None
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardise(context)
         self.encoder = ParallelMLP(geometry.n_voxels, context, hidden, self._encoder_outputs)
@@ -74,8 +90,21 @@ class Autoencoder(nn.Module):
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""
-        likelihood = self.head.log_prob(self._decoder_output(self.encode(shapes, context), context), shapes).mean()
-        return {"loss": -likelihood, "log_likelihood": likelihood}
+        return self._reconstruction(self.encode(shapes, context), shapes, context)
+
+    def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """Mean loss of what is decoded from the latents, and its parts."""
+        parameters = self._decoder_output(latents, context)
+        likelihood = self.head.log_prob(parameters, shapes).mean()
+        if not self.moment_loss:
+            return {"loss": -likelihood, "log_likelihood": likelihood}
+        assert isinstance(self.head, DeterministicHead)  # or the loss would not exist
+        distance = self.moment_loss(self.head.mean(parameters), shapes)
+        return {
+            "loss": self.moment_weight * distance - likelihood,
+            "log_likelihood": likelihood,
+            "moment_distance": distance,
+        }
 
     def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:
         inputs = self.scaling(shapes) if self.scaling else shapes
@@ -96,6 +125,7 @@ class VAE(Autoencoder):
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
         beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
+        moment_weight: as in `Autoencoder`.
 
     References:
         Kingma & Welling (arXiv:1312.6114); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -110,8 +140,9 @@ class VAE(Autoencoder):
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
         beta: float = 1.0,
+        moment_weight: float = 0.0,
     ) -> None:
-        super().__init__(geometry, context, latent_dim, hidden, head, scaling)
+        super().__init__(geometry, context, latent_dim, hidden, head, scaling, moment_weight)
         self.beta = beta
 
     @property
@@ -125,6 +156,6 @@ class VAE(Autoencoder):
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         mean, log_width = self._encoder_output(shapes, context).chunk(2, dim=1)
         latents = mean + log_width.exp() * torch.randn_like(mean)
-        likelihood = self.head.log_prob(self._decoder_output(latents, context), shapes).mean()
         divergence = (0.5 * (mean.square() + (2 * log_width).exp() - 1) - log_width).sum(dim=1).mean()
-        return {"loss": self.beta * divergence - likelihood, "log_likelihood": likelihood, "divergence": divergence}
+        losses = self._reconstruction(latents, shapes, context)
+        return {**losses, "loss": losses["loss"] + self.beta * divergence, "divergence": divergence}

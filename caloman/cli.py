@@ -19,6 +19,8 @@ COMMANDS = {
     "benchmark": ("caloman.benchmark.command:benchmark", "measure the time per shower, beside published generators"),
     "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
+    "score": ("caloman.scores:score", "tell how unusual showers are to a model with a manifold"),
+    "dimension": ("caloman.evaluation.dimension:dimension", "estimate how many coordinates showers need"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "compare": ("caloman.evaluation.compare:compare", "what became better or worse between evaluations"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
@@ -36,6 +38,11 @@ SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
     },
     "compare": {
         "reports": (str, "metrics.json files, their folders, or FILE:NAME for one sample; the first is the baseline"),
+    },
+    "dimension": {
+        "--representation": (str, "coordinates of the showers, of incident, layer, sqrt and logit; all by default"),
+        "--k": (int, "numbers of neighbours of the maximum likelihood"),
+        "--n": (int, "numbers of showers, drawn at random"),
     },
     "download": {"--files": (str, "which files, by name or by role (train, reference); all by default")},
     "evaluate": {

@@ -44,7 +44,7 @@ def reconstruct(run: str | Path, showers: str, output: str | Path, seed: int = 0
         CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained range of
             energies, or a file cannot be read or written.
     """
-    model = _load_manifold(run, device)
+    model = load_manifold(run, device)
     return _write_showers(model, showers, output, seed, Purpose.RECONSTRUCTIONS, model.reconstruct)
 
 
@@ -86,18 +86,18 @@ def encode(
         CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained range of
             energies, or a file cannot be read or written.
     """
-    model = _load_manifold(run, device)
+    model = load_manifold(run, device)
     purpose = Purpose.LATENTS if sampled else Purpose.ENCODINGS
     latent_dim = model.manifold.autoencoder.latent_dim
     columns = {"latents": latent_dim, "contexts": model.transform.context_dim, "incident_energies": 1}
     attributes = {**_attributes(showers, seed, purpose), "dataset": model.geometry.name}
     with (
-        _open(showers, model, output) as source,
+        open_showers(showers, model, output) as source,
         new_tables(Path(output), columns, len(source), attributes) as tables,
         torch.inference_mode(),
     ):
         start = 0
-        for noise, voxels, energies in _batches(source, model, seed, purpose, latent_dim):
+        for noise, voxels, energies in batches(source, model, seed, purpose, latent_dim):
             shapes, contexts, _ = model.transform(voxels, energies)
             latents = (
                 model.manifold.density.sample(noise, contexts)
@@ -118,7 +118,12 @@ def _load(run: str | Path, device: str) -> FactorisedShowerModel:
     return model.to(device)
 
 
-def _load_manifold(run: str | Path, device: str) -> FactorisedShowerModel:
+def load_manifold(run: str | Path, device: str) -> FactorisedShowerModel:
+    """Loads a model with a manifold.
+
+    Raises:
+        CalomanError: if the run has no such model.
+    """
     model = _load(run, device)
     try:
         _ = model.manifold
@@ -138,17 +143,22 @@ def _write_showers(
     """Writes what `make` makes of noise, voxels and incident energies."""
     noise_dim = sum(model.shape.noise_blocks.values())
     with (
-        _open(showers, model, output) as source,
+        open_showers(showers, model, output) as source,
         ShowerWriter(output, model.geometry, _attributes(showers, seed, purpose)) as writer,
         torch.inference_mode(),
     ):
-        for noise, voxels, energies in _batches(source, model, seed, purpose, noise_dim):
+        for noise, voxels, energies in batches(source, model, seed, purpose, noise_dim):
             made = make(noise, voxels, energies)
             writer.append(Showers(energies[:, 0].cpu().numpy(), made.cpu().numpy(), model.geometry))
         return f"{len(source)} {purpose.name.lower()} written to {output}"
 
 
-def _open(showers: str, model: FactorisedShowerModel, output: str | Path) -> ShowerFiles:
+def open_showers(showers: str, model: FactorisedShowerModel, output: str | Path) -> ShowerFiles:
+    """Opens showers that the model covers, and that the output would not replace.
+
+    Raises:
+        CalomanError: otherwise, or if a file is unusable.
+    """
     source = ShowerFiles(showers, model.geometry)
     if Path(output).resolve() in [part.path.resolve() for part in source.slices]:
         raise CalomanError(f"{output}: would replace the showers that are read; choose another name for the output")
@@ -156,17 +166,19 @@ def _open(showers: str, model: FactorisedShowerModel, output: str | Path) -> Sho
     return source
 
 
-def _batches(
+def batches(
     source: ShowerFiles, model: FactorisedShowerModel, seed: int, purpose: Purpose, noise_dim: int
 ) -> Iterator[Batch]:
     """Reads the showers chunk by chunk, with noise that belongs to the chunk."""
     device = model.energy_range.device
-    with tqdm(total=len(source), unit="shower", desc=purpose.name.lower(), disable=not sys.stderr.isatty()) as bar:
+    bar = tqdm(total=len(source), unit="shower", desc=purpose.name.lower(), disable=not sys.stderr.isatty())
+    with bar, torch.random.fork_rng():
         for chunk in range(-(-len(source) // CHUNK)):
             showers = source.read(chunk * CHUNK, min((chunk + 1) * CHUNK, len(source)))
             noise = chunk_noise(seed, chunk, len(showers), noise_dim, purpose)
             energies = showers.incident_energies[:, None]
             numbers = [torch.from_numpy(values).to(device) for values in (noise, showers.voxels, energies)]
+            torch.manual_seed(seed + chunk)  # of what a transform draws
             yield numbers[0], numbers[1], numbers[2]
             bar.update(len(showers))
 

@@ -119,8 +119,8 @@ def new_tables(
         yield {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
 
 
-def read_tables(path: Path, names: Sequence[str]) -> list[NDArray[np.float32]]:
-    """Reads whole tables of a file that `new_tables` made.
+def read_tables(path: Path, names: Sequence[str], command: str) -> list[NDArray[np.float32]]:
+    """Reads whole tables of a file that `new_tables` made, for the command that is named.
 
     Raises:
         CalomanError: if the file is missing or damaged, or lacks one of them.
@@ -128,7 +128,7 @@ def read_tables(path: Path, names: Sequence[str]) -> list[NDArray[np.float32]]:
     with open_hdf5(path) as file, reading(path):
         missing = [name for name in names if name not in file]
         if missing:
-            raise CalomanError(f"{path}: has no table {missing[0]!r}; make it with `caloman encode`")
+            raise CalomanError(f"{path}: has no table {missing[0]!r}; make it with `caloman {command}`")
         return [file[name][:] for name in names]
 
 

@@ -28,11 +28,12 @@ MAY_IMPORT = {
     "flows": {"errors", "nn"},
     "preprocessing": {"errors", "geometry", "nn"},
     "manifold": {"errors", "geometry", "nn", "flows", "preprocessing"},
-    "models": {"errors", "geometry", "showers", "flows", "preprocessing", "manifold"},
+    "models": {"errors", "geometry", "showers", "nn", "flows", "preprocessing", "manifold"},
     "bundle": {"errors", "files", "geometry", "models"},
     "export": {"errors", "files", "geometry", "models", "bundle"},
     "benchmark": {"errors", "files", "geometry", "flows", "models", "bundle", "export", "evaluation"},
     "gates": {"errors", "hdf5", "showers", "slices", "spectra", "models", "bundle"},
+    "scores": {"hdf5", "models", "manifold", "evaluation", "gates"},
     "generation": {"errors", "files", "geometry", "hdf5", "showers", "spectra", "models", "bundle", "gates"},
     "training": {
         *("errors", "files", "geometry", "showers", "slices", "evaluation", "runs"),

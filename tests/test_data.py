@@ -260,6 +260,18 @@ def test_forbidden_files_are_refused_by_path_hash_and_source(showers, small, wri
         ShowerDataModule(small, DataConfig([prepared], forbidden=["tset.hdf5"]), 0)
 
 
+def test_energies_can_be_left_out(showers, small, write):
+    path = write(showers)
+    data = ShowerDataModule(small, DataConfig([path], leave_out=[1.0, 50.0]), 0)
+    used = np.concatenate([rows_of([part[:]]) for part in (data.train, data.validation)])
+    assert sorted(used) == [row for row in range(N) if row not in (0, 49)]
+    assert data.energy_range == (2.0, N)
+    with pytest.raises(CalomanError, match=r"data.leave_out: no shower has 0.5 MeV; name energies"):
+        ShowerDataModule(small, DataConfig([path], leave_out=[0.5]), 0)
+    with pytest.raises(CalomanError, match="leaves out all showers"):
+        ShowerDataModule(small, DataConfig([path], leave_out=list(range(1, N + 1))), 0)
+
+
 @pytest.mark.parametrize("options", [{"max_showers": 0}, {"validation_fraction": 0.0}, {"validation_fraction": 1.0}])
 def test_a_split_with_an_empty_side_is_reported(module, options):
     with pytest.raises(CalomanError, match=r"data\.validation_fraction = .* leaves no showers for training or for val"):

@@ -8,14 +8,15 @@ from scipy.stats import kstest
 from torch.testing import assert_close
 
 from caloman.flows import Affine, Coupling, CouplingFlow, LULinear, Permutation, Spline
+from caloman.nn.mlp import PlainMLP, ResidualMLP
 
 FEATURES, CONTEXT = 5, 3
 MASK = torch.arange(FEATURES) % 2 == 0
 
 TRANSFORMS = {
-    "spline coupling": lambda: Coupling(MASK, CONTEXT, Spline(bins=6, bound=3.0), hidden=16),
-    "plain spline coupling": lambda: Coupling(MASK, CONTEXT, Spline(bins=6, bound=3.0), hidden=16, residual=False),
-    "affine coupling": lambda: Coupling(MASK, CONTEXT, Affine(), hidden=16),
+    "spline coupling": lambda: Coupling(MASK, CONTEXT, Spline(bins=6, bound=3.0), partial(ResidualMLP, hidden=16)),
+    "plain spline coupling": lambda: Coupling(MASK, CONTEXT, Spline(bins=6, bound=3.0), partial(PlainMLP, hidden=16)),
+    "affine coupling": lambda: Coupling(MASK, CONTEXT, Affine(), partial(ResidualMLP, hidden=16)),
     "permutation": lambda: Permutation(FEATURES),
     "LU": lambda: LULinear(FEATURES),
 }

@@ -83,7 +83,7 @@ def test_published_size():
 
 TINY = {
     "caloinn_small": {"transforms": 2, "hidden": 8, "bins": 4},
-    "flow_matching": {"hidden": 8, "blocks": 1, "steps": 4},
+    "flow_matching": {"network": {"class_path": "caloman.flows.VelocityMLP", "init_args": {"hidden": 8}}, "steps": 4},
 }
 
 

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 from torch.testing import assert_close
 
 from caloman.preprocessing import (
+    ExcessTransform,
     GlobalTransform,
     LayerFractions,
     LayerMap,
@@ -134,15 +135,16 @@ def garbage(n, geometry):
     return 10 ** (2 * torch.randn(n, geometry.n_voxels) - 3)
 
 
+@pytest.mark.parametrize("kind", [LayerwiseTransform, ExcessTransform])
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 10.0])
-def test_layerwise_inverse_conserves_layer_energies(threshold, photons):
+def test_layerwise_inverse_conserves_layer_energies(kind, threshold, photons):
     layers = 10 ** (6 * torch.rand(500, 5) - 2)
-    transform = LayerwiseTransform(photons, threshold)
+    transform = kind(photons, threshold)
     voxels = transform.inverse(garbage(500, photons), torch.full((500, 1), 1e6), layers)
     assert_close(transform.layers.sum(voxels), torch.where(layers < threshold, 0, layers), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.parametrize("kind", [*TRANSFORMS, ExcessTransform])
 def test_no_voxel_is_left_below_the_threshold(kind, photons):
     layers = 10 ** (6 * torch.rand(500, 5) - 2)
     voxels = kind(photons, 10.0).inverse(garbage(500, photons), torch.full((500, 1), 1e4), layers)
@@ -150,11 +152,48 @@ def test_no_voxel_is_left_below_the_threshold(kind, photons):
     assert torch.any(voxels > 0)
 
 
-def test_layers_without_energy_stay_empty_whatever_the_shape(photons):
-    transform = LayerwiseTransform(photons, threshold=0.01)
+@pytest.mark.parametrize("kind", [LayerwiseTransform, ExcessTransform])
+def test_layers_without_energy_stay_empty_whatever_the_shape(kind, photons):
+    transform = kind(photons, threshold=0.01)
     layers = torch.rand(100, 5) * (torch.rand(100, 5) < 0.5)
     voxels = transform.inverse(garbage(100, photons), torch.full((100, 1), 1e3), layers)
     assert torch.equal(transform.layers.sum(voxels) > 0, layers >= 0.01)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.01, 10.0])
+def test_an_excess_restores_all_hits_whatever_its_scale(threshold, make_showers, photons):
+    voxels, incident = as_tensors(make_showers(500, photons))
+    voxels[7] = 0
+    voxels[8] = threshold
+    transform = ExcessTransform(photons, threshold)
+    expected = torch.where(voxels < threshold, 0, voxels)
+    first, second = transform(voxels, incident), transform(voxels, incident)
+    assert torch.equal(first.shapes > 0, expected > 0)
+    assert torch.any(first.shapes != second.shapes)
+    for prepared in (first, second):
+        restored = transform.inverse(prepared.shapes, incident, prepared.layer_energies)
+        assert torch.equal(restored == 0, expected == 0)
+        assert_close(restored, expected, rtol=1e-3, atol=0)
+
+
+def test_the_scale_of_a_layer_is_random_and_fades_with_its_hits(photons):
+    voxels = torch.zeros(4000, 368)
+    voxels[:, 0] = 5.0  # one hit in the first layer, 160 in the second
+    voxels[:, 8:168] = torch.rand(4000, 160) + 1
+    transform = ExcessTransform(photons, threshold=0.01, gauge=0.8)
+    scales = transform.layers.sum(transform(voxels, torch.full((4000, 1), 1e3)).shapes).log().std(dim=0)
+    assert_close(scales[:2], torch.tensor([0.8, 0.8 / 160]), rtol=0.1, atol=0)
+
+
+def test_hits_that_the_energy_of_a_layer_cannot_pay_for_are_dropped(photons):
+    shapes = torch.zeros(1, 368)
+    shapes[0, 8:48] = torch.linspace(1, 40, 40)
+    layers = torch.tensor([[0.0, 35.0, 0.0, 0.0, 0.0]])
+    voxels = ExcessTransform(photons, threshold=1.0).inverse(shapes, torch.full((1, 1), 1e3), layers)
+    hits = voxels[0] > 0
+    assert hits[8:48].tolist() == [False] * 23 + [True] * 17  # share = 35 k / 820 of a layer with hits k = 1 ... 40
+    assert torch.all(voxels[0, hits] >= 1)
+    assert_close(voxels.sum(), torch.tensor(35.0))
 
 
 def test_published_variant_does_not_renormalise(photons):

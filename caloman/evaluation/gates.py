@@ -82,4 +82,4 @@ def _latent_score(judge: Judge, truth: Summary, sampled: Path, encoded: Path) ->
 
 def _coordinates(path: Path) -> NDArray[np.float32]:
     """Latents and their contexts, shape (N, d + C)."""
-    return np.concatenate(read_tables(path, ("latents", "contexts")), axis=1)
+    return np.concatenate(read_tables(path, ("latents", "contexts"), "encode"), axis=1)

@@ -4,12 +4,13 @@ References:
     Dinh et al., Real NVP (arXiv:1605.08803); Durkan et al., Neural Spline Flows (arXiv:1906.04032).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from caloman.flows.elementwise import Elementwise
 from caloman.flows.transform import Conditioned, Step
-from caloman.nn.mlp import PlainMLP, ResidualMLP
 
 
 class Coupling(Conditioned):
@@ -19,9 +20,8 @@ class Coupling(Conditioned):
         mask: True for the entries that pass unchanged and condition the others, shape (D,).
         context: size of the condition; 0 for none.
         elementwise: map of the other entries.
-        hidden: width of the conditioner.
-        blocks: number of its blocks.
-        residual: whether they have skip connections and two layers each, or are single layers.
+        network: makes the conditioner from the sizes of its input, condition and output; its layer `last` gives the
+            output, the parameters of one kind together.
     """
 
     kept: Tensor
@@ -33,9 +33,7 @@ class Coupling(Conditioned):
         mask: Tensor,
         context: int,
         elementwise: Elementwise,
-        hidden: int = 64,
-        blocks: int = 2,
-        residual: bool = True,
+        network: Callable[[int, int, int], nn.Module],
     ) -> None:
         super().__init__()
         self.elementwise = elementwise
@@ -43,10 +41,9 @@ class Coupling(Conditioned):
         self.register_buffer("kept", kept, persistent=False)
         self.register_buffer("moved", moved, persistent=False)
         self.register_buffer("order", torch.cat([kept, moved]).argsort(), persistent=False)
-        network = ResidualMLP if residual else PlainMLP
-        self.conditioner = network(len(kept), context, len(moved) * elementwise.n_parameters, hidden, blocks)
-        nn.init.zeros_(self.conditioner.last.weight)
-        nn.init.zeros_(self.conditioner.last.bias)
+        self.conditioner = network(len(kept), context, len(moved) * elementwise.n_parameters)
+        for parameter in self.conditioner.get_submodule("last").parameters():
+            nn.init.zeros_(parameter)
 
     def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
         kept, moved = inputs.index_select(1, self.kept), inputs.index_select(1, self.moved)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from caloman.flows.distribution import Distribution
 from caloman.flows.elementwise import Affine, Elementwise, Spline
 from caloman.flows.linear import ActNorm, LULinear, Permutation
 from caloman.flows.transform import Step, Transform
+from caloman.nn.mlp import PlainMLP, ResidualMLP
 
 Mixing = Literal["lu", "permutation", "reverse", "alternate"]
 
@@ -99,11 +101,12 @@ class CouplingFlow(Flow):
         actnorm: bool = False,
     ) -> None:
         kind = _elementwise(elementwise, bins, bound)
+        network = partial(ResidualMLP if residual else PlainMLP, hidden=hidden, blocks=blocks)
         chain: list[Transform] = []
         for i in range(transforms):
             mask = (torch.arange(features) % 2 == i % 2) & (features > 1)
             chain += [ActNorm(features)] if actnorm else []
-            chain += [Coupling(mask, context, kind, hidden, blocks, residual), *_mixing(features, mixing, i)]
+            chain += [Coupling(mask, context, kind, network), *_mixing(features, mixing, i)]
         super().__init__(features, chain)
 
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
+from caloman.manifold.backbones import Backbone, TowerBackbone
 from caloman.manifold.heads import DeterministicHead, GaussianHead, Head
 from caloman.manifold.moments import MomentLoss
-from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardise
 
 
@@ -21,9 +21,10 @@ class Autoencoder(nn.Module):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder.
+        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
+        backbone: builds encoder and decoder; by default CaloMan's dense networks.
         moment_weight: weight of the distance between decoded and true centres and widths [1/mm]; for a head that
             decodes to a mean.
 
@@ -45,6 +46,7 @@ class Autoencoder(nn.Module):
         hidden: Sequence[int] = (512, 512, 512),
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
+        backbone: Backbone | None = None,
         moment_weight: float = 0.0,
     ) -> None:
         super().__init__()
@@ -56,12 +58,16 @@ class Autoencoder(nn.Module):
         self.moment_loss = MomentLoss(geometry) if moment_weight else None
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardise(context)
-        self.encoder = ParallelMLP(geometry.n_voxels, context, hidden, self._encoder_outputs)
-        self.decoder = ParallelMLP(latent_dim, context, hidden, self.head.n_parameters)
+        backbone = backbone or TowerBackbone(hidden)
+        self.encoder = backbone.encoder(geometry, context, self._encoder_outputs)
+        self.decoder = self._make_decoder(backbone, geometry, context)
 
     @property
     def _encoder_outputs(self) -> int:
         return self.latent_dim
+
+    def _make_decoder(self, backbone: Backbone, geometry: Geometry, context: int) -> nn.Module:
+        return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
@@ -87,6 +93,10 @@ class Autoencoder(nn.Module):
     def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
         """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back."""
         return self.head.scores(self._decoder_output(latents, context), shapes)
+
+    def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """Logarithm of the head's density at shapes (N, V) under latents (N, latent_dim), shape (N,)."""
+        return self.head.log_prob(self._decoder_output(latents, context), shapes)
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""
@@ -121,10 +131,11 @@ class VAE(Autoencoder):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder.
+        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
         beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
+        backbone: builds encoder and decoder; by default CaloMan's dense networks.
         moment_weight: as in `Autoencoder`.
 
     References:
@@ -140,9 +151,10 @@ class VAE(Autoencoder):
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
         beta: float = 1.0,
+        backbone: Backbone | None = None,
         moment_weight: float = 0.0,
     ) -> None:
-        super().__init__(geometry, context, latent_dim, hidden, head, scaling, moment_weight)
+        super().__init__(geometry, context, latent_dim, hidden, head, scaling, backbone, moment_weight)
         self.beta = beta
 
     @property

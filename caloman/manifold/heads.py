@@ -124,6 +124,10 @@ class HurdleHead(Head):
         return self.hit_logit + hit, location, scale, _bounded(skew, 2.0), _bounded(tail, math.log(2)).exp()
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        return self.voxel_log_prob(parameters, shapes).sum(dim=1)
+
+    def voxel_log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        """Log-likelihood of each voxel of shapes (N, V) under parameters (N, n_parameters), shape (N, V)."""
         hit, location, scale, skew, tail = self._unpack(parameters)
         is_hit = shapes > 0
         logs = torch.where(is_hit, shapes, torch.ones_like(shapes)).log()
@@ -132,7 +136,7 @@ class HurdleHead(Head):
         score = angle.clamp(-20, 20).sinh()
         log_slope = tail.log() + _log_cosh(angle) - 0.5 * (1 + z.square()).log() - scale.log()
         log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
-        return (torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))).sum(dim=1)
+        return torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))
 
     def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         hit, location, scale, skew, tail = self._unpack(parameters)
@@ -146,13 +150,22 @@ class HurdleHead(Head):
         return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        sizes, ratio = self._sizes(parameters, noise)
+        return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
+
+    def sample_voxels(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """As `sample`, but a layer may stay without any hit."""
+        sizes, ratio = self._sizes(parameters, noise)
+        return torch.where(ratio < 1, sizes, torch.zeros_like(sizes))
+
+    def _sizes(self, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Sizes (N, V) that hits would have, and P(x > noise) over the probability of a hit: below 1 it is one."""
         hit, location, scale, skew, tail = self._unpack(parameters)
         tail_probability = _upper_tail(noise.float())
         ratio = tail_probability / hit.sigmoid()
         score = -torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6))
         z = ((score.asinh() + skew) / tail).sinh()
-        sizes = (location + scale * z).clamp(-30, 0).exp()
-        return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
+        return (location + scale * z).clamp(-30, 10).exp(), ratio
 
 
 def _upper_tail(scores: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ class Density(nn.Module):
         context: size C of c.
         flow: density of the scaled variables.
         scaling: of x, fitted before training.
+        context_scaling: of c, likewise.
     """
 
     def __init__(
@@ -24,10 +25,11 @@ class Density(nn.Module):
         context: int,
         flow: Callable[[int, int], Distribution],
         scaling: Callable[[int], Scaling] = Whiten,
+        context_scaling: Callable[[int], Scaling] = Standardise,
     ) -> None:
         super().__init__()
         self.scaling = scaling(features)
-        self.context_scaling = Standardise(context)
+        self.context_scaling = context_scaling(context)
         self.flow = flow(features, context)
         self.noise_dim = self.flow.noise_dim
 

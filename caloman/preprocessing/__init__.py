@@ -8,11 +8,17 @@ from caloman.preprocessing.dequantisation import (
     VariationalFilling,
 )
 from caloman.preprocessing.layers import LayerFractions, LayerMap
-from caloman.preprocessing.scaling import Logit, LogStandardise, MaxAbs, Scaling, Standardise, Whiten
-from caloman.preprocessing.showers import GlobalTransform, LayerwiseTransform, Prepared, ShowerTransform
+from caloman.preprocessing.scaling import Log, Logit, LogStandardise, MaxAbs, Scaling, Standardise, Whiten
+from caloman.preprocessing.showers import (
+    ExcessTransform,
+    GlobalTransform,
+    LayerwiseTransform,
+    Prepared,
+    ShowerTransform,
+)
 
 __all__ = [
-    "Filling", "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform", "LogNormalFilling",
-    "LogStandardise", "LogUniformFilling", "Logit", "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "Standardise",
-    "UniformFilling", "VariationalFilling", "Whiten",
+    "ExcessTransform", "Filling", "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform", "Log",
+    "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit", "MaxAbs", "Prepared", "Scaling",
+    "ShowerTransform", "Standardise", "UniformFilling", "VariationalFilling", "Whiten",
 ]  # fmt: skip

@@ -39,6 +39,15 @@ class LayerMap(nn.Module):
         """Repeats per-layer values (N, L) for each voxel, shape (N, V)."""
         return layers.index_select(1, self.voxel_layer)
 
+    def scaled(self, voxels: Tensor, layers: Tensor) -> Tensor:
+        """Voxels (N, V) scaled to the sums (N, L) in each layer; a layer of zeros stays."""
+        return voxels * self.spread(layers * reciprocal(self.sum(voxels)))
+
+
+def reciprocal(values: Tensor) -> Tensor:
+    """1 / values, and 0 where there is nothing to divide by."""
+    return torch.where(values > 0, 1 / values.clamp(min=1e-30), torch.zeros_like(values))
+
 
 class LayerFractions(nn.Module):
     """Layer energies [MeV] as unbounded coordinates: the logits of CaloFlow's fractions u.

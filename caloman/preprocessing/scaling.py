@@ -83,6 +83,18 @@ class LogStandardise(Standardise):
         return super().inverse(inputs).exp() - self.offset
 
 
+class Log(Scaling):
+    """Natural logarithm of positive entries; nothing is fitted."""
+
+    def fit(self, batches: Iterable[Tensor]) -> None: ...
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.log()
+
+    def inverse(self, inputs: Tensor) -> Tensor:
+        return inputs.exp()
+
+
 class Logit(Scaling):
     """logit(alpha + (1 - 2 alpha) x) for entries between 0 and 1; nothing is fitted.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 from caloman.preprocessing.dequantisation import Filling
-from caloman.preprocessing.layers import LayerMap
+from caloman.preprocessing.layers import LayerMap, reciprocal
 
 
 class Prepared(NamedTuple):
@@ -77,6 +77,8 @@ class LayerwiseTransform(ShowerTransform):
         renormalise: make the voxels of each layer add up to its energy; the published CaloMan did not.
         filling: what takes the place of zeros before a layer is scaled to unit sum, for a flow on the voxels; its
             -log q does not depend on what is trained, and is left out here.
+        unit_sum: otherwise shapes are the filled energies themselves [MeV], and only the inverse scales layers: what
+            was filled in then looks alike in every layer, which a flow that layers share learns sooner.
 
     Raises:
         CalomanError: if the filling is learned, or would not be cut again.
@@ -88,9 +90,11 @@ class LayerwiseTransform(ShowerTransform):
         threshold: float = 0.0,
         renormalise: bool = True,
         filling: Callable[[int, int], Filling] | None = None,
+        unit_sum: bool = True,
     ) -> None:
         super().__init__(geometry, threshold)
         self.renormalise = renormalise
+        self.unit_sum = unit_sum
         self.filling = filling(geometry.n_voxels, 0) if filling else None
         if self.filling:
             self.filling.check(threshold)
@@ -100,33 +104,72 @@ class LayerwiseTransform(ShowerTransform):
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         """[log10 E_inc, log10(E_l / 100 GeV) - 1 for each layer], energies in MeV with an offset of 1 keV."""
-        if layer_energies is None:
-            raise ValueError("the layerwise transform needs layer energies")
-        return torch.cat([(incident_energies + 1e-3).log10(), ((layer_energies + 1e-3) / 1e5).log10() - 1], dim=1)
+        return _layerwise_context(incident_energies, layer_energies)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         if self.filling:
             voxels, _ = self.filling(voxels)
             layer_energies = self.layers.sum(voxels)
-        return voxels * self.layers.spread(_reciprocal(layer_energies))
+        if not self.unit_sum:
+            return voxels
+        return voxels * self.layers.spread(reciprocal(layer_energies))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         if layer_energies is None:
             raise ValueError("the layerwise transform needs layer energies")
-        shapes = shapes.clamp(0, 1)
+        shapes = shapes.clamp(0, 1) if self.unit_sum else shapes.clamp(min=0)
         layer_energies = _cut(layer_energies, self.threshold)
         if not self.renormalise:
             return _cut(shapes * self.layers.spread(layer_energies), self.threshold)
-        voxels = self._scaled(shapes, layer_energies)
+        voxels = self.layers.scaled(shapes, layer_energies)
         if self.threshold > 0:
             for _ in range(2):
                 # a layer of many small deposits must not lose its energy: its largest voxel stays
                 stays = (voxels >= self.threshold * (1 - 1e-6)) | self.layers.is_largest(voxels)
-                voxels = self._scaled(torch.where(stays, voxels, torch.zeros_like(voxels)), layer_energies)
+                voxels = self.layers.scaled(torch.where(stays, voxels, torch.zeros_like(voxels)), layer_energies)
         return voxels
 
-    def _scaled(self, voxels: Tensor, layer_energies: Tensor) -> Tensor:
-        return voxels * self.layers.spread(layer_energies * _reciprocal(self.layers.sum(voxels)))
+
+class ExcessTransform(ShowerTransform):
+    """Three-step variant for decoders that tell hits from zeros: shapes share out what hits have above the threshold.
+
+    Of a layer with energy E_l and n hits, each hit has the threshold t and a share of E_l - n t. The excess has no edge
+    at t, where the energies of hits end; the inverse gives each layer its energy, with all hits above the threshold.
+    If the energy is too small for the hits of a layer, those with too little of it go, and the largest one stays.
+
+    Only ratios within a layer matter. Shapes that all add up to one would lie on a surface, where a density has no
+    bound, and the single hit of a layer on a point: while a model is trained, each layer is scaled at random.
+
+    Args:
+        geometry: the voxel mesh with V voxels in L layers.
+        threshold: voxels below it are cut before training [MeV].
+        gauge: width of the logarithm of the scale of a layer with one hit; with n hits it is gauge / n.
+    """
+
+    def __init__(self, geometry: Geometry, threshold: float, gauge: float = 1.0) -> None:
+        super().__init__(geometry, threshold)
+        self.gauge = gauge
+        self.context_dim = 1 + geometry.n_layers
+
+    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """As that of the `LayerwiseTransform`."""
+        return _layerwise_context(incident_energies, layer_energies)
+
+    def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
+        hits = voxels > 0
+        excess = torch.where(hits, (voxels - self.threshold).clamp(min=1e-3 * self.threshold), 0.0)
+        scale = (self.gauge * torch.randn_like(layer_energies) / self.layers.sum(hits).clamp(min=1)).exp()
+        return excess * self.layers.spread(scale * reciprocal(self.layers.sum(excess)))
+
+    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        assert layer_energies is not None  # the context needs them as well
+        layer_energies = _cut(layer_energies, self.threshold)
+        hits = (shapes > 0) & self.layers.spread(layer_energies > 0)
+        share = self.layers.scaled(shapes, layer_energies)
+        crowded = self.layers.sum(hits) * self.threshold > layer_energies * (1 + 1e-6)
+        hits &= ~self.layers.spread(crowded) | (share >= self.threshold) | self.layers.is_largest(shapes)
+        excess = (layer_energies - self.threshold * self.layers.sum(hits)).clamp(min=0)
+        return self.threshold * hits + self.layers.scaled(shapes * hits, excess)
 
 
 class GlobalTransform(ShowerTransform):
@@ -155,10 +198,11 @@ class GlobalTransform(ShowerTransform):
         return _cut(shapes.clamp(0, 1) * (self.max_deposit_ratio * incident_energies), self.threshold)
 
 
+def _layerwise_context(incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    if layer_energies is None:
+        raise ValueError("a layerwise transform needs layer energies")
+    return torch.cat([(incident_energies + 1e-3).log10(), ((layer_energies + 1e-3) / 1e5).log10() - 1], dim=1)
+
+
 def _cut(voxels: Tensor, threshold: float) -> Tensor:
     return torch.where(voxels < threshold, torch.zeros_like(voxels), voxels)
-
-
-def _reciprocal(values: Tensor) -> Tensor:
-    """1 / values, and 0 where there is nothing to divide by."""
-    return torch.where(values > 0, 1 / values.clamp(min=1e-30), torch.zeros_like(values))

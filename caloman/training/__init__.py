@@ -1,10 +1,11 @@
 """Training: the only package that knows Lightning and wandb."""
 
+from caloman.training.copula import CopulaTask, MarginalsTask
 from caloman.training.distillation import DistillationTask
 from caloman.training.pipeline import fit, replay
 from caloman.training.tasks import AutoencoderTask, EnergyTask, FlowTask, JointTask, LatentTask, ResidualTask, Task
 
 __all__ = [
-    "AutoencoderTask", "DistillationTask", "EnergyTask", "FlowTask", "JointTask", "LatentTask", "ResidualTask",
-    "Task", "fit", "replay",
+    "AutoencoderTask", "CopulaTask", "DistillationTask", "EnergyTask", "FlowTask", "JointTask", "LatentTask",
+    "MarginalsTask", "ResidualTask", "Task", "fit", "replay",
 ]  # fmt: skip

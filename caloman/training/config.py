@@ -195,10 +195,15 @@ def add_pipeline_arguments(parser: ArgumentParser) -> None:
 
 
 def part_of(config: Mapping[str, Any], part: str) -> list[object]:
-    """The configuration of a part of the model, such as ``shape.density``, after the plain options of all around it."""
+    """The configuration of a part of the model, such as ``shape.density``, after the plain options of all around it.
+
+    A part that is made by the one around it, as in a `LayerwiseShape`, has its configuration there.
+    """
     value, result = config["model"], []
     for name in part.split("."):
         arguments = value["init_args"]
+        if name not in arguments:
+            break
         result.append({key: option for key, option in arguments.items() if not isinstance(option, Mapping)})
         value = arguments[name]
     return [*result, value]

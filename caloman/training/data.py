@@ -40,6 +40,7 @@ class DataConfig:
         validation_fraction: part of the showers that is held out to select models; not used if all files record
             their validation rows, as prepared files do.
         max_showers: use only the first so many showers of all files together.
+        leave_out: incident energies [MeV] whose showers are not used, to test a generator between those it has seen.
         symmetries: show each training shower under a random rotation and reflection in alpha; right where the detector
             is the same all around the incident particle.
         forbidden: files, or their SHA-256, that must not be trained on, such as the test file; refuses them and what
@@ -53,6 +54,7 @@ class DataConfig:
     train: list[str]
     validation_fraction: float = 0.2
     max_showers: int | None = None
+    leave_out: list[float] = field(default_factory=list)
     symmetries: bool = False
     forbidden: list[str] = field(default_factory=list)
     memory_limit: float = 4.0
@@ -117,11 +119,13 @@ class ShowerDataModule(pl.LightningDataModule):
             count = len(files) if config.max_showers is None else min(len(files), max(0, config.max_showers))
             held_out = _held_out(files, count, config, seed)
             store = open_store(files, count, 1e9 * config.memory_limit)
-        self.energy_range = (float(store.incident_energies.min()), float(store.incident_energies.max()))
+        used = _used(store.incident_energies.ravel(), config.leave_out)
+        energies = store.incident_energies[used]
+        self.energy_range = (float(energies.min()), float(energies.max()))
         self.workers = config.workers if isinstance(store, StreamedShowers) else 0
         symmetries = torch.from_numpy(alpha_symmetries(geometry)) if config.symmetries else None
-        self.train = ShowerDataset(store, np.flatnonzero(~held_out), symmetries)
-        self.validation = ShowerDataset(store, np.flatnonzero(held_out))
+        self.train = ShowerDataset(store, np.flatnonzero(used & ~held_out), symmetries)
+        self.validation = ShowerDataset(store, np.flatnonzero(used & held_out))
 
     @cached_property
     def files(self) -> list[dict[str, str]]:
@@ -225,6 +229,19 @@ def _held_out(files: ShowerFiles, count: int, config: DataConfig, seed: int) -> 
             "and enough showers"
         )
     return held_out
+
+
+def _used(incident_energies: NDArray[np.float32], leave_out: Sequence[float]) -> NDArray[np.bool_]:
+    """Which showers have none of the energies [MeV] that are left out, shape (N,)."""
+    used = np.ones(len(incident_energies), dtype=bool)
+    for energy in leave_out:
+        found = np.isclose(incident_energies, energy, rtol=1e-5)
+        if not found.any():
+            raise CalomanError(f"data.leave_out: no shower has {energy:g} MeV; name energies of the training files")
+        used &= ~found
+    if not used.any():
+        raise CalomanError("data.leave_out leaves out all showers; keep some energies")
+    return used
 
 
 def _refuse_overlap(slices: Sequence[ShowerSlice]) -> None:

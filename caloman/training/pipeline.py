@@ -157,7 +157,8 @@ class Run:
                 key: getattr(self.pipeline.data, key) for key in ("validation_fraction", "max_showers", "symmetries")
             },
             "showers": [
-                file["sha256"] + part.rows for file, part in zip(self.data.files, self.data.slices, strict=True)
+                *(file["sha256"] + part.rows for file, part in zip(self.data.files, self.data.slices, strict=True)),
+                *(f"without {energy} MeV" for energy in self.pipeline.data.leave_out),
             ],
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from caloman.errors import CalomanError
 from caloman.files import appearing, write
-from caloman.flows.transform import Transform
+from caloman.flows import Transform, VelocityNetwork
 from caloman.nn.mlp import ParallelMLP
 from caloman.training.callbacks import EpochSeeds, StageProgress
 from caloman.training.checkpoints import EpochCheckpoints, WholeFiles, latest_usable, read
@@ -178,7 +178,7 @@ def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline, data: Showe
 def compile_networks(part: nn.Module) -> None:
     """Compiles the networks and transforms within a part of the model, whose weights keep their names."""
     for module in part.children():
-        if isinstance(module, Transform | ParallelMLP):
+        if isinstance(module, Transform | VelocityNetwork | ParallelMLP):
             module.compile()
         else:
             compile_networks(module)

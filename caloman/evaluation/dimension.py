@@ -1,0 +1,217 @@
+"""``caloman dimension``: how many coordinates showers need, as far as the distances of neighbours tell.
+
+The estimates grow with the number of showers and depend on how their voxels are represented, so none of them stands
+alone: they come as a table over both.
+
+References:
+    Levina and Bickel, Maximum likelihood estimation of intrinsic dimension (NIPS 2004), averaged as MacKay and
+    Ghahramani commented on it; Facco et al., Sci. Rep. 7 (2017) 12140 (TwoNN).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.neighbors import NearestNeighbors
+
+from caloman.errors import CalomanError
+from caloman.evaluation.pairs import GROUPS, jackknife_error
+from caloman.evaluation.samples import Sample
+from caloman.evaluation.tables import aligned
+from caloman.showers import Showers, find_geometry
+from caloman.slices import parse_slices
+
+Array = NDArray[np.float64]
+
+LOGIT_MARGIN = 1e-6
+KEPT = 0.9
+"""TwoNN leaves the largest ratios out: its line is straight as long as the density is constant within a ratio."""
+
+
+def neighbour_distances(points: ArrayLike, k: int) -> Array:
+    """Distances of each point (N, D) to its k nearest others, ascending, shape (N, k).
+
+    Raises:
+        CalomanError: if there are too few points, or two of them are equal.
+    """
+    values = np.asarray(points)
+    if len(values) <= k:
+        raise CalomanError(f"{len(values)} points have no {k} neighbours each; give more points or a smaller k")
+    distances = NearestNeighbors(n_neighbors=k).fit(values).kneighbors()[0].astype(np.float64)
+    n_equal = np.count_nonzero(distances[:, 0] == 0)
+    if n_equal:
+        raise CalomanError(f"{n_equal} of {len(values)} points equal another one: keep one of each, for the estimators "
+                           "divide by the distance of neighbours")  # fmt: skip
+    return distances
+
+
+def maximum_likelihood(distances: Array) -> float:
+    """Dimension by Levina and Bickel from `neighbour_distances` (N, k): one over the mean of log(T_k / T_j), j < k.
+
+    A mean of inverses is unbiased as it is; the k - 2 that some write for k - 1 corrects a mean of dimensions.
+    """
+    return float(1 / np.log(distances[:, -1:] / distances[:, :-1]).mean())
+
+
+def two_nearest(distances: Array) -> float:
+    """Dimension by TwoNN from `neighbour_distances` (N, 2 or more): slope of -log(1 - F) in log(T_2 / T_1)."""
+    log_ratio = np.sort(np.log(distances[:, 1] / distances[:, 0]))
+    kept = round(KEPT * len(log_ratio))
+    x, y = log_ratio[:kept], -np.log1p(-np.arange(1, kept + 1) / len(log_ratio))
+    return float(x @ y / (x @ x))
+
+
+def with_error(estimator: Callable[[Array], float], distances: Array) -> tuple[float, float]:
+    """An estimate from `neighbour_distances` (N, k) and its jackknife error.
+
+    The error counts points as independent; those that share neighbours are not, so it is about a quarter too small.
+    """
+    group = np.arange(len(distances)) % GROUPS
+    return estimator(distances), jackknife_error([estimator(distances[group != i]) for i in range(GROUPS)])
+
+
+def _over_incident(showers: Showers) -> NDArray[np.float32]:
+    return showers.voxels / showers.incident_energies[:, None]
+
+
+def _unit_sum(showers: Showers) -> NDArray[np.float32]:
+    geometry = showers.geometry
+    first_voxels = [columns.start for columns in geometry.layer_slices]
+    energies = np.add.reduceat(showers.voxels, first_voxels, axis=1)
+    energies[energies == 0] = 1
+    return np.divide(showers.voxels, energies[:, geometry.voxel_layer], dtype=np.float32)
+
+
+def _logit(showers: Showers) -> NDArray[np.float32]:
+    margin = np.float32(LOGIT_MARGIN)
+    inside = margin + (1 - 2 * margin) * _unit_sum(showers).clip(0, 1)
+    return np.log(inside) - np.log1p(-inside)
+
+
+REPRESENTATIONS: dict[str, Callable[[Showers], NDArray[np.float32]]] = {
+    "incident": _over_incident,
+    "layer": _unit_sum,
+    "sqrt": lambda showers: np.sqrt(_unit_sum(showers)),
+    "logit": _logit,
+}
+"""Name -> coordinates (N, V) of showers."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Estimates from the same points.
+
+    Args:
+        energies: of the showers.
+        representation: of their voxels.
+        n: number of different showers.
+        estimates: name of each estimator -> dimension and its error.
+    """
+
+    energies: str
+    representation: str
+    n: int
+    estimates: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """A table of estimates.
+
+    Args:
+        rows: its rows.
+    """
+
+    rows: Sequence[Row]
+
+    def __str__(self) -> str:
+        header = ["incident energies", "representation", "n", *self.rows[0].estimates]
+        cells = [[r.energies, r.representation, str(r.n), *map(_words, r.estimates.values())] for r in self.rows]
+        return aligned([header, *cells])
+
+
+def dimension(
+    files: str,
+    dataset: str | None = None,
+    representation: Sequence[str] = tuple(REPRESENTATIONS),
+    k: Sequence[int] = (5, 10, 20),
+    n: Sequence[int] = (1000, 2000, 4000),
+    by_energy: bool = False,
+    seed: int = 0,
+) -> Dimensions:
+    """Estimates the intrinsic dimension of showers by Levina and Bickel's maximum likelihood (MLE) and by TwoNN.
+
+    Of showers that are equal, one takes part.
+
+    Args:
+        files: HDF5 file with showers; some of its rows, such as file.hdf5[0:1000]; or several joined by commas.
+        dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; by default what the file names.
+        representation: coordinates of a shower: voxels over the incident energy (incident), voxels over the energy of
+            their layer (layer), and the square root or the logit of these.
+        k: numbers of neighbours of the maximum likelihood.
+        n: numbers of showers, drawn at random; as many as there are at most.
+        by_energy: estimate for each octave of the incident energy by itself, as far as it has the showers.
+        seed: of the draw.
+
+    Raises:
+        CalomanError: if a file is missing or damaged, has too few showers, or a choice is not possible.
+    """
+    _check(representation, k, n)
+    sample = Sample.open(files, find_geometry(parse_slices(files)[0].path, dataset))
+    parts = _octaves(sample) if by_energy else {"all": sample}
+    parts = {label: part for label, part in parts.items() if len(part) >= min(n)}
+    if not parts:
+        raise CalomanError(f"{files}: has fewer than {min(n)} showers{' in any octave' * by_energy}; lower --n")
+    rows = []
+    for label, part in parts.items():
+        sizes = [size for size in n if size <= len(part)]
+        showers = _draw(part, max(sizes), seed)
+        for name in representation:
+            points = REPRESENTATIONS[name](showers)
+            rows += [_estimate(label, name, _different(points[:size]), k) for size in sizes]
+    return Dimensions(rows)
+
+
+def _check(representation: Sequence[str], k: Sequence[int], n: Sequence[int]) -> None:
+    for name in representation:
+        if name not in REPRESENTATIONS:
+            raise CalomanError(f"unknown representation {name!r}: choose of {', '.join(REPRESENTATIONS)}")
+    if min(k) < 2 or min(n) <= 2 * max(k):
+        raise CalomanError(f"k = {min(k)} to {max(k)} with n = {min(n)}: k must be at least 2, and n more than twice k")
+
+
+def _octaves(sample: Sample) -> dict[str, Sample]:
+    """The showers of each octave of the incident energy; those of 256 MeV x 2^k are one energy each."""
+    octave = np.floor(np.log2(sample.energies))
+    return {
+        f"{2.0**low:g} to {2.0 ** (low + 1):g} MeV": replace(sample, rows=sample.rows & (octave == low))
+        for low in np.unique(octave)
+    }
+
+
+def _draw(sample: Sample, n: int, seed: int) -> Showers:
+    """Showers of a sample in random order."""
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros_like(sample.rows)
+    chosen[rng.choice(np.flatnonzero(sample.rows), n, replace=False)] = True
+    blocks = list(replace(sample, rows=chosen).blocks())
+    order = rng.permutation(n)
+    energies, voxels = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("incident_energies", "voxels"))
+    return Showers(energies[order], voxels[order], sample.geometry)
+
+
+def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The points (N, V) without repetitions."""
+    first = {row.tobytes(): index for index, row in reversed(list(enumerate(points)))}
+    return points if len(first) == len(points) else points[sorted(first.values())]
+
+
+def _estimate(energies: str, representation: str, points: NDArray[np.float32], k: Sequence[int]) -> Row:
+    distances = neighbour_distances(points, max(k))
+    likelihoods = {f"MLE, k = {j}": with_error(maximum_likelihood, distances[:, :j]) for j in k}
+    return Row(energies, representation, len(points), {**likelihoods, "TwoNN": with_error(two_nearest, distances)})
+
+
+def _words(estimate: tuple[float, float]) -> str:
+    return f"{estimate[0]:.2f} ± {estimate[1]:.2f}"

@@ -1,0 +1,68 @@
+"""How much a cut on an anomaly score improves the significance of anomalous showers among usual ones.
+
+References:
+    Aarrestad et al., Dark Machines anomaly score challenge (arXiv:2105.14027).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import roc_auc_score
+
+from caloman.evaluation.tables import aligned
+
+WORKING_POINTS = (1e-2, 1e-3, 1e-4)
+"""Fractions of usual showers that pass the cut."""
+MIN_PASSING = 5
+"""Usual showers that must pass for a working point to count."""
+
+
+def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[float, tuple[float, float]]:
+    """Significance improvement eps_S / sqrt(eps_B), with its error, at each working point that has the showers.
+
+    Args:
+        usual: scores that grow with how unusual a shower is, shape (N,).
+        anomalous: those of the anomalies, shape (M,).
+
+    Returns:
+        Fraction eps_B of usual showers that pass -> improvement and its error; the largest one is the Max SI.
+    """
+    background, signal = np.sort(np.asarray(usual))[::-1], np.asarray(anomalous)
+    result = {}
+    for fraction in WORKING_POINTS:
+        n_passing = round(fraction * len(background))
+        if n_passing >= MIN_PASSING:
+            efficiency = float(np.mean(signal > background[n_passing]))
+            improvement = efficiency / math.sqrt(n_passing / len(background))
+            # of the cut's own fraction, and of the anomalies that pass
+            variance = 1 / (4 * n_passing) + (1 - efficiency) / max(1.0, efficiency * len(signal))
+            result[fraction] = improvement, improvement * math.sqrt(variance)
+    return result
+
+
+@dataclass(frozen=True)
+class Significances:
+    """A table of what each score tells about anomalies.
+
+    Args:
+        usual: name of each score -> its values, shape (N,).
+        anomalous: the same of the anomalies, shape (M,).
+    """
+
+    usual: Mapping[str, ArrayLike]
+    anomalous: Mapping[str, ArrayLike]
+
+    def __str__(self) -> str:
+        lines: list[Sequence[str]] = [["score", "AUC", *(f"SI at {f:g}" for f in WORKING_POINTS), "Max SI"]]
+        for name, usual in self.usual.items():
+            anomalous = np.asarray(self.anomalous[name])
+            labels = np.repeat([0, 1], [np.size(usual), len(anomalous)])
+            auc = roc_auc_score(labels, np.concatenate([np.asarray(usual), anomalous]))
+            points = significance_improvements(usual, anomalous)
+            words = [f"{points[f][0]:.2f} ± {points[f][1]:.2f}" if f in points else "-" for f in WORKING_POINTS]
+            best = max((value for value, _ in points.values()), default=math.nan)
+            lines.append([name, f"{auc:.3f}", *words, f"{best:.2f}"])
+        return aligned(lines)

@@ -1,0 +1,123 @@
+"""Networks that give the velocity of points from their place, the time and a condition; all start at zero.
+
+References:
+    Peebles & Xie, DiT (arXiv:2212.09748), for blocks that time and condition scale, shift and gate (adaLN-zero).
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caloman.nn.mlp import MLP
+
+
+class VelocityNetwork(nn.Module, ABC):
+    """A velocity field on vectors."""
+
+    @abstractmethod
+    def forward(self, points: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
+        """Velocities (N, D) at points (N, D) and times (N, 1) from 0 to 1, under a context (N, C)."""
+
+
+class Condition(nn.Module):
+    """Time and context as one vector.
+
+    Args:
+        context: size C of the context; 0 for none.
+        hidden: size of the vector.
+        frequencies: number of sines and of cosines that tell the time.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, context: int, hidden: int, frequencies: int = 128) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.logspace(0, 1.5, frequencies), persistent=False)
+        self.time = MLP(2 * frequencies, [hidden], hidden, nn.SiLU)
+        self.context = MLP(context, [hidden], hidden, nn.SiLU) if context else None
+
+    def forward(self, time: Tensor, context: Tensor | None = None) -> Tensor:
+        """Vectors (N, hidden) for times (N, 1) and contexts (N, C)."""
+        phases = time * self.frequencies
+        condition = self.time(torch.cat([phases.sin(), phases.cos()], dim=1))
+        if self.context is not None:
+            condition = condition + self.context(context)
+        return F.silu(condition)
+
+
+class Modulation(nn.Module):
+    """Scales and shifts normalised activations by the condition, and leaves them as they are at the start.
+
+    Args:
+        condition: size of the condition.
+        hidden: size of the activations.
+    """
+
+    def __init__(self, condition: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
+        self.film = zero_linear(condition, 2 * hidden)
+
+    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
+        scale, shift = self.film(condition).chunk(2, dim=-1)
+        return self.norm(inputs) * (1 + scale) + shift
+
+
+class Gated(nn.Module):
+    """A residual branch x + gate * branch(modulated x) that the condition opens; closed at the start.
+
+    Args:
+        branch: maps activations to activations of the same shape.
+        condition: size of the condition.
+        hidden: size of the activations.
+    """
+
+    def __init__(self, branch: nn.Module, condition: int, hidden: int) -> None:
+        super().__init__()
+        self.branch = branch
+        self.modulation = Modulation(condition, hidden)
+        self.gate = zero_linear(condition, hidden)
+
+    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
+        return inputs + self.gate(condition) * self.branch(self.modulation(inputs, condition))
+
+
+class VelocityMLP(VelocityNetwork):
+    """Residual network on the whole vector.
+
+    Args:
+        features: size D of the vectors.
+        context: size C of the condition; 0 for none.
+        hidden: width; below D the network cannot tell all directions of the noise apart.
+        blocks: number of residual branches, of two linear layers each.
+        condition: size of the vector that holds time and context.
+    """
+
+    def __init__(self, features: int, context: int, hidden: int = 512, blocks: int = 3, condition: int = 256) -> None:
+        super().__init__()
+        self.condition = Condition(context, condition)
+        self.first = nn.Linear(features, hidden)
+        self.blocks = nn.ModuleList(
+            Gated(MLP(hidden, [hidden], hidden, nn.SiLU), condition, hidden) for _ in range(blocks)
+        )
+        self.modulation = Modulation(condition, hidden)
+        self.last = zero_linear(hidden, features)
+
+    def forward(self, points: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
+        condition = self.condition(time, context)
+        hidden = self.first(points)
+        for block in self.blocks:
+            hidden = block(hidden, condition)
+        return self.last(F.silu(self.modulation(hidden, condition)))
+
+
+def zero_linear(features: int, out_features: int) -> nn.Linear:
+    """A linear layer whose output starts at zero."""
+    layer = nn.Linear(features, out_features)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

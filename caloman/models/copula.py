@@ -1,0 +1,78 @@
+"""The distribution of every voxel by itself, and what ties the voxels together: a copula."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor, nn
+
+from caloman.geometry import Geometry
+from caloman.manifold import HurdleHead
+from caloman.models.density import Density
+from caloman.models.shape import ShapeModel
+from caloman.nn.mlp import MLP
+from caloman.preprocessing.scaling import Standardise
+
+
+class Marginals(nn.Module):
+    """Each voxel under the condition, as if it were alone: a hit or nothing, and the size of a hit.
+
+    Args:
+        geometry: the voxel mesh with V voxels.
+        context: size C of the condition.
+        hidden: sizes of the hidden layers of the network that gives the parameters of the voxels.
+    """
+
+    def __init__(self, geometry: Geometry, context: int, hidden: Sequence[int] = (256, 256)) -> None:
+        super().__init__()
+        self.head = HurdleHead(geometry)
+        self.context_scaling = Standardise(context)
+        self.network = MLP(context, hidden, self.head.n_parameters, nn.SiLU)
+        nn.init.zeros_(self.network[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.network[-1].bias)  # type: ignore[arg-type]
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
+        self.head.fit(shapes for shapes, _ in batches())
+        self.context_scaling.fit(context for _, context in batches())
+
+    def loss(self, shapes: Tensor, context: Tensor) -> Tensor:
+        """Mean of the sum of -log p over the voxels of shapes (N, V) under contexts (N, C)."""
+        return -self.head.log_prob(self._outputs(context), shapes).mean()
+
+    def scores(self, shapes: Tensor, context: Tensor) -> Tensor:
+        """Shapes (N, V) as scores (N, V), each of which is standard normal under its context (N, C)."""
+        return self.head.scores(self._outputs(context), shapes)
+
+    def sample(self, scores: Tensor, context: Tensor) -> Tensor:
+        """Undoes `scores`."""
+        return self.head.sample(self._outputs(context), scores)
+
+    def _outputs(self, context: Tensor) -> Tensor:
+        return self.network(self.context_scaling(context))
+
+
+class CopulaShape(ShapeModel):
+    """Marginals of the voxels, and a density of their normal scores, which is all that ties voxels together (Sklar).
+
+    Scores have no zeros, no decades and no dependence on the energy by themselves: the density starts close to its end.
+
+    Args:
+        geometry: the voxel mesh with V voxels.
+        context: size C of the condition.
+        density: of the scores, trained when the marginals are fixed.
+        marginals: of the voxels.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        context: int,
+        density: Callable[[int, int], Density],
+        marginals: Callable[[Geometry, int], Marginals] = Marginals,
+    ) -> None:
+        super().__init__()
+        self.marginals = marginals(geometry, context)
+        self.density = density(geometry.n_voxels, context)
+        self.noise_blocks = {"voxels": self.density.noise_dim}
+
+    def forward(self, noise: Tensor, context: Tensor) -> Tensor:
+        return self.marginals.sample(self.density.sample(noise, context), context)

@@ -1,0 +1,160 @@
+"""The shape of a shower layer by layer, p(shape_l | shapes before, layer energies, E).
+
+References:
+    iCaloFlow (arXiv:2305.11934); L2LFlows (arXiv:2302.11594, arXiv:2405.20407).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caloman.errors import CalomanError
+from caloman.flows import Distribution
+from caloman.geometry import Geometry
+from caloman.models.density import Density
+from caloman.models.shape import FlowShape
+from caloman.nn.planes import PlaneEmbedding
+from caloman.preprocessing.scaling import Logit, MaxAbs, Scaling
+
+
+class LayerwiseFlow(Distribution):
+    """A density of all voxels, as the product of those of the layers given the layers before.
+
+    Layer l is conditioned on the incident energy, on its own energy, and on energies and voxels of up to `previous`
+    layers before it; a flow that several layers share also on which of them it is.
+
+    Args:
+        geometry: the voxel mesh with V voxels in L layers.
+        context: size of the condition: 1 + L, the incident energy and the layer energies, on one scale.
+        flow: density of the voxels of one layer.
+        previous: number of layers before that matter.
+        shared: one flow for all layers that have `previous` layers before them; otherwise each has its own.
+        embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
+            condition as it is.
+        share: part of the showers that each layer learns from in a training step, others for each layer.
+
+    Raises:
+        CalomanError: if layers that have to be alike are not, or the condition lacks the layer energies.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        context: int,
+        flow: Callable[[int, int], Distribution],
+        previous: int = 1,
+        shared: bool = True,
+        embedding: int = 0,
+        share: float = 1.0,
+    ) -> None:
+        planes = {(layer.n_alpha, layer.n_r) for layer in geometry.layers}
+        if (shared or embedding) and len(planes) > 1:
+            raise CalomanError(
+                f"the layers of geometry {geometry.name!r} differ in their bins; give each its flow and leave their "
+                "voxels as they are, with shared: false and embedding: 0"
+            )
+        if context != 1 + geometry.n_layers:
+            raise CalomanError("a layer-wise flow is conditioned on layer energies; use it with a LayerwiseTransform")
+        n_layers, sizes = geometry.n_layers, geometry.layer_sizes
+        n_flows = min(1 + previous, n_layers) if shared else n_layers
+        self.sizes, self.previous, self.share = sizes, previous, share
+        self.groups = [[layer] for layer in range(n_flows - 1)] + [list(range(n_flows - 1, n_layers))]
+        flows: list[Distribution] = []
+        embeddings: list[nn.Module] = []
+        for group in self.groups:
+            before = sizes[max(0, group[0] - previous) : group[0]]
+            numbers = 2 + len(before) + (len(group) if len(group) > 1 else 0)
+            if embedding:
+                embeddings.append(PlaneEmbedding(numbers, len(before), next(iter(planes)), embedding))
+                flows.append(flow(sizes[group[0]], embedding * sizes[group[0]]))
+            else:
+                embeddings.append(nn.Identity())
+                flows.append(flow(sizes[group[0]], numbers + sum(before)))
+        self.noise_sizes = [flow.noise_dim for flow, group in zip(flows, self.groups, strict=True) for _ in group]
+        super().__init__(geometry.n_voxels, sum(self.noise_sizes))
+        self.flows, self.embeddings = nn.ModuleList(flows), nn.ModuleList(embeddings)
+
+    def log_prob(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
+        total = inputs.new_zeros(len(inputs))
+        for index, flow in enumerate(self.flows):
+            log_prob = flow.log_prob(*self._task(index, inputs, context))  # type: ignore[operator]
+            total = total + log_prob.unflatten(0, (-1, len(inputs))).sum(dim=0)
+        return total
+
+    def loss(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
+        share = self.share if self.training else 1.0
+        losses = [
+            len(group) * flow.loss(*self._task(index, inputs, context, share))  # type: ignore[operator]
+            for index, (group, flow) in enumerate(zip(self.groups, self.flows, strict=True))
+        ]
+        return torch.stack(losses).sum()
+
+    def sample(self, noise: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
+        layers: list[Tensor] = []
+        parts = iter(noise.split(self.noise_sizes, dim=1))
+        for group, flow, embedding in zip(self.groups, self.flows, self.embeddings, strict=True):
+            for layer in group:
+                condition = embedding(self._condition(group, layer, layers, context))
+                layers.append(flow.sample(next(parts), condition))  # type: ignore[operator]
+        return torch.cat(layers, dim=1)
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:  # type: ignore[override]
+        for index, flow in enumerate(self.flows):
+            flow.fit(lambda index=index: (self._task(index, x, c, self.share) for x, c in batches()))  # type: ignore[operator]
+
+    def _task(self, index: int, inputs: Tensor, context: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Voxels and conditions of all layers that a flow has to do with, one layer after the other."""
+        voxels, conditions = [], []
+        for layer in self.groups[index]:
+            rows = torch.randperm(len(inputs), device=inputs.device)[: max(1, round(share * len(inputs)))]
+            x, c = (inputs, context) if share == 1.0 else (inputs[rows], context[rows])
+            layers = x.split(self.sizes, dim=1)
+            voxels.append(layers[layer])
+            conditions.append(self._condition(self.groups[index], layer, layers, c))
+        return torch.cat(voxels), self.embeddings[index](torch.cat(conditions))
+
+    def _condition(self, group: Sequence[int], layer: int, layers: Sequence[Tensor], context: Tensor) -> Tensor:
+        """Energies, number and voxels on which a layer depends, the nearest layer first, shape (N, C)."""
+        first = max(0, layer - self.previous)
+        energies = context[:, [0, *range(1 + layer, first, -1)]]
+        number = F.one_hot(torch.tensor(layer - group[0]), len(group)).to(context).expand(len(context), -1)
+        return torch.cat([energies, *([number] if len(group) > 1 else []), *layers[first:layer][::-1]], dim=1)
+
+
+class LayerwiseShape(FlowShape):
+    """A layer-wise density of the voxels.
+
+    With ``previous: 1`` and one shared autoregressive flow this is iCaloFlow; with ``previous: 5``, an embedding, and a
+    convolutional flow for each layer, convolutional L2LFlows.
+
+    Args:
+        geometry: the voxel mesh.
+        context: size of the condition.
+        flow: density of the voxels of one layer.
+        previous: number of layers before that matter.
+        shared: one flow for all layers that have `previous` layers before them; otherwise each has its own.
+        embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
+            condition as it is.
+        share: part of the showers that each layer learns from in a training step, which bounds memory.
+        scaling: of the voxels.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        context: int,
+        flow: Callable[[int, int], Distribution],
+        previous: int = 1,
+        shared: bool = True,
+        embedding: int = 0,
+        share: float = 1.0,
+        scaling: Callable[[int], Scaling] = Logit,
+    ) -> None:
+        def layerwise(features: int, context: int) -> LayerwiseFlow:
+            return LayerwiseFlow(geometry, context, flow, previous, shared, embedding, share)
+
+        # one scale for all energies, because layers share a flow
+        super().__init__(geometry, context, partial(Density, flow=layerwise, scaling=scaling, context_scaling=MaxAbs))

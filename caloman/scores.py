@@ -1,0 +1,122 @@
+"""``caloman score``: how unusual showers are to a model with a manifold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from caloman.evaluation.significance import Significances
+from caloman.gates import batches, load_manifold, open_showers
+from caloman.hdf5 import new_tables, read_tables
+from caloman.manifold.density import log_volume
+from caloman.models import FactorisedShowerModel
+from caloman.models.noise import Purpose
+
+SCORES = ("reconstruction", "decoder", "latent", "projected", "layer_energies")
+JACOBIAN_NUMBERS = 2**25
+"""Entries of the decoder's Jacobians that are held at a time."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was written, and what the scores tell about anomalies.
+
+    Args:
+        message: a sentence.
+        table: if anomalies were given.
+    """
+
+    message: str
+    table: Significances | None = None
+
+    def __str__(self) -> str:
+        return self.message if self.table is None else f"{self.message}\n{self.table}"
+
+
+def score(
+    run: str | Path, showers: str, output: str | Path, anomalies: str | Path | None = None, device: str = "cpu"
+) -> Scored:
+    """Writes anomaly scores of showers, one row each; the larger, the more unusual to the model.
+
+    With x a shape, z its latents (the mean of a variational encoder) and g the decoder without noise,
+
+        reconstruction: the distance |x - g(z)| to the manifold
+        decoder: -log p(x | z) of the decoder's likelihood
+        latent: -log p(z) of the density on the latents
+        projected: -log p(g(z)) on the manifold, which has log det(J^T J) / 2 of g in addition
+        layer_energies: -log p(layer energies), which no shape shows
+
+    all under the incident energy, the first four under the layer energies, too.
+
+    Args:
+        run: run folder of `caloman fit`, or a bundle.
+        showers: HDF5 file with showers; some of its rows, such as file.hdf5[0:1000]; or several joined by commas.
+        output: HDF5 file to write.
+        anomalies: scores of other showers, as this command wrote them; prints how well each score tells them from
+            the showers.
+        device: torch device to run on, such as cuda.
+
+    Raises:
+        CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained range of
+            energies, or a file cannot be read or written.
+    """
+    model = load_manifold(run, device)
+    names = SCORES if model.energy else SCORES[:-1]
+    others = read_tables(Path(anomalies), names, "score") if anomalies else None
+    attributes = {"generator": "caloman", "content": "scores", "showers": str(showers), "dataset": model.geometry.name}
+    with (
+        open_showers(showers, model, output) as source,
+        new_tables(Path(output), dict.fromkeys(names, 1), len(source), attributes) as tables,
+        torch.no_grad(),
+        torch.random.fork_rng([]),
+    ):
+        torch.manual_seed(0)  # of the energies that fill empty layers
+        start = 0
+        for _, voxels, energies in batches(source, model, 0, Purpose.ENCODINGS, 0):
+            rows = slice(start, start + len(voxels))
+            for name, values in anomaly_scores(model, voxels, energies).items():
+                tables[name][rows] = values[:, None].cpu().numpy()
+            start = rows.stop
+    message = f"scores of {start} showers written to {output}"
+    if others is None:
+        return Scored(message)
+    usual, anomalous = (
+        {name: table[:, 0] for name, table in zip(names, tables, strict=True)}
+        for tables in (read_tables(Path(output), names, "score"), others)
+    )
+    return Scored(message, Significances(usual, anomalous))
+
+
+def anomaly_scores(model: FactorisedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
+    """The scores, each of shape (N,), of voxels (N, V) at incident energies (N, 1) [MeV]; see `score`.
+
+    Raises:
+        CalomanError: if the model has no manifold.
+    """
+    rows = max(1, JACOBIAN_NUMBERS // (model.manifold.autoencoder.latent_dim * model.geometry.n_voxels))
+    parts = zip(voxels.split(rows), incident_energies.split(rows), strict=True)
+    scores = [_scores(model, *part) for part in parts]
+    return {name: torch.cat([part[name] for part in scores]) for name in scores[0]}
+
+
+def _scores(model: FactorisedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
+    shapes, context, layer_energies = model.transform(voxels, incident_energies)
+    autoencoder, density = model.manifold.autoencoder, model.manifold.density
+
+    def decode(scaled: Tensor) -> Tensor:
+        no_noise = scaled.new_zeros(len(scaled), autoencoder.head.noise_dim)
+        return autoencoder.decode(density.scaling.inverse(scaled), context, no_noise)
+
+    latents = autoencoder.encode(shapes, context)
+    scaled = density.scaling(latents)  # the coordinates of which the density is one
+    latent = -density.log_prob(latents, context)
+    scores = {
+        "reconstruction": (shapes - decode(scaled)).norm(dim=1),
+        "decoder": -autoencoder.log_likelihood(latents, context, shapes),
+        "latent": latent,
+        "projected": latent + log_volume(decode, scaled),
+    }
+    if model.energy:
+        scores["layer_energies"] = -model.energy.log_prob(layer_energies, incident_energies)
+    return scores

@@ -1,0 +1,122 @@
+"""Backbones build the networks of an autoencoder for any mesh, and know the symmetries of a regular one."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from conftest import TINY_MODEL
+from torch.testing import assert_close
+
+from caloman import bundle
+from caloman.errors import CalomanError
+from caloman.geometry import BUILT_IN, Geometry, Layer
+from caloman.manifold import VAE, CylinderBackbone, GaussianHead, HurdleHead, LayerBackbone, TowerBackbone
+from caloman.nn.cylinder import CylinderNet, from_patches, to_patches
+
+REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4), 8) for i in range(4)), threshold=0.01)
+TINY = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 6, "blocks": 1}
+LATENT = 8
+"""Two channels on a map of 1 x 4 x 1."""
+CONTEXT = 5
+
+
+def backbones():
+    return [TowerBackbone([8]), LayerBackbone(4, 8, [8]), CylinderBackbone(**TINY)]
+
+
+@pytest.mark.parametrize("backbone", backbones(), ids=lambda backbone: type(backbone).__name__)
+def test_every_backbone_has_the_shapes_asked_for_and_trains_all_its_weights(backbone):
+    vae = VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone)
+    shapes, context = torch.rand(20, REGULAR.n_voxels) * (torch.rand(20, REGULAR.n_voxels) < 0.5), torch.randn(20, 5)
+    assert vae.encode(shapes, context).shape == (20, LATENT)
+    assert vae.decoder(torch.randn(20, LATENT), context).shape == (20, 5 * REGULAR.n_voxels)
+    vae.loss(shapes, context)["loss"].backward()
+    for name, parameter in vae.named_parameters():
+        assert torch.all(torch.isfinite(parameter.grad)), name
+        assert torch.any(parameter.grad != 0), name
+
+
+def turned(voxels, bins):
+    """Numbers of voxels (N, k V), turned by some bins of alpha."""
+    return voxels.unflatten(1, (-1, 4, 8, 3)).roll(bins, dims=3).flatten(1)
+
+
+def test_a_turned_shower_has_a_turned_latent_and_back():
+    encoder = CylinderBackbone(**TINY).encoder(REGULAR, CONTEXT, LATENT).double()
+    decoder = CylinderBackbone(**TINY).decoder(REGULAR, CONTEXT, LATENT, 5 * REGULAR.n_voxels).double()
+    shapes, context = torch.rand(3, REGULAR.n_voxels).double(), torch.randn(3, CONTEXT).double()
+    latents = encoder(shapes, context)
+    turned_latents = latents.unflatten(1, (2, 1, 4, 1)).roll(-1, dims=3).flatten(1)  # by one cell, which is two bins
+    assert not torch.allclose(latents, turned_latents)
+    assert_close(encoder(turned(shapes, -2), context), turned_latents)
+    assert_close(decoder(turned_latents, context), turned(decoder(latents, context), -2))
+
+
+def test_numbers_of_a_layer_go_to_its_cells():
+    decoder = CylinderBackbone(**TINY).decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)
+    context = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]])
+    cells = decoder.mesh.with_context(torch.zeros(1, 0, 2, 8, 1), context)
+    assert torch.equal(cells[0, :, :, 5, 0], torch.tensor([[1.0, 3.0], [2.0, 4.0]]))
+
+
+def test_a_network_tells_cells_of_different_z_and_r_apart_but_not_of_different_alpha():
+    outputs = CylinderNet((3, 4, 2), 1, 1, 1, hidden=4, blocks=1)(torch.zeros(1, 1, 3, 4, 2), torch.ones(1, 1))
+    assert_close(outputs, outputs[:, :, :, :1].expand_as(outputs))
+    assert outputs[0, 0, :, 0].unique().numel() == 3 * 2
+
+
+def test_patches_restore_the_cells_and_hold_neighbours():
+    cells = torch.arange(2 * 4 * 6 * 9.0).reshape(1, 2, 4, 6, 9)
+    patches = to_patches(cells, (2, 3, 9))
+    assert patches.shape == (1, 2 * 2 * 3 * 9, 2, 2, 1)
+    assert torch.equal(patches[0, :27, 1, 0, 0], cells[0, 0, 2, :3].flatten())
+    assert torch.equal(from_patches(patches, (2, 3, 9)), cells)
+
+
+def test_layers_of_dataset_1_share_a_trunk(photons):
+    decoder = LayerBackbone(4, 8, [8]).decoder(photons, CONTEXT, 6, 5 * photons.n_voxels)
+    parameters = decoder(torch.randn(2, 6), torch.randn(2, CONTEXT)).unflatten(1, (5, -1))
+    with torch.no_grad():
+        decoder.layers[1][-1].bias += 1  # the network of the second layer moves that layer's voxels only
+    moved = decoder(torch.randn(2, 6), torch.randn(2, CONTEXT)).unflatten(1, (5, -1))
+    assert parameters.shape == moved.shape == (2, 5, 368)
+    assert [part.shape[2] for part in parameters.split(photons.layer_sizes, dim=2)] == photons.layer_sizes
+
+
+@pytest.mark.parametrize(
+    ("options", "geometry", "latent_dim", "head", "message"),
+    [
+        ({}, BUILT_IN["1-photons"], 8, HurdleHead, "use a LayerBackbone"),
+        ({"patch": (3, 1, 3)}, REGULAR, 8, HurdleHead, r"patch = \[3, 1, 3\]"),
+        ({"pool": (1, 3, 1)}, REGULAR, 8, HurdleHead, r"pool = \[1, 3, 1\]"),
+        ({}, REGULAR, 9, HurdleHead, "latent_dim has to be a multiple of the 4 cells"),
+        ({}, REGULAR, 8, GaussianHead, "97 parameters for 96 voxels"),
+    ],
+)
+def test_what_does_not_fit_a_cylinder_is_explained(options, geometry, latent_dim, head, message):
+    with pytest.raises(CalomanError, match=message):
+        VAE(geometry, CONTEXT, latent_dim, head=head, backbone=CylinderBackbone(**TINY | options))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [("CylinderBackbone", {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 6}), ("LayerBackbone", {"width": 8})],
+)
+def test_a_bundle_restores_the_backbone(backbone, options, tmp_path):
+    spec = deepcopy(TINY_MODEL)
+    vae = spec["init_args"]["shape"]["init_args"]["autoencoder"]["init_args"]
+    vae |= {"latent_dim": LATENT, "backbone": {"class_path": f"caloman.manifold.{backbone}", "init_args": options}}
+    model = bundle.build_model(spec, REGULAR, tmp_path)
+    bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "bundle")
+    again = bundle.load(tmp_path / "bundle")
+    assert (model.sample([2e3, 3e4]).voxels == again.sample([2e3, 3e4]).voxels).all()
+
+
+@pytest.mark.parametrize("backbone", [LayerBackbone(4, 8, [8]), CylinderBackbone(**TINY)])
+def test_a_decoder_can_be_exported(backbone):
+    decoder = backbone.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels).eval()
+    rows = torch.export.Dim("rows", min=2)
+    inputs = torch.randn(3, LATENT), torch.randn(3, CONTEXT)
+    program = torch.export.export(decoder, inputs, dynamic_shapes=({0: rows}, {0: rows}))
+    more = torch.randn(7, LATENT), torch.randn(7, CONTEXT)
+    assert_close(program.module()(*more), decoder(*more))

@@ -253,3 +253,20 @@ def test_cpp_client_repeats_the_reference(exported):
     assert result.returncode == 0, result.stderr
     assert "1000 showers" in result.stdout
     assert result.stdout.count("MeV deposited") == 2
+
+
+def test_flow_matching_with_a_transformer_is_exported(tmp_path):
+    field = {"shape": [3, 4, 2], "patch": [1, 2, 2], "hidden": 12, "depth": 1, "heads": 2}
+    network = {"class_path": "caloman.flows.PatchTransformer", "init_args": field}
+    flow = {"class_path": "caloman.flows.FlowMatching", "init_args": {"network": network, "steps": 1}}
+    spec = make_spec("HurdleHead")
+    spec["init_args"]["shape"] = {
+        "class_path": "caloman.models.CopulaShape",
+        "init_args": {"density": {"class_path": "caloman.models.Density", "init_args": {"flow": flow}}},
+    }
+    model = bundle.build_model(spec, MESHES["regular"], Path("spec")).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    result = export_model(model, tmp_path / "generator.onnx")
+    assert result.parity.holds(result.rounding)

@@ -14,6 +14,7 @@ from caloman.manifold.heads import HALF_LOG_2PI
 from caloman.nn.mlp import PlainMLP
 
 ADVERSARY_DRAWS = 4
+"""Samples of each shower's posterior that the adversary learns from."""
 
 
 class AVB(VAE):

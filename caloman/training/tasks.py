@@ -269,10 +269,11 @@ class AutoencoderTask(ManifoldTask):
     part = "shape.autoencoder"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        autoencoder, weights = self.shape.autoencoder, dict[float, list[nn.Parameter]]()
+        autoencoder = self.shape.autoencoder
+        groups: dict[float, list[nn.Parameter]] = {}
         for name, weight in autoencoder.named_parameters():
-            weights.setdefault(autoencoder.rates.get(name.split(".")[0], 1.0), []).append(weight)
-        return [{"params": group, "lr": rate * self.learning_rate} for rate, group in weights.items()]
+            groups.setdefault(autoencoder.rates.get(name.split(".")[0], 1.0), []).append(weight)
+        return [{"params": weights, "lr": rate * self.learning_rate} for rate, weights in groups.items()]
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         return self.shape.autoencoder.loss(x, context)

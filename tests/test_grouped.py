@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from caloman.geometry import Geometry, Layer
@@ -81,3 +82,22 @@ def test_loss_reaches_every_parameter(vae, batch):
     vae.loss(*batch[:2])["loss"].backward()
     for name, parameter in vae.named_parameters():
         assert torch.any(parameter.grad != 0), name
+
+
+class Decode(nn.Module):
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents, context, noise):
+        return self.vae.decode(latents, context, noise)
+
+
+def test_all_passes_can_be_exported_as_one_graph(vae, batch):
+    _, context, latents = batch
+    inputs = latents, context, torch.randn(40, V)
+    program = torch.export.export(
+        Decode(vae.eval()), inputs, dynamic_shapes=({0: torch.export.Dim("rows", min=2)},) * 3
+    )
+    fewer = tuple(rows[:7] for rows in inputs)
+    assert_close(program.module()(*fewer), vae.decode(*fewer))

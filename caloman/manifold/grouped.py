@@ -55,8 +55,8 @@ class GroupedVAE(VAE):
         return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters, SEEN)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
-        shapes = latents.new_zeros(len(latents), len(self.groups))
-        parameters = latents.new_zeros(len(latents), self.head.n_parameters)
+        shapes = torch.zeros_like(noise)
+        parameters = latents.new_zeros(latents.shape[0], self.head.n_parameters)
         for group in range(N_GROUPS):
             parameters = self._with_group(parameters, group, latents, context, shapes)
             sample = self.head.sample_voxels if group < N_GROUPS - 1 else self.head.sample
@@ -71,7 +71,7 @@ class GroupedVAE(VAE):
 
     def _all_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
         """Parameters (N, 5 V) of every voxel under those before it in shapes (N, V)."""
-        parameters = latents.new_zeros(len(latents), self.head.n_parameters)
+        parameters = latents.new_zeros(latents.shape[0], self.head.n_parameters)
         for group in range(N_GROUPS):
             parameters = self._with_group(parameters, group, latents, context, shapes)
         return parameters

@@ -169,7 +169,7 @@ def open_showers(showers: str, model: FactorisedShowerModel, output: str | Path)
 def batches(
     source: ShowerFiles, model: FactorisedShowerModel, seed: int, purpose: Purpose, noise_dim: int
 ) -> Iterator[Batch]:
-    """Reads the showers chunk by chunk, with noise that belongs to the chunk."""
+    """Reads the showers chunk by chunk, with noise that belongs to the chunk, and gives parts of chunks."""
     device = model.energy_range.device
     bar = tqdm(total=len(source), unit="shower", desc=purpose.name.lower(), disable=not sys.stderr.isatty())
     with bar, torch.random.fork_rng():
@@ -179,7 +179,7 @@ def batches(
             energies = showers.incident_energies[:, None]
             numbers = [torch.from_numpy(values).to(device) for values in (noise, showers.voxels, energies)]
             torch.manual_seed(seed + chunk)  # of what a transform draws
-            yield numbers[0], numbers[1], numbers[2]
+            yield from zip(*(rows.split(model.rows_at_once) for rows in numbers), strict=True)
             bar.update(len(showers))
 
 

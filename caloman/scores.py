@@ -45,7 +45,7 @@ def score(
         decoder: -log p(x | z) of the decoder's likelihood
         latent: -log p(z) of the density on the latents
         projected: -log p(g(z)) on the manifold, which has log det(J^T J) / 2 of g in addition
-        layer_energies: -log p(layer energies), which no shape shows
+        layer_energies: -log p(layer energies), which no shape shows, if the model fills empty layers
 
     all under the incident energy, the first four under the layer energies, too.
 
@@ -62,7 +62,7 @@ def score(
             energies, or a file cannot be read or written.
     """
     model = load_manifold(run, device)
-    names = SCORES if model.energy else SCORES[:-1]
+    names = SCORES if model.energy and model.energy.filling else SCORES[:-1]
     others = read_tables(Path(anomalies), names, "score") if anomalies else None
     attributes = {"generator": "caloman", "content": "scores", "showers": str(showers), "dataset": model.geometry.name}
     with (
@@ -117,6 +117,6 @@ def _scores(model: FactorisedShowerModel, voxels: Tensor, incident_energies: Ten
         "latent": latent,
         "projected": latent + log_volume(decode, scaled),
     }
-    if model.energy:
+    if model.energy and model.energy.filling:  # without one an empty layer has no density
         scores["layer_energies"] = -model.energy.log_prob(layer_energies, incident_energies)
     return scores

@@ -59,6 +59,11 @@ def test_numbers_of_a_layer_go_to_its_cells():
     assert torch.equal(cells[0, :, :, 5, 0], torch.tensor([[1.0, 3.0], [2.0, 4.0]]))
 
 
+def test_a_condition_without_numbers_of_layers_will_do():
+    decoder = CylinderBackbone(**TINY).decoder(REGULAR, 1, LATENT, REGULAR.n_voxels)
+    assert decoder(torch.randn(2, LATENT), torch.randn(2, 1)).shape == (2, REGULAR.n_voxels)
+
+
 def test_a_network_tells_cells_of_different_z_and_r_apart_but_not_of_different_alpha():
     outputs = CylinderNet((3, 4, 2), 1, 1, 1, hidden=4, blocks=1)(torch.zeros(1, 1, 3, 4, 2), torch.ones(1, 1))
     assert_close(outputs, outputs[:, :, :, :1].expand_as(outputs))

@@ -122,6 +122,17 @@ def test_posterior_head_and_residual_are_sampled(save, truth):
         assert not torch.equal(model.reconstruct(other, voxels, energies), first)
 
 
+def test_large_meshes_are_reconstructed_in_parts_of_a_chunk(save, truth, tmp_path, monkeypatch):
+    folder, _ = save(spec(IDENTITY))
+    monkeypatch.setattr("caloman.models.shower.VOXELS_AT_ONCE", 300 * truth.geometry.n_voxels)
+    reconstruct(folder, str(tmp_path / "truth.hdf5"), tmp_path / "parts.hdf5")
+    monkeypatch.undo()
+    reconstruct(folder, str(tmp_path / "truth.hdf5"), tmp_path / "whole.hdf5")
+    parts, whole = (Showers.load(tmp_path / f"{name}.hdf5", truth.geometry) for name in ("parts", "whole"))
+    np.testing.assert_allclose(parts.voxels, whole.voxels, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(parts.incident_energies, truth.incident_energies)
+
+
 def test_chunks_do_not_depend_on_what_follows_them(save, truth, reconstructed):
     run, _ = save(spec())
     whole = reconstructed(run, seed=3)

@@ -75,7 +75,7 @@ def test_samples_lead_back_to_their_noise(kind, make):
     noise, context = doubles(3, REGULAR.n_voxels), doubles(3, 5)
     samples = flow.sample(noise, context)
     back = [
-        part.trace(*flow._task(index, samples, context))[-1].outputs.unflatten(0, (-1, 3))
+        part.trace(*flow._pairs(index, samples, context))[-1].outputs.unflatten(0, (-1, 3))
         for index, part in enumerate(flow.flows)
     ]
     assert_close(torch.cat(back).movedim(0, 1).flatten(1), noise)
@@ -92,7 +92,7 @@ def test_layers_see_the_layers_before_and_nothing_else(kind, make):
     by_energies = torch.autograd.functional.jacobian(lambda c: flow.log_prob(noise, c), context)
     assert torch.all(by_energies != 0)
     last = torch.autograd.functional.jacobian(
-        lambda x: flow.flows[-1].log_prob(*[part[-1:] for part in flow._task(len(flow.flows) - 1, x, context)]), noise
+        lambda x: flow.flows[-1].log_prob(*[part[-1:] for part in flow._pairs(len(flow.flows) - 1, x, context)]), noise
     )
     sees = last.reshape(4, 4).abs().sum(1) > 0
     assert sees.tolist() == [layer >= 3 - previous for layer in range(4)]
@@ -114,7 +114,7 @@ def test_training_on_a_share_estimates_the_likelihood(kind, make):
 def test_a_shared_flow_is_told_the_layer(make):
     flow = make("inductive")
     plane, energy = doubles(1, 4), doubles(1, 1)
-    log_probs = flow.flows[1].log_prob(*flow._task(1, plane.repeat(1, 4), energy.repeat(1, 5)))
+    log_probs = flow.flows[1].log_prob(*flow._pairs(1, plane.repeat(1, 4), energy.repeat(1, 5)))
     assert log_probs.unique().numel() == 3
 
 

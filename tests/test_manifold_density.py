@@ -165,6 +165,8 @@ def test_scores_of_a_model_are_those_of_its_parts(run, truth, small):
     assert_allclose(scores["decoder"], -likelihood.detach(), rtol=1e-5)
     assert_allclose(scores["latent"], -density.log_prob(latents, context).detach())
     assert tuple(scores) == SCORES
+    model.energy.filling = None  # an empty layer has no density then
+    assert "layer_energies" not in anomaly_scores(model, voxels, energies.double())
     assert all(values.isfinite().all() for values in scores.values())
 
 

@@ -130,6 +130,13 @@ def test_showers_do_not_depend_on_how_many_follow_in_other_chunks(model, energie
     assert np.array_equal(third.voxels, many.voxels[2 * CHUNK :])
 
 
+def test_showers_do_not_depend_on_how_many_are_computed_together(model, energies, monkeypatch):
+    together = model.sample(energies, seed=3).voxels
+    monkeypatch.setattr("caloman.models.shower.VOXELS_AT_ONCE", 7 * model.geometry.n_voxels)
+    assert model.rows_at_once == 7
+    np.testing.assert_allclose(model.sample(energies, seed=3).voxels, together, rtol=1e-3, atol=1e-3)
+
+
 def test_chunks_have_noise_of_their_own(model):
     showers = model.sample(np.full(2 * CHUNK, 1024.0), seed=1).voxels
     assert not np.array_equal(showers[:CHUNK], showers[CHUNK:])

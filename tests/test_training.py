@@ -15,7 +15,7 @@ from caloman.training.data import DataConfig, ShowerDataModule, alpha_symmetries
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
-CONFIGS = sorted(path for folder in ("1-*", "[23]") for path in (ROOT / "configs").glob(f"{folder}/*.yaml"))
+CONFIGS = sorted(path for folder in ("1-*", "[23]") for path in (ROOT / "configs").glob(f"{folder}/**/*.yaml"))
 STAGES = ("energy", "autoencoder", "latent", "residual")
 
 

@@ -96,6 +96,16 @@ def test_a_run_that_is_killed_at_random_points_ends_with_the_same_bits(
     assert parts(run) == parts(whole)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_an_adversarial_autoencoder_that_is_killed_ends_with_the_same_bits(config, tmp_path, monkeypatch):
+    config.write_text(config.read_text().replace("caloman.manifold.VAE", "caloman.manifold.AVB"))
+    options = {"stage": "autoencoder", "overrides": ["--stages.autoencoder.trainer.gradient_clip=1.0"]}
+    whole, run = fit(config, tmp_path / "whole", **options), tmp_path / "run"
+    fit_and_die(config, run, lambda: monkeypatch.setattr(Task, "training_step", at_step(STEPS + 2, die)), **options)
+    assert parts(fit(config, run, **options)) == parts(whole)
+    assert load_file(whole / "stages/autoencoder/part.safetensors")["shape.autoencoder.warp.6.weight"].any()
+
+
 def test_workers_and_the_showers_they_turn_do_not_change_a_resumed_epoch(config, tmp_path, monkeypatch):
     options = {"stage": "energy", "overrides": ["--data.memory_limit=0", "--data.workers=1"]}
     whole = fit(config, tmp_path / "whole", **options)

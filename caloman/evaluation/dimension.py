@@ -195,16 +195,19 @@ def _draw(sample: Sample, n: int, seed: int) -> Showers:
     rng = np.random.default_rng(seed)
     chosen = np.zeros_like(sample.rows)
     chosen[rng.choice(np.flatnonzero(sample.rows), n, replace=False)] = True
-    blocks = list(replace(sample, rows=chosen).blocks())
-    order = rng.permutation(n)
-    energies, voxels = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("incident_energies", "voxels"))
-    return Showers(energies[order], voxels[order], sample.geometry)
+    place, start = rng.permutation(n), 0
+    energies, voxels = np.empty(n, np.float32), np.empty((n, sample.geometry.n_voxels), np.float32)
+    for block in replace(sample, rows=chosen).blocks():
+        rows = place[start : start + len(block)]
+        energies[rows], voxels[rows] = block.incident_energies, block.voxels
+        start += len(block)
+    return Showers(energies, voxels, sample.geometry)
 
 
 def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """The points (N, V) without repetitions."""
-    first = {row.tobytes(): index for index, row in reversed(list(enumerate(points)))}
-    return points if len(first) == len(points) else points[sorted(first.values())]
+    _, first = np.unique([hash(row.tobytes()) for row in points], return_index=True)
+    return points if len(first) == len(points) else points[np.sort(first)]
 
 
 def _estimate(energies: str, representation: str, points: NDArray[np.float32], k: Sequence[int]) -> Row:

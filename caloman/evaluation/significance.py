@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_auc_score
+from scipy.stats import mannwhitneyu
 
 from caloman.evaluation.tables import aligned
 
@@ -31,15 +31,15 @@ def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[fl
         Fraction eps_B of usual showers that pass -> improvement and its error; the largest one is the Max SI.
     """
     background, signal = np.sort(np.asarray(usual))[::-1], np.asarray(anomalous)
-    result = {}
+    result: dict[float, tuple[float, float]] = {}
     for fraction in WORKING_POINTS:
         n_passing = round(fraction * len(background))
         if n_passing >= MIN_PASSING:
-            efficiency = float(np.mean(signal > background[n_passing]))
-            improvement = efficiency / math.sqrt(n_passing / len(background))
-            # of the cut's own fraction, and of the anomalies that pass
-            variance = 1 / (4 * n_passing) + (1 - efficiency) / max(1.0, efficiency * len(signal))
-            result[fraction] = improvement, improvement * math.sqrt(variance)
+            n_found = int(np.count_nonzero(signal > background[n_passing]))
+            one = 1 / (len(signal) * math.sqrt(n_passing / len(background)))  # of one anomaly that passes
+            # both numbers fluctuate, that of usual showers under a root; no anomaly found is uncertain by one
+            variance = 1 / (4 * n_passing) + (1 - n_found / len(signal)) / max(1, n_found)
+            result[fraction] = n_found * one, max(1, n_found) * one * math.sqrt(variance)
     return result
 
 
@@ -59,8 +59,7 @@ class Significances:
         lines: list[Sequence[str]] = [["score", "AUC", *(f"SI at {f:g}" for f in WORKING_POINTS), "Max SI"]]
         for name, usual in self.usual.items():
             anomalous = np.asarray(self.anomalous[name])
-            labels = np.repeat([0, 1], [np.size(usual), len(anomalous)])
-            auc = roc_auc_score(labels, np.concatenate([np.asarray(usual), anomalous]))
+            auc = mannwhitneyu(anomalous, usual).statistic / (len(anomalous) * np.size(usual))
             points = significance_improvements(usual, anomalous)
             words = [f"{points[f][0]:.2f} ± {points[f][1]:.2f}" if f in points else "-" for f in WORKING_POINTS]
             best = max((value for value, _ in points.values()), default=math.nan)

@@ -1,11 +1,14 @@
 """The learned manifold of shower shapes: autoencoders and the likelihoods of their decoders."""
 
+from caloman.manifold.adversarial import AVB
 from caloman.manifold.autoencoder import VAE, Autoencoder
 from caloman.manifold.backbones import Backbone, CylinderBackbone, LayerBackbone, TowerBackbone
+from caloman.manifold.fractions import BernoulliHead, SoftmaxHead
 from caloman.manifold.grouped import GroupedVAE
 from caloman.manifold.heads import GaussianHead, Head, HurdleHead
+from caloman.manifold.wasserstein import WAE
 
 __all__ = [
-    "VAE", "Autoencoder", "Backbone", "CylinderBackbone", "GaussianHead", "GroupedVAE", "Head", "HurdleHead",
-    "LayerBackbone", "TowerBackbone",
+    "AVB", "VAE", "WAE", "Autoencoder", "Backbone", "BernoulliHead", "CylinderBackbone", "GaussianHead", "GroupedVAE",
+    "Head", "HurdleHead", "LayerBackbone", "SoftmaxHead", "TowerBackbone",
 ]  # fmt: skip

@@ -1,13 +1,16 @@
 """Generalised autoencoders: the map from shapes to the manifold's coordinates and back."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 from caloman.manifold.backbones import Backbone, TowerBackbone
-from caloman.manifold.heads import GaussianHead, Head
+from caloman.manifold.heads import DeterministicHead, GaussianHead, Head
+from caloman.manifold.moments import MomentLoss
 from caloman.preprocessing.scaling import Scaling, Standardise
 
 
@@ -22,10 +25,18 @@ class Autoencoder(nn.Module):
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
         backbone: builds encoder and decoder; by default CaloMan's dense networks.
+        moment_weight: weight of the distance between decoded and true centres and widths [1/mm]; for a head that
+            decodes to a mean.
+
+    Raises:
+        CalomanError: if there is such a weight and the head is stochastic.
 
     References:
         Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
     """
+
+    rates: ClassVar[Mapping[str, float]] = {}
+    """Submodules that learn at a multiple of the learning rate, and the factor."""
 
     def __init__(
         self,
@@ -36,10 +47,15 @@ class Autoencoder(nn.Module):
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
         backbone: Backbone | None = None,
+        moment_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.head = head(geometry)
+        if moment_weight and not isinstance(self.head, DeterministicHead):
+            raise CalomanError(f"moment_weight needs a head with a mean, not {type(self.head).__name__}; set it to 0")
+        self.moment_weight = moment_weight
+        self.moment_loss = MomentLoss(geometry) if moment_weight else None
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardise(context)
         backbone = backbone or TowerBackbone(hidden)
@@ -88,8 +104,17 @@ class Autoencoder(nn.Module):
 
     def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of what is decoded from the latents, and its parts."""
-        likelihood = self.log_likelihood(latents, context, shapes).mean()
-        return {"loss": -likelihood, "log_likelihood": likelihood}
+        parameters = self._decoder_output(latents, context)
+        likelihood = self.head.log_prob(parameters, shapes).mean()
+        if not self.moment_loss:
+            return {"loss": -likelihood, "log_likelihood": likelihood}
+        assert isinstance(self.head, DeterministicHead)  # or the loss would not exist
+        distance = self.moment_loss(self.head.mean(parameters), shapes)
+        return {
+            "loss": self.moment_weight * distance - likelihood,
+            "log_likelihood": likelihood,
+            "moment_distance": distance,
+        }
 
     def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:
         inputs = self.scaling(shapes) if self.scaling else shapes
@@ -111,6 +136,7 @@ class VAE(Autoencoder):
         scaling: what the encoder sees of a shape; by default the shape itself.
         beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
         backbone: builds encoder and decoder; by default CaloMan's dense networks.
+        moment_weight: as in `Autoencoder`.
 
     References:
         Kingma & Welling (arXiv:1312.6114); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -126,8 +152,9 @@ class VAE(Autoencoder):
         scaling: Callable[[int], Scaling] | None = None,
         beta: float = 1.0,
         backbone: Backbone | None = None,
+        moment_weight: float = 0.0,
     ) -> None:
-        super().__init__(geometry, context, latent_dim, hidden, head, scaling, backbone)
+        super().__init__(geometry, context, latent_dim, hidden, head, scaling, backbone, moment_weight)
         self.beta = beta
 
     @property

@@ -184,9 +184,11 @@ class _Mesh:
 
     def with_context(self, cells: Tensor, context: Tensor) -> Tensor:
         """Cells (N, c, z', alpha', r') joined to the numbers of a context (N, C) that belong to their layers."""
+        if not self.per_layer:
+            return cells
         layers = context[:, 1 : 1 + self.per_layer * self.voxels[0]].unflatten(1, (-1, self.voxels[0], 1, 1))
         known = to_patches(layers, (self.patch[0], 1, 1)).expand(-1, -1, -1, *self.cells[1:])
-        return torch.cat([cells, known], dim=1) if self.per_layer else cells
+        return torch.cat([cells, known], dim=1)
 
 
 class _CylinderEncoder(nn.Module):

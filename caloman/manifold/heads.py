@@ -45,14 +45,28 @@ class Head(nn.Module, ABC):
         """The noise (N, noise_dim) from which `sample` makes the shapes (N, V), drawn at random where many do."""
 
 
-class GaussianHead(Head):
+class DeterministicHead(Head):
+    """A head that decodes to the mean of its shapes."""
+
+    noise_dim = 0
+
+    @abstractmethod
+    def mean(self, parameters: Tensor) -> Tensor:
+        """The mean shape (N, V) under parameters (N, n_parameters)."""
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        return self.mean(parameters)
+
+    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        return shapes.new_zeros(len(shapes), 0)
+
+
+class GaussianHead(DeterministicHead):
     """CaloMan's head: a normal density with one width per shower, decoded to its mean.
 
     References:
         Cresswell et al., CaloMan (arXiv:2211.15380) and its published code.
     """
-
-    noise_dim = 0
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -62,11 +76,8 @@ class GaussianHead(Head):
         mean, log_width = parameters[:, :-1], parameters[:, -1:]
         return -(0.5 * ((shapes - mean) / log_width.exp()).square() + log_width + HALF_LOG_2PI).sum(dim=1)
 
-    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+    def mean(self, parameters: Tensor) -> Tensor:
         return parameters[:, :-1]
-
-    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
-        return shapes.new_zeros(len(shapes), 0)
 
 
 class HurdleHead(Head):

@@ -50,8 +50,8 @@ class LayerwiseFlow(Distribution):
         embedding: int = 0,
         share: float = 1.0,
     ) -> None:
-        planes = {(layer.n_alpha, layer.n_r) for layer in geometry.layers}
-        if (shared or embedding) and len(planes) > 1:
+        plane = (geometry.layers[0].n_alpha, geometry.layers[0].n_r)
+        if (shared or embedding) and any((layer.n_alpha, layer.n_r) != plane for layer in geometry.layers):
             raise CalomanError(
                 f"the layers of geometry {geometry.name!r} differ in their bins; give each its flow and leave their "
                 "voxels as they are, with shared: false and embedding: 0"
@@ -68,7 +68,7 @@ class LayerwiseFlow(Distribution):
             before = sizes[max(0, group[0] - previous) : group[0]]
             numbers = 2 + len(before) + (len(group) if len(group) > 1 else 0)
             if embedding:
-                embeddings.append(PlaneEmbedding(numbers, len(before), next(iter(planes)), embedding))
+                embeddings.append(PlaneEmbedding(numbers, len(before), plane, embedding))
                 flows.append(flow(sizes[group[0]], embedding * sizes[group[0]]))
             else:
                 embeddings.append(nn.Identity())
@@ -80,14 +80,14 @@ class LayerwiseFlow(Distribution):
     def log_prob(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
         total = inputs.new_zeros(len(inputs))
         for index, flow in enumerate(self.flows):
-            log_prob = flow.log_prob(*self._task(index, inputs, context))  # type: ignore[operator]
+            log_prob = flow.log_prob(*self._pairs(index, inputs, context))  # type: ignore[operator]
             total = total + log_prob.unflatten(0, (-1, len(inputs))).sum(dim=0)
         return total
 
     def loss(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
         share = self.share if self.training else 1.0
         losses = [
-            len(group) * flow.loss(*self._task(index, inputs, context, share))  # type: ignore[operator]
+            len(group) * flow.loss(*self._pairs(index, inputs, context, share))  # type: ignore[operator]
             for index, (group, flow) in enumerate(zip(self.groups, self.flows, strict=True))
         ]
         return torch.stack(losses).sum()
@@ -103,9 +103,10 @@ class LayerwiseFlow(Distribution):
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:  # type: ignore[override]
         for index, flow in enumerate(self.flows):
-            flow.fit(lambda index=index: (self._task(index, x, c, self.share) for x, c in batches()))  # type: ignore[operator]
+            pairs = [self._pairs(index, x, c, self.share) for x, c in batches()]
+            flow.fit(lambda pairs=pairs: pairs)  # type: ignore[operator]
 
-    def _task(self, index: int, inputs: Tensor, context: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _pairs(self, index: int, inputs: Tensor, context: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
         """Voxels and conditions of all layers that a flow has to do with, one layer after the other."""
         voxels, conditions = [], []
         for layer in self.groups[index]:
@@ -120,8 +121,11 @@ class LayerwiseFlow(Distribution):
         """Energies, number and voxels on which a layer depends, the nearest layer first, shape (N, C)."""
         first = max(0, layer - self.previous)
         energies = context[:, [0, *range(1 + layer, first, -1)]]
-        number = F.one_hot(torch.tensor(layer - group[0]), len(group)).to(context).expand(len(context), -1)
-        return torch.cat([energies, *([number] if len(group) > 1 else []), *layers[first:layer][::-1]], dim=1)
+        numbers = [energies]
+        if len(group) > 1:  # one-hot: which layer of the group
+            position = layer - group[0]
+            numbers.append(F.pad(context.new_ones(len(context), 1), (position, len(group) - 1 - position)))
+        return torch.cat([*numbers, *layers[first:layer][::-1]], dim=1)
 
 
 class LayerwiseShape(FlowShape):

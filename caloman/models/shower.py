@@ -17,6 +17,9 @@ from caloman.models.shape import ManifoldShape, ShapeModel
 from caloman.preprocessing import ShowerTransform
 from caloman.showers import CHUNK, Showers
 
+VOXELS_AT_ONCE = 6_500_000
+"""A chunk of dataset 2; the decoder of a larger one would only fill the memory and leave the cache."""
+
 
 class ShowerModel(nn.Module, ABC):
     """A generator: a pure function of standard normal noise and incident energies.
@@ -48,6 +51,11 @@ class ShowerModel(nn.Module, ABC):
         """Whether sampling takes a fixed number of operations, not one pass for each entry."""
         return samples_in_one_pass(self)
 
+    @property
+    def rows_at_once(self) -> int:
+        """Number of showers of a chunk that are computed together."""
+        return max(1, min(CHUNK, VOXELS_AT_ONCE // self.geometry.n_voxels))
+
     @abstractmethod
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         """Turns noise (N, noise_dim) at incident energies (N, 1) [MeV] into showers (N, V) [MeV]."""
@@ -78,9 +86,10 @@ class ShowerModel(nn.Module, ABC):
         device = self.energy_range.device
         noise = torch.from_numpy(chunk_noise(seed, chunk, len(incident_energies), self.noise_dim)).to(device)
         energies = torch.from_numpy(incident_energies.astype(np.float32)).unsqueeze(1).to(device)
+        parts = zip(noise.split(self.rows_at_once), energies.split(self.rows_at_once), strict=True)
         with torch.inference_mode():
-            voxels = self(noise, energies)
-        return Showers(incident_energies, voxels.float().cpu().numpy(), self.geometry)
+            voxels = torch.cat([self(*part).float().cpu() for part in parts])
+        return Showers(incident_energies, voxels.numpy(), self.geometry)
 
     def covers(self, incident_energies: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which incident energies (n,) [MeV] lie within the trained range."""

@@ -117,10 +117,8 @@ class _FilmBlock(nn.Module):
 
 def to_patches(cells: Tensor, patch: Sequence[int]) -> Tensor:
     """Blocks of cells as channels: (N, c, z, alpha, r) to (N, c * size of a patch, z', alpha', r')."""
-    shape = [part for size, step in zip(cells.shape[2:], patch, strict=True) for part in (size // step, step)]
-    return cells.unflatten(2, shape[:2]).unflatten(4, shape[2:4]).unflatten(6, shape[4:]).permute(
-        0, 1, 3, 5, 7, 2, 4, 6
-    ).flatten(1, 4)  # fmt: skip
+    blocks = cells.unflatten(4, (-1, patch[2])).unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0]))
+    return blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
 
 
 def from_patches(patches: Tensor, patch: Sequence[int]) -> Tensor:

@@ -147,16 +147,19 @@ class Task(pl.LightningModule, ABC):
     def _part_of(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value for name, value in state.items() if name.startswith(f"model.{self.part}.")}
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, in groups that may have a learning rate of their own."""
+        return [{"params": self.module.parameters()}]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(self.parameter_groups(), self.learning_rate, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler: LRScheduler = (
             CosineAnnealingLR(optimizer, steps)
             if self.schedule == "cosine"
-            else OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
+            else OneCycleLR(optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -264,6 +267,12 @@ class AutoencoderTask(ManifoldTask):
     """Trains the manifold: encoder and decoder."""
 
     part = "shape.autoencoder"
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        autoencoder, weights = self.shape.autoencoder, dict[float, list[nn.Parameter]]()
+        for name, weight in autoencoder.named_parameters():
+            weights.setdefault(autoencoder.rates.get(name.split(".")[0], 1.0), []).append(weight)
+        return [{"params": group, "lr": rate * self.learning_rate} for rate, group in weights.items()]
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         return self.shape.autoencoder.loss(x, context)

@@ -1,0 +1,93 @@
+"""Decoder heads for the fractions of a layer's energy, decoded to their mean."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.manifold.heads import DeterministicHead
+from caloman.preprocessing.layers import LayerMap
+
+
+class FractionHead(DeterministicHead):
+    """A cross-entropy between fractions and their mean, one output per voxel.
+
+    It is lowest where the decoded mean is that of the data, but no density of the fractions: it takes each of them for
+    the probability of a hit. The outputs are measured from the mean shape of the training showers.
+    """
+
+    average: Tensor
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.n_parameters = geometry.n_voxels
+        self.register_buffer("average", torch.full((geometry.n_voxels,), 0.5))
+
+    def fit(self, shapes: Iterable[Tensor]) -> None:
+        """Fits the mean shape.
+
+        Raises:
+            CalomanError: if the shapes are not what the head describes.
+        """
+        count, total = 0, torch.zeros(())
+        for batch in shapes:
+            self.check(batch)
+            count, total = count + len(batch), total + batch.double().sum(0)
+        self.average.copy_((total / count).clamp(1e-6, 1 - 1e-6))
+
+    @abstractmethod
+    def check(self, shapes: Tensor) -> None:
+        """Refuses shapes (N, V) that the head cannot describe."""
+
+
+class BernoulliHead(FractionHead):
+    """A binary cross-entropy in each voxel.
+
+    References:
+        CaloVAE+INN (arXiv:2312.09290); the autoencoder of CaloDREAM (arXiv:2405.09629).
+    """
+
+    def check(self, shapes: Tensor) -> None:
+        if shapes.max() > 1 + 1e-5:
+            raise CalomanError("BernoulliHead needs shapes between 0 and 1; use a LayerwiseTransform")
+
+    def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        logits = self._logits(parameters)
+        return -F.binary_cross_entropy_with_logits(logits, shapes, reduction="none").sum(dim=1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        return self._logits(parameters).sigmoid()
+
+    def _logits(self, parameters: Tensor) -> Tensor:
+        return self.average.logit() + parameters.float()
+
+
+class SoftmaxHead(FractionHead):
+    """A softmax over the voxels of each layer: unit sums by construction, and the cross-entropy with the fractions.
+
+    References:
+        Calo-VQ (arXiv:2405.06605).
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        self.layers = LayerMap(geometry)
+
+    def check(self, shapes: Tensor) -> None:
+        sums = self.layers.sum(shapes)
+        if not torch.all((sums == 0) | torch.isclose(sums, torch.ones_like(sums), rtol=0, atol=1e-3)):
+            raise CalomanError("SoftmaxHead needs shapes of unit sum in each layer; use a LayerwiseTransform")
+
+    def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+        return (shapes * self._log_fractions(parameters)).sum(dim=1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        return self._log_fractions(parameters).exp()
+
+    def _log_fractions(self, parameters: Tensor) -> Tensor:
+        layers = (self.average.log() + parameters.float()).split(self.layers.sizes, dim=1)
+        return torch.cat([layer.log_softmax(dim=1) for layer in layers], dim=1)

@@ -118,9 +118,7 @@ class LayerwiseTransform(ShowerTransform):
         return voxels * self.layers.spread(reciprocal(layer_energies))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        if layer_energies is None:
-            raise ValueError("the layerwise transform needs layer energies")
-        layer_energies = _cut(layer_energies, self.threshold)
+        layer_energies = _cut(_given(layer_energies), self.threshold)
         if not self.renormalise:
             return _cut(shapes.clamp(0, 1) * self.layers.spread(layer_energies), self.threshold)
         # what was filled in is cut before energies are scaled, or it could rise above the threshold
@@ -164,8 +162,7 @@ class ExcessTransform(ShowerTransform):
         return excess * self.layers.spread(scale * reciprocal(self.layers.sum(excess)))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        assert layer_energies is not None  # the context needs them as well
-        layer_energies = _cut(layer_energies, self.threshold)
+        layer_energies = _cut(_given(layer_energies), self.threshold)
         hits = (shapes > 0) & self.layers.spread(layer_energies > 0)
         share = self.layers.scaled(shapes, layer_energies)
         crowded = self.layers.sum(hits) * self.threshold > layer_energies * (1 + 1e-6)
@@ -201,9 +198,13 @@ class GlobalTransform(ShowerTransform):
 
 
 def _layerwise_context(incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    return torch.cat([(incident_energies + 1e-3).log10(), ((_given(layer_energies) + 1e-3) / 1e5).log10() - 1], dim=1)
+
+
+def _given(layer_energies: Tensor | None) -> Tensor:
     if layer_energies is None:
         raise ValueError("a layerwise transform needs layer energies")
-    return torch.cat([(incident_energies + 1e-3).log10(), ((layer_energies + 1e-3) / 1e5).log10() - 1], dim=1)
+    return layer_energies
 
 
 def layer_energy(context: Tensor) -> Tensor:

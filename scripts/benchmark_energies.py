@@ -25,7 +25,7 @@ COLUMNS = {
     "AUC high": "auc_high",
     "E_tot/E_inc": "separation_response",
     "layer energies": "separation_layer_energies",
-    "voxel energies": "separation_voxel_energies",
+    "voxel energies": "separation_voxel_energy",
 }
 
 

@@ -69,9 +69,7 @@ def score(
         open_showers(showers, model, output) as source,
         new_tables(Path(output), dict.fromkeys(names, 1), len(source), attributes) as tables,
         torch.no_grad(),
-        torch.random.fork_rng([]),
     ):
-        torch.manual_seed(0)  # of the energies that fill empty layers
         start = 0
         for _, voxels, energies in batches(source, model, 0, Purpose.ENCODINGS, 0):
             rows = slice(start, start + len(voxels))

@@ -8,11 +8,12 @@ References:
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloman.flows.elementwise import Elementwise
 from caloman.flows.transform import Conditioned, Step
 from caloman.nn.masked import MADE, MADESequence
+from caloman.nn.mlp import start_at_zero
 
 Direction = Literal["density", "sampling"]
 
@@ -50,8 +51,7 @@ class Autoregressive(Conditioned):
         self.elementwise = elementwise
         self.one_pass_sampling = direction == "sampling"
         self.conditioner = MADE(features, context, elementwise.n_parameters, hidden, blocks, residual, dropout)
-        nn.init.zeros_(self.conditioner.last.weight)
-        nn.init.zeros_(self.conditioner.last.bias)
+        start_at_zero(self.conditioner.last)
 
     def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
         if inverse == self.one_pass_sampling:

@@ -78,7 +78,7 @@ class FlowMatching(Distribution):
         start = torch.cat([inputs, inputs.new_zeros(len(inputs), 1)], dim=1)
         end = integrate(field, start, 1.0, 0.0, self.steps, self.solver)
         noise, log_det = end[:, :-1], end[:, -1]
-        return log_det - 0.5 * (noise.square().sum(dim=1) + self.features * math.log(2 * math.pi))
+        return log_det + self.log_prob_of_noise(noise)
 
 
 def integrate(field: Field, state: Tensor, start: float, end: float, steps: int, solver: Solver) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from caloman.flows.elementwise import Elementwise
 from caloman.flows.transform import Conditioned, Step
+from caloman.nn.mlp import start_at_zero
 
 
 class Coupling(Conditioned):
@@ -42,8 +43,7 @@ class Coupling(Conditioned):
         self.register_buffer("moved", moved, persistent=False)
         self.register_buffer("order", torch.cat([kept, moved]).argsort(), persistent=False)
         self.conditioner = network(len(kept), context, len(moved) * elementwise.n_parameters)
-        for parameter in self.conditioner.get_submodule("last").parameters():
-            nn.init.zeros_(parameter)
+        start_at_zero(self.conditioner.get_submodule("last"))
 
     def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
         kept, moved = inputs.index_select(1, self.kept), inputs.index_select(1, self.moved)

@@ -1,5 +1,6 @@
 """What every conditional density can do."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
@@ -33,6 +34,10 @@ class Distribution(nn.Module, ABC):
     @abstractmethod
     def sample(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
         """Turns standard normal noise (N, noise_dim) into samples (N, D) under a context (N, C)."""
+
+    def log_prob_of_noise(self, noise: Tensor) -> Tensor:
+        """Logarithm of the standard normal density at noise (N, D), shape (N,)."""
+        return -0.5 * (noise.square().sum(dim=1) + self.features * math.log(2 * math.pi))
 
     def loss(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """What training minimises on inputs (N, D) under a context (N, C): the mean of -log p, unless redefined."""

@@ -1,6 +1,5 @@
 """Normalizing flows: a chain of transforms on a standard normal distribution, and what builds them."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal
@@ -45,10 +44,6 @@ class Flow(Distribution):
         for transform in self.transforms[::-1]:
             outputs, _ = transform.inverse(outputs, context)  # type: ignore[operator]
         return outputs
-
-    def log_prob_of_noise(self, noise: Tensor) -> Tensor:
-        """Logarithm of the standard normal density at noise (N, D), shape (N,)."""
-        return -0.5 * (noise.square().sum(dim=1) + self.features * math.log(2 * math.pi))
 
     def trace(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> list[Step]:
         """What each transform does on the way from data (N, D) to noise, or from noise to data, in order of travel."""

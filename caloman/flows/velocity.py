@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caloman.nn.mlp import MLP
+from caloman.nn.mlp import MLP, start_at_zero
 
 
 class VelocityNetwork(nn.Module, ABC):
@@ -118,6 +118,5 @@ class VelocityMLP(VelocityNetwork):
 def zero_linear(features: int, out_features: int) -> nn.Linear:
     """A linear layer whose output starts at zero."""
     layer = nn.Linear(features, out_features)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    start_at_zero(layer)
     return layer

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from caloman.geometry import Geometry
 from caloman.manifold.autoencoder import VAE
 from caloman.manifold.heads import HALF_LOG_2PI
-from caloman.nn.mlp import PlainMLP
+from caloman.nn.mlp import PlainMLP, start_at_zero
 
 ADVERSARY_DRAWS = 4
 """Samples of each shower's posterior that the adversary learns from."""
@@ -46,7 +46,8 @@ class AVB(VAE):
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(geometry, context, **options)
-        self.warp = _starting_at_zero(PlainMLP(self.latent_dim, self.latent_dim, self.latent_dim, adversary))
+        self.warp = PlainMLP(self.latent_dim, self.latent_dim, self.latent_dim, adversary)
+        start_at_zero(self.warp.last)
         self.adversary = Adversary(self.latent_dim, self.latent_dim, adversary)
 
     @property
@@ -102,7 +103,8 @@ class Adversary(nn.Module):
 
     def __init__(self, features: int, context: int, hidden: int) -> None:
         super().__init__()
-        self.contrast = _starting_at_zero(PlainMLP(context, 0, 2 * features, hidden))
+        self.contrast = PlainMLP(context, 0, 2 * features, hidden)
+        start_at_zero(self.contrast.last)
         self.discriminator = PlainMLP(features, context, 1, hidden)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
@@ -122,9 +124,3 @@ class Adversary(nn.Module):
         mean, log_width = self.contrast(context).chunk(2, dim=1)
         standardised = (x - mean) * (-log_width).exp()
         return standardised, -(0.5 * standardised.square() + log_width + HALF_LOG_2PI).sum(dim=1)
-
-
-def _starting_at_zero(network: PlainMLP) -> PlainMLP:
-    nn.init.zeros_(network.last.weight)
-    nn.init.zeros_(network.last.bias)
-    return network

@@ -8,7 +8,7 @@ from caloman.geometry import Geometry
 from caloman.manifold import HurdleHead
 from caloman.models.density import Density
 from caloman.models.shape import ShapeModel
-from caloman.nn.mlp import MLP
+from caloman.nn.mlp import MLP, start_at_zero
 from caloman.preprocessing.scaling import Standardise
 
 
@@ -26,8 +26,7 @@ class Marginals(nn.Module):
         self.head = HurdleHead(geometry)
         self.context_scaling = Standardise(context)
         self.network = MLP(context, hidden, self.head.n_parameters, nn.SiLU)
-        nn.init.zeros_(self.network[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.network[-1].bias)  # type: ignore[arg-type]
+        start_at_zero(self.network[-1])
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""

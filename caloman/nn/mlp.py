@@ -7,6 +7,12 @@ import torch
 from torch import Tensor, nn
 
 
+def start_at_zero(layer: nn.Module) -> None:
+    """Sets all parameters of a layer to zero, so that a network that ends with it starts with outputs of zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class MLP(nn.Sequential):
     """Linear layers with an activation between them.
 

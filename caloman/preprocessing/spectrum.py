@@ -40,7 +40,7 @@ class SmoothSpectrum(nn.Module):
         self.n_steps = math.ceil((HIGHEST - LOWEST) / step)
         first_piece = self.n_steps * self.layers.voxel_layer.int()
         self.register_buffer("first_piece", first_piece, persistent=False)  # of the layer of each voxel, (V,)
-        self.register_buffer("knots", self._grid().float().repeat(geometry.n_layers, 1))  # log-energies, (L, n_steps + 1)
+        self.register_buffer("knots", self._grid().float().repeat(geometry.n_layers, 1))  # logs, (L, n_steps + 1)
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits the spectra of the hits in batches of energies (n, V) [MeV]; zeros are no hits."""

@@ -85,8 +85,9 @@ class CylinderBackbone(CellBackbone):
 class TransformerBackbone(CellBackbone):
     """Attention between the cells of a regular calorimeter, with a spatial latent.
 
-    Every cell sees every other, along the whole shower. Unlike a convolution it has to learn that a turned shower is
-    as likely: train it with ``symmetries``.
+    Voxels are joined to patches, the cells, each of which sees every other; time and memory go with the square of their
+    number. That a turned shower is as likely has to be learned: train with ``symmetries``. Outputs start at zero, a
+    head's fitted statistics.
 
     Args:
         patch: voxels along z, alpha and r that make a cell.
@@ -94,14 +95,17 @@ class TransformerBackbone(CellBackbone):
         hidden: width of a cell's token, a multiple of 6 and of the heads.
         depth: blocks of each network, of an attention and a dense network.
         heads: of each attention.
+
+    References:
+        Peebles & Xie, DiT (arXiv:2212.09748); the positions are those of CaloDREAM (arXiv:2405.09629).
     """
 
     def __init__(
         self,
-        patch: Sequence[int] = (3, 1, 9),
-        pool: Sequence[int] = (3, 4, 1),
-        hidden: int = 96,
-        depth: int = 4,
+        patch: Sequence[int] = (3, 2, 9),
+        pool: Sequence[int] = (3, 2, 1),
+        hidden: int = 48,
+        depth: int = 3,
         heads: int = 4,
     ) -> None:
         super().__init__(patch, pool)

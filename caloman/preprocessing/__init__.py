@@ -16,9 +16,10 @@ from caloman.preprocessing.showers import (
     Prepared,
     ShowerTransform,
 )
+from caloman.preprocessing.spectrum import SmoothSpectrum
 
 __all__ = [
     "ExcessTransform", "Filling", "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform", "Log",
     "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit", "MaxAbs", "Prepared", "Scaling",
-    "ShowerTransform", "Standardise", "UniformFilling", "VariationalFilling", "Whiten",
+    "ShowerTransform", "SmoothSpectrum", "Standardise", "UniformFilling", "VariationalFilling", "Whiten",
 ]  # fmt: skip

@@ -2,13 +2,7 @@
 
 from caloman.manifold.adversarial import AVB
 from caloman.manifold.autoencoder import VAE, Autoencoder
-from caloman.manifold.backbones import (
-    Backbone,
-    CylinderBackbone,
-    LayerBackbone,
-    TowerBackbone,
-    TransformerBackbone,
-)
+from caloman.manifold.backbones import Backbone, CylinderBackbone, LayerBackbone, TowerBackbone, TransformerBackbone
 from caloman.manifold.fractions import BernoulliHead, SoftmaxHead
 from caloman.manifold.grouped import GroupedVAE
 from caloman.manifold.heads import GaussianHead, Head, HurdleHead

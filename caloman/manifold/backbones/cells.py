@@ -86,8 +86,8 @@ class TransformerBackbone(CellBackbone):
     """Attention between the cells of a regular calorimeter, with a spatial latent.
 
     Voxels are joined to patches, the cells, each of which sees every other; time and memory go with the square of their
-    number. That a turned shower is as likely has to be learned: train with ``symmetries``. Outputs start at zero, a
-    head's fitted statistics.
+    number. That a turned shower is as likely has to be learned: train with ``data.symmetries``. Outputs start at zero,
+    which are a head's fitted statistics.
 
     Args:
         patch: voxels along z, alpha and r that make a cell.

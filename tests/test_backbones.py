@@ -47,7 +47,7 @@ def test_every_backbone_has_the_shapes_asked_for_and_trains_all_its_weights(back
     vae = randomise(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone))
     shapes, context = torch.rand(20, REGULAR.n_voxels) * (torch.rand(20, REGULAR.n_voxels) < 0.5), torch.randn(20, 5)
     assert vae.encode(shapes, context).shape == (20, LATENT)
-    assert vae.decoder(torch.randn(20, LATENT), context).shape == (20, 5 * REGULAR.n_voxels)
+    assert vae.decoder(torch.randn(20, LATENT), context).shape == (20, vae.head.n_parameters)
     vae.loss(shapes, context)["loss"].backward()
     for name, parameter in vae.named_parameters():
         assert torch.all(torch.isfinite(parameter.grad)), name

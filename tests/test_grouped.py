@@ -31,10 +31,10 @@ def batch():
 
 
 def parameters_of_all(vae, latents, context, shapes):
-    """The parameters (N, 5, V) of each voxel at its own turn."""
+    """The parameters (N, 6, V) of each voxel at its own turn."""
     turns = [vae._group_parameters(latents, context, shapes, torch.full((len(shapes),), i)) for i in range(4)]
-    return torch.where(vae.groups == 3, turns[3].unflatten(1, (5, -1)), sum(
-        torch.where(vae.groups == i, turns[i].unflatten(1, (5, -1)), 0) for i in range(3)
+    return torch.where(vae.groups == 3, turns[3].unflatten(1, (6, -1)), sum(
+        torch.where(vae.groups == i, turns[i].unflatten(1, (6, -1)), 0) for i in range(3)
     ))  # fmt: skip
 
 

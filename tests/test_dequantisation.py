@@ -118,8 +118,8 @@ def test_density_of_layer_energies_is_normalised(mask, small, randomise):
     model = randomise(LayerEnergyModel(small, flow, threshold=THRESHOLD, mask=mask), std=0.1).double()
     incident = torch.full((n, 1), 100.0, dtype=torch.float64)
     logits = 1.5 * torch.randn(n, 3, dtype=torch.float64)
-    energies = model.fractions.inverse(logits, incident)
-    log_q = Normal(0, 1.5).log_prob(logits).sum(1) + model.fractions.log_det(logits, energies, incident)
+    energies = model.coordinates.inverse(logits, incident)
+    log_q = Normal(0, 1.5).log_prob(logits).sum(1) + model.coordinates.log_det(logits, energies, incident)
     with torch.no_grad():
         model.density.scaling.std.fill_(0.8)
         weights = torch.where((energies >= THRESHOLD).all(1), (model.log_prob(energies, incident) - log_q).exp(), 0)

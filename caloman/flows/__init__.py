@@ -18,7 +18,7 @@ from caloman.flows.velocity import VelocityMLP, VelocityNetwork
 
 __all__ = [
     "ActNorm", "Affine", "Autoregressive", "AutoregressiveFlow", "BernoulliMask", "Conditioned",
-    "ConvolutionalCouplingFlow", "CopulaFlow", "Coupling", "CouplingFlow", "Distribution", "Elementwise", "Flow", "FlowMatching",
-    "GaussianMixture", "LULinear", "PatchTransformer", "Permutation", "Spline", "Step", "Transform", "VelocityMLP",
-    "VelocityNetwork", "rational_quadratic_spline", "samples_in_one_pass",
+    "ConvolutionalCouplingFlow", "CopulaFlow", "Coupling", "CouplingFlow", "Distribution", "Elementwise", "Flow",
+    "FlowMatching", "GaussianMixture", "LULinear", "PatchTransformer", "Permutation", "Spline", "Step", "Transform",
+    "VelocityMLP", "VelocityNetwork", "rational_quadratic_spline", "samples_in_one_pass",
 ]  # fmt: skip

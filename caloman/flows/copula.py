@@ -37,4 +37,4 @@ class CopulaFlow(Flow):
     ) -> None:
         everything = torch.zeros(features, dtype=torch.bool)
         marginals = Coupling(everything, context, Spline(bins, bound), partial(ResidualMLP, hidden=hidden, blocks=1))
-        super().__init__(features, [marginals, *flow(features, context).transforms])  # type: ignore[list-item]
+        super().__init__(features, [marginals, *flow(features, context).transforms])

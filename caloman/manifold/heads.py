@@ -117,11 +117,13 @@ class HurdleHead(Head):
         self.log_std.copy_(((squares + 10 * square_all) / (hits + 10) - mean**2).clamp(min=0.01).sqrt())
         self.hit_logit.copy_(((hits + 0.5) / (count + 1)).logit())
 
-    def _unpack(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Logit of a hit, location, scale, skewness and tail of its logarithm, of all or some voxels, (N, n) each."""
         hit, location, scale, skew, tail = parameters.float().unflatten(1, (5, -1)).unbind(dim=1)
-        location = self.log_mean + self.log_std * location
-        scale = self.log_std * _bounded(scale, 4.0).exp()
-        return self.hit_logit + hit, location, scale, _bounded(skew, 2.0), _bounded(tail, math.log(2)).exp()
+        moments = (self.hit_logit, self.log_mean, self.log_std)
+        hit_logit, mean, std = moments if voxels is None else (values.index_select(0, voxels) for values in moments)
+        scale = std * _bounded(scale, 4.0).exp()
+        return hit_logit + hit, mean + std * location, scale, _bounded(skew, 2.0), _bounded(tail, math.log(2)).exp()
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         return self.voxel_log_prob(parameters, shapes).sum(dim=1)
@@ -150,17 +152,21 @@ class HurdleHead(Head):
         return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        sizes, ratio = self._sizes(parameters, noise)
+        return self.shapes(*self.sizes(parameters, noise))
+
+    def shapes(self, sizes: Tensor, ratio: Tensor) -> Tensor:
+        """Shapes (N, V) from what `sizes` gives for all voxels."""
         return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
 
-    def sample_voxels(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """As `sample`, but a layer may stay without any hit."""
-        sizes, ratio = self._sizes(parameters, noise)
-        return torch.where(ratio < 1, sizes, torch.zeros_like(sizes))
+    def sizes(self, parameters: Tensor, noise: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Sizes (N, n) that hits would have, and P(x > noise) over the probability of a hit (N, n): below 1 it is one.
 
-    def _sizes(self, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Sizes (N, V) that hits would have, and P(x > noise) over the probability of a hit: below 1 it is one."""
-        hit, location, scale, skew, tail = self._unpack(parameters)
+        Args:
+            parameters: of these voxels, (N, 5 n).
+            noise: of these voxels, (N, n).
+            voxels: their numbers, shape (n,); by default all.
+        """
+        hit, location, scale, skew, tail = self._unpack(parameters, voxels)
         tail_probability = _upper_tail(noise.float())
         ratio = tail_probability / hit.sigmoid()
         score = -torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6))

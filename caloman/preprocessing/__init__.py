@@ -18,7 +18,8 @@ from caloman.preprocessing.showers import (
 )
 
 __all__ = [
-    "ExcessTransform", "Filling", "GlobalTransform", "LayerCoordinates", "LayerFractions", "LayerLogarithms", "LayerMap",
-    "LayerwiseTransform", "Log", "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit", "MaxAbs", "Prepared", "Scaling",
-    "ShowerTransform", "Standardise", "UniformFilling", "VariationalFilling", "Whiten",
+    "ExcessTransform", "Filling", "GlobalTransform", "LayerCoordinates", "LayerFractions", "LayerLogarithms",
+    "LayerMap", "LayerwiseTransform", "Log", "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit",
+    "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "Standardise", "UniformFilling", "VariationalFilling",
+    "Whiten",
 ]  # fmt: skip

@@ -110,6 +110,7 @@ class LayerCoordinates(nn.Module, ABC):
         """The u of logits."""
         return ((logits.sigmoid() - self.alpha) / (1 - 2 * self.alpha)).clamp(0, 1)
 
+
 class LayerFractions(LayerCoordinates):
     """The logits of CaloFlow's fractions u.
 

@@ -64,7 +64,7 @@ class GroupedVAE(VAE):
         members = self.members.split(self.group_sizes)
         noises = [noise.index_select(1, voxels) for voxels in members]
         sizes, ratios = [torch.zeros_like(part) for part in noises], [torch.ones_like(part) for part in noises]
-        for group, voxels in enumerate(members):  # only its own voxels: their quantiles cost as much as the network
+        for group, voxels in enumerate(members):
             hits = [torch.where(ratio < 1, size, 0.0) for size, ratio in zip(sizes, ratios, strict=True)]
             turn = torch.full_like(latents[:, 0], group, dtype=torch.long)
             parameters = self._group_parameters(latents, context, self._join(hits), turn)

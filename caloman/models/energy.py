@@ -15,7 +15,10 @@ from caloman.preprocessing.scaling import Standardise
 
 
 class LayerEnergyModel(nn.Module):
-    """A flow on the logits of the layer fractions (CaloFlow's flow I, CaloMan's energy-per-layer flow).
+    """A flow on coordinates of the layer energies, by default the logits of fractions (CaloFlow's flow I, CaloMan).
+
+    Where there are many layers, take `LayerLogarithms` with a `CopulaFlow`: a fraction moves with all layers behind it,
+    and so do the edges of small energies.
 
     An empty layer would be a spike in the density. With a threshold it is filled, in training, with an energy drawn
     log-uniformly from the decade below the threshold, and a layer that comes out below the threshold is empty. With a
@@ -25,17 +28,18 @@ class LayerEnergyModel(nn.Module):
 
     Args:
         geometry: the voxel mesh with L layers.
-        flow: density of the standardised logits under the incident energy, and under the mask if there is one.
+        flow: density of the standardised coordinates under the incident energy, and under the mask if there is one.
         mask: probability that layers have energy, under the incident energy.
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
         max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logit.
+        coordinates: of the layer energies, from `max_deposit_ratio` and `alpha`.
 
     References:
         CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380); Verheyen (arXiv:2205.01697).
 
     Raises:
-        CalomanError: if there is a mask but no threshold.
+        CalomanError: if there is a mask, or the coordinates have no place for empty layers, but no threshold.
     """
 
     def __init__(
@@ -74,14 +78,14 @@ class LayerEnergyModel(nn.Module):
 
         A lower bound where layers are empty; they count with their probability.
         """
-        logits, context, minus_log_q = self._prepare(layer_energies, incident_energies)
-        log_prob = self.density.log_prob(logits, context) - self.density.scaling.std.log().sum()  # type: ignore[operator]
+        coordinates, context, minus_log_q = self._prepare(layer_energies, incident_energies)
+        log_prob = self.density.log_prob(coordinates, context) - self.density.scaling.std.log().sum()  # type: ignore[operator]
         return log_prob + self._log_mask(context) + minus_log_q
 
     def loss(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         """What training minimises: `log_prob` without the terms that no parameter changes."""
-        logits, context, _ = self._prepare(layer_energies, incident_energies)
-        return self.density.loss(logits, context) - self._log_mask(context).mean()
+        coordinates, context, _ = self._prepare(layer_energies, incident_energies)
+        return self.density.loss(coordinates, context) - self._log_mask(context).mean()
 
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         """Turns normal noise (N, noise_dim) into layer energies (N, L) [MeV] at incident energies (N, 1) [MeV]."""
@@ -100,11 +104,12 @@ class LayerEnergyModel(nn.Module):
         return self.mask.log_prob(context[:, 1:], context[:, :1]) if self.mask else context.new_zeros(len(context))
 
     def _prepare(self, layer_energies: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, L), their condition (N, C), and what the log-density of log energies has in addition (N,)."""
+        """Coordinates, their condition (N, C), and what the log-density of log energies has in addition (N,)."""
         context, minus_log_q = incident_energies.log10(), 0.0
         if self.filling:
             has_energy = layer_energies >= self.threshold
             context = torch.cat([context, has_energy.to(context.dtype)], dim=1) if self.mask else context
             layer_energies, minus_log_q = self.filling(torch.where(has_energy, layer_energies, 0.0))
-        logits = self.coordinates(layer_energies, incident_energies)
-        return logits, context, minus_log_q + self.coordinates.log_det(logits, layer_energies, incident_energies)
+        coordinates = self.coordinates(layer_energies, incident_energies)
+        log_det = self.coordinates.log_det(coordinates, layer_energies, incident_energies)
+        return coordinates, context, minus_log_q + log_det

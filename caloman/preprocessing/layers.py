@@ -141,12 +141,12 @@ class LayerFractions(LayerCoordinates):
 
 
 class LayerLogarithms(LayerCoordinates):
-    """The logarithm of each energy beside the logit of E_tot, which sums of logarithms that a model gives would blur.
+    """The logarithm of each energy, and E_tot beside them, for a sum of many generated energies would be blurred.
 
-    An edge, such as the energy of a single particle that crosses a layer, stays at its place, which it does not in
-    fractions. All energies get a random common factor, exp(blur n) with n normal: L + 1 coordinates would otherwise
-    lie on a surface of L dimensions, which no density has. Shares of E_tot forget the factor again. It is an augmented
-    dimension, so `log_det` makes the density a lower bound,
+    An edge, such as the energy that a single particle leaves in a layer, is at the same place in every shower, which
+    it is not in fractions. Only the shares of E_tot are taken from the logarithms, so these have a random common factor
+    exp(blur n) with n normal: without it, L + 1 coordinates would lie on a surface of L dimensions. That is an
+    augmented dimension, and `log_det` makes the density a lower bound,
 
         log p(E) >= E_n[log p(coordinates) + log_det].
 

@@ -1,8 +1,9 @@
-"""Small files that appear whole, and fingerprints of large ones."""
+"""Small files that appear whole, fingerprints of large ones, and files that come with the package."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 
 from caloman.errors import CalomanError
@@ -35,6 +36,12 @@ def appearing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def shipped(path: Path) -> Path:
+    """A file that comes with the package, inside it where it is installed and beside it in a checkout; or the path."""
+    package = Path(str(files("caloman")))
+    return next((file for file in (package / path, package.parent / path) if file.is_file()), path)
 
 
 def sha256(path: str | Path) -> str:

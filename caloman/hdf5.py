@@ -83,6 +83,29 @@ def _unzip(
         target[...] = values[: target.shape[0], : target.shape[1]]
 
 
+def append_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int, rows: int, path: Path) -> None:
+    """Adds rows of a table to another one with the same chunks and compression, as they are stored.
+
+    Args:
+        source: the table to read; `start` is where one of its chunks begins.
+        target: the table to write, of whole chunks so far.
+        start: first row.
+        rows: number of rows.
+        path: the name that the file of the target will have.
+
+    Raises:
+        CalomanError: if the source is damaged or the target cannot be written.
+    """
+    end = len(target)
+    with writing(path):
+        target.resize(end + rows, axis=0)
+    for row in range(0, rows, target.chunks[0]):
+        with reading(Path(source.file.filename)):
+            skipped_filters, content = source.id.read_direct_chunk((start + row, 0))
+        with writing(path):
+            target.id.write_direct_chunk((end + row, 0), content, skipped_filters)
+
+
 def check_space(path: Path, n_bytes: int) -> None:
     """Makes sure, before HDF5 writes, that the disk has room; HDF5 cannot close a file that it could not flush.
 

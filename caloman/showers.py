@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.geometry import BUILT_IN, Geometry
-from caloman.hdf5 import check_space, open_hdf5, read_rows, reading, writing
+from caloman.hdf5 import append_chunks, check_space, open_hdf5, read_rows, reading, writing
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
@@ -243,17 +243,7 @@ class ShowerWriter:
             # chunk by chunk of showers: the file is the same however its showers were spread over sources
             for start in range(0, len(source), CHUNK):
                 for theirs, own in pairs:
-                    self._copy_rows(path, theirs, own, start, min(CHUNK, len(source) - start))
-
-    def _copy_rows(self, path: Path, source: h5py.Dataset, target: h5py.Dataset, start: int, rows: int) -> None:
-        end = len(target)
-        with writing(self.path):
-            target.resize(end + rows, axis=0)
-        for row in range(0, rows, target.chunks[0]):
-            with reading(path):
-                skipped_filters, content = source.id.read_direct_chunk((start + row, 0))
-            with writing(self.path):
-                target.id.write_direct_chunk((end + row, 0), content, skipped_filters)
+                    append_chunks(theirs, own, start, min(CHUNK, len(source) - start), self.path)
 
     def __enter__(self) -> Self:
         return self

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "spectra": {"errors", "hdf5", "showers", "slices"},
     "data": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "spectra"},
     "evaluation": {"errors", "files", "geometry", "hdf5", "showers", "slices", "observables", "nn"},
-    "nn": set(),
+    "nn": {"errors"},
     "toys": set(),
     "flows": {"errors", "nn"},
     "preprocessing": {"errors", "geometry", "nn"},

@@ -10,26 +10,44 @@ from torch.testing import assert_close
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.geometry import BUILT_IN, Geometry, Layer
-from caloman.manifold import VAE, CylinderBackbone, GaussianHead, HurdleHead, LayerBackbone, TowerBackbone
+from caloman.manifold import (
+    VAE,
+    CylinderBackbone,
+    GaussianHead,
+    GroupedVAE,
+    HurdleHead,
+    LayerBackbone,
+    TowerBackbone,
+    TransformerBackbone,
+)
 from caloman.nn.cylinder import CylinderNet, from_patches, to_patches
 
 REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4), 8) for i in range(4)), threshold=0.01)
 TINY = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 6, "blocks": 1}
+TINY_TRANSFORMER = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 6, "depth": 2, "heads": 2}
 LATENT = 8
 """Two channels on a map of 1 x 4 x 1."""
 CONTEXT = 5
 
 
 def backbones():
-    return [TowerBackbone([8]), LayerBackbone(4, 8, [8]), CylinderBackbone(**TINY)]
+    return [
+        TowerBackbone([8]),
+        LayerBackbone(4, 8, [8]),
+        CylinderBackbone(**TINY),
+        TransformerBackbone(**TINY_TRANSFORMER),
+    ]
 
 
-@pytest.mark.parametrize("backbone", backbones(), ids=lambda backbone: type(backbone).__name__)
-def test_every_backbone_has_the_shapes_asked_for_and_trains_all_its_weights(backbone):
-    vae = VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone)
+every_backbone = pytest.mark.parametrize("backbone", backbones(), ids=lambda backbone: type(backbone).__name__)
+
+
+@every_backbone
+def test_every_backbone_has_the_shapes_asked_for_and_trains_all_its_weights(backbone, randomise):
+    vae = randomise(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone))
     shapes, context = torch.rand(20, REGULAR.n_voxels) * (torch.rand(20, REGULAR.n_voxels) < 0.5), torch.randn(20, 5)
     assert vae.encode(shapes, context).shape == (20, LATENT)
-    assert vae.decoder(torch.randn(20, LATENT), context).shape == (20, 5 * REGULAR.n_voxels)
+    assert vae.decoder(torch.randn(20, LATENT), context).shape == (20, vae.head.n_parameters)
     vae.loss(shapes, context)["loss"].backward()
     for name, parameter in vae.named_parameters():
         assert torch.all(torch.isfinite(parameter.grad)), name
@@ -50,6 +68,38 @@ def test_a_turned_shower_has_a_turned_latent_and_back():
     assert not torch.allclose(latents, turned_latents)
     assert_close(encoder(turned(shapes, -2), context), turned_latents)
     assert_close(decoder(turned_latents, context), turned(decoder(latents, context), -2))
+
+
+@every_backbone
+def test_showers_of_a_batch_do_not_see_one_another(backbone, randomise):
+    vae = randomise(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone)).double()
+    shapes, context, latents = (torch.randn(3, size).double() for size in (REGULAR.n_voxels, CONTEXT, LATENT))
+    assert_close(vae.encoder(shapes[1:2], context[1:2]), vae.encoder(shapes, context)[1:2])
+    assert_close(vae.decoder(latents[1:2], context[1:2]), vae.decoder(latents, context)[1:2])
+
+
+def test_a_transformer_starts_at_the_statistics_of_the_head_and_at_the_prior():
+    vae = VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=TransformerBackbone(**TINY_TRANSFORMER))
+    shapes, context = torch.rand(9, REGULAR.n_voxels), torch.randn(9, CONTEXT)
+    losses = vae.loss(shapes, context)
+    fitted = vae.head.log_prob(torch.zeros(9, vae.head.n_parameters), shapes).mean()
+    assert (losses["divergence"], losses["log_likelihood"]) == (0, fitted)
+
+
+def test_a_cell_of_a_transformer_sees_the_whole_shower(randomise):
+    decoder = randomise(TransformerBackbone(**TINY_TRANSFORMER).decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels))
+    latents, context = torch.randn(1, LATENT, requires_grad=True), torch.randn(1, CONTEXT, requires_grad=True)
+    gradients = torch.autograd.grad(decoder(latents, context)[0, 50], [latents, context])
+    assert all(torch.all(gradient != 0) for gradient in gradients)
+
+
+@pytest.mark.parametrize("backbone", [CylinderBackbone(hidden=6), TransformerBackbone(hidden=12, depth=1)])
+def test_cells_fill_the_mesh_of_dataset_2(backbone):
+    vae = GroupedVAE(BUILT_IN["2"], 46, 40, backbone=backbone)
+    context, noise = torch.randn(1, 46), torch.randn(1, 6480)
+    shapes = vae.decode(torch.randn(1, 40), context, noise)
+    assert vae.encode(shapes, context).shape == (1, 40)
+    assert torch.all(torch.isfinite(vae.scores(torch.randn(1, 40), context, shapes)))
 
 
 def test_numbers_of_a_layer_go_to_its_cells():
@@ -88,6 +138,7 @@ def test_layers_of_dataset_1_share_a_trunk(photons):
     assert [part.shape[2] for part in parameters.split(photons.layer_sizes, dim=2)] == photons.layer_sizes
 
 
+@pytest.mark.parametrize("backbone", [CylinderBackbone, TransformerBackbone])
 @pytest.mark.parametrize(
     ("options", "geometry", "latent_dim", "head", "message"),
     [
@@ -98,14 +149,24 @@ def test_layers_of_dataset_1_share_a_trunk(photons):
         ({}, REGULAR, 8, GaussianHead, "97 parameters for 96 voxels"),
     ],
 )
-def test_what_does_not_fit_a_cylinder_is_explained(options, geometry, latent_dim, head, message):
+def test_what_does_not_fit_the_cells_is_explained(backbone, options, geometry, latent_dim, head, message):
+    cells = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 12}
     with pytest.raises(CalomanError, match=message):
-        VAE(geometry, CONTEXT, latent_dim, head=head, backbone=CylinderBackbone(**TINY | options))
+        VAE(geometry, CONTEXT, latent_dim, head=head, backbone=backbone(**cells | options))
+
+
+def test_heads_share_the_width_of_a_token():
+    with pytest.raises(CalomanError, match="hidden = 12 is not a multiple of 6 and of heads = 5"):
+        TransformerBackbone(hidden=12, heads=5).encoder(BUILT_IN["2"], CONTEXT, 20)
 
 
 @pytest.mark.parametrize(
     ("backbone", "options"),
-    [("CylinderBackbone", {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 6}), ("LayerBackbone", {"width": 8})],
+    [
+        ("CylinderBackbone", {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 6}),
+        ("LayerBackbone", {"width": 8}),
+        ("TransformerBackbone", {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 12, "depth": 1}),
+    ],
 )
 def test_a_bundle_restores_the_backbone(backbone, options, tmp_path):
     spec = deepcopy(TINY_MODEL)
@@ -117,9 +178,9 @@ def test_a_bundle_restores_the_backbone(backbone, options, tmp_path):
     assert (model.sample([2e3, 3e4]).voxels == again.sample([2e3, 3e4]).voxels).all()
 
 
-@pytest.mark.parametrize("backbone", [LayerBackbone(4, 8, [8]), CylinderBackbone(**TINY)])
-def test_a_decoder_can_be_exported(backbone):
-    decoder = backbone.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels).eval()
+@every_backbone
+def test_a_decoder_can_be_exported(backbone, randomise):
+    decoder = randomise(backbone.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)).eval()
     rows = torch.export.Dim("rows", min=2)
     inputs = torch.randn(3, LATENT), torch.randn(3, CONTEXT)
     program = torch.export.export(decoder, inputs, dynamic_shapes=({0: rows}, {0: rows}))

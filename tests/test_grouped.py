@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from caloman.geometry import Geometry, Layer
-from caloman.manifold import CylinderBackbone, GroupedVAE, LayerBackbone, TowerBackbone
+from caloman.manifold import CylinderBackbone, GroupedVAE, LayerBackbone, TowerBackbone, TransformerBackbone
 
 REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4), 4) for i in range(4)), threshold=0.01)
 V = REGULAR.n_voxels
@@ -14,12 +14,13 @@ LATENT = 4
 CONTEXT = 5
 
 
-@pytest.fixture(params=["towers", "layers", "cylinder"])
+@pytest.fixture(params=["towers", "layers", "cylinder", "transformer"])
 def vae(request, randomise):
     backbones = {
         "towers": TowerBackbone([16]),
         "layers": LayerBackbone(4, 8, [8]),
         "cylinder": CylinderBackbone(patch=(2, 1, 3), pool=(2, 1, 1), hidden=6, blocks=1),
+        "transformer": TransformerBackbone(patch=(2, 1, 3), pool=(2, 1, 1), hidden=6, depth=1, heads=2),
     }
     return randomise(GroupedVAE(REGULAR, CONTEXT, LATENT, backbone=backbones[request.param]), std=0.2)
 
@@ -30,10 +31,10 @@ def batch():
 
 
 def parameters_of_all(vae, latents, context, shapes):
-    """The parameters (N, 5, V) of each voxel at its own turn."""
+    """The parameters (N, 6, V) of each voxel at its own turn."""
     turns = [vae._group_parameters(latents, context, shapes, torch.full((len(shapes),), i)) for i in range(4)]
-    return torch.where(vae.groups == 3, turns[3].unflatten(1, (5, -1)), sum(
-        torch.where(vae.groups == i, turns[i].unflatten(1, (5, -1)), 0) for i in range(3)
+    return torch.where(vae.groups == 3, turns[3].unflatten(1, (6, -1)), sum(
+        torch.where(vae.groups == i, turns[i].unflatten(1, (6, -1)), 0) for i in range(3)
     ))  # fmt: skip
 
 

@@ -39,11 +39,13 @@ def test_showers_of_a_batch_do_not_see_one_another(name, randomise):
 
 def test_each_token_is_a_patch_of_the_mesh():
     network = NETWORKS["sectors"](D, 0)
-    mesh = torch.arange(2.0 * D).reshape(2, *SHAPE)
-    patches = network.to_patches(mesh.flatten(1))
-    assert patches.shape == (2, 4, 30)
-    assert torch.equal(patches[1, 1], mesh[1, :3, 2:].flatten()), "alpha comes after z"
-    assert torch.equal(network.from_patches(patches), mesh.flatten(1))
+    torch.nn.init.normal_(network.last.weight)  # all gates are closed: no token sees another
+    points = torch.randn(1, D, requires_grad=True)
+    velocities = network(points, torch.rand(1, 1)).unflatten(1, SHAPE)
+    (gradient,) = torch.autograd.grad(velocities[:, :3, 2:].sum(), points)
+    of_patch = torch.zeros(SHAPE, dtype=torch.bool)
+    of_patch[:3, 2:] = True
+    assert torch.equal(gradient.unflatten(1, SHAPE)[0] != 0, of_patch)
 
 
 def test_positions_tell_patches_apart_and_close_the_circle():

@@ -1,12 +1,12 @@
 """The fastest published flows of the CaloChallenge's photons, with their architectures and initial weights."""
 
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 import yaml
 
 from caloman import bundle
+from caloman.files import shipped
 from caloman.geometry import BUILT_IN
 from caloman.models import ShowerModel
 
@@ -17,8 +17,7 @@ RIVALS = {"CaloINN": "caloinn.yaml", "CaloFlow student": "caloflow_student.yaml"
 
 def build_rival(name: str) -> ShowerModel:
     """One of the `RIVALS`: 18.8 M (CaloINN) or 56.55 M parameters (CaloFlow's student)."""
-    package, pipeline = Path(str(files("caloman"))), Path("configs/1-photons", RIVALS[name])
-    path = package / pipeline if (package / pipeline).is_file() else package.parent / pipeline
+    path = shipped(Path("configs/1-photons", RIVALS[name]))
     model = bundle.build_model(yaml.safe_load(path.read_text())["model"], PHOTONS, path)
     model.energy_range.copy_(torch.tensor([256.0, 4_194_304.0]))
     return model.eval()

@@ -15,6 +15,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from caloman.evaluation.measures import MEASURES
+
 
 class Value(NamedTuple):
     """A published number with its error, if one was published."""
@@ -75,31 +77,20 @@ class Standing:
     geant4: Value | None
 
 
+PUBLISHED = (
+    *("auc_low", "auc_high", "auc_resnet", "fpd", "kpd", "precision", "recall", "density", "coverage"),
+    *("separation_layer_energies", "separation_response", "separation_voxel_energy"),
+    *("separation_centre_eta", "separation_centre_phi", "separation_centre_r"),
+    *("separation_width_eta", "separation_width_phi", "separation_width_r"),
+    *("separation_sparsity", "layer_correlations"),
+)
+"""Measures that were published, in the order of the tables."""
 METRICS = {
-    "auc_low": ("AUC, low-level classifier", "low"),
-    "auc_high": ("AUC, high-level classifier", "low"),
-    "auc_resnet": ("AUC, 3-D ResNet", "low"),
-    "fpd": ("FPD × 10³", "low"),  # noqa: RUF001
-    "kpd": ("KPD × 10³", "low"),  # noqa: RUF001
-    "precision": ("precision", "Geant4"),
-    "recall": ("recall", "Geant4"),
-    "density": ("density", "Geant4"),
-    "coverage": ("coverage", "Geant4"),
-    "separation_layer_energies": ("separation, layer energies", "low"),
-    "separation_response": ("separation, E_tot / E_inc", "low"),
-    "separation_voxel_energy": ("separation, voxel energies", "low"),
-    "separation_centre_eta": ("separation, centre in eta", "low"),
-    "separation_centre_phi": ("separation, centre in phi", "low"),
-    "separation_centre_r": ("separation, centre in r", "low"),
-    "separation_width_eta": ("separation, width in eta", "low"),
-    "separation_width_phi": ("separation, width in phi", "low"),
-    "separation_width_r": ("separation, width in r", "low"),
-    "separation_sparsity": ("separation, sparsity", "low"),
-    "layer_correlations": ("layer correlations, Frobenius norm of the difference", "low"),
+    **{metric: (MEASURES[metric].label, MEASURES[metric].target) for metric in PUBLISHED},
     "log_posterior": ("log-posterior", "high"),
     "log_posterior_resnet": ("log-posterior, 3-D ResNet", "high"),
 }
-"""Metric -> (label, what is better: ``low``, ``high``, or nearer to the value of ``Geant4``)."""
+"""Metric -> (label, what is better: ``low``, ``high``, or nearer to Geant4, the ``floor``)."""
 
 
 def source() -> Mapping[str, str]:
@@ -166,7 +157,7 @@ def _standing(metric: str, value: float, published: list[Entry]) -> Standing:
     geant4 = next((entry.metrics[metric] for entry in published if entry.is_geant4), None)
 
     def badness(candidate: float) -> float:
-        if better == "Geant4":
+        if better == "floor":
             assert geant4 is not None  # published for every dataset
             return abs(candidate - geant4.value)
         return candidate if better == "low" else -candidate

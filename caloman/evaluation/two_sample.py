@@ -44,7 +44,20 @@ def kolmogorov_smirnov(reference: ArrayLike, generated: ArrayLike, over: Reducti
     Raises:
         CalomanError: if the arrays do not fit each other or hold NaN.
     """
-    return _reduced(reference, generated, _ks_p_value, over)
+    return reduced(kolmogorov_smirnov_of_dimensions(reference, generated), over)
+
+
+def kolmogorov_smirnov_of_dimensions(reference: ArrayLike, generated: ArrayLike) -> Array:
+    """What `kolmogorov_smirnov` reduces: p-values with all points, then without each tenth, shape (D, 1 + GROUPS).
+
+    Args:
+        reference: points, shape (N, D).
+        generated: points, shape (M, D).
+
+    Raises:
+        CalomanError: if the arrays do not fit each other or hold NaN.
+    """
+    return _of_dimensions(reference, generated, _ks_p_value)
 
 
 def anderson_darling(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
@@ -59,7 +72,7 @@ def anderson_darling(reference: ArrayLike, generated: ArrayLike, over: Reduction
     Raises:
         CalomanError: if the arrays do not fit each other or hold NaN.
     """
-    return _reduced(reference, generated, _standardised_anderson_darling, over)
+    return reduced(_of_dimensions(reference, generated, _standardised_anderson_darling), over)
 
 
 def wasserstein(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
@@ -73,7 +86,7 @@ def wasserstein(reference: ArrayLike, generated: ArrayLike, over: Reduction = np
     Raises:
         CalomanError: if the arrays do not fit each other or hold NaN.
     """
-    return _reduced(reference, generated, _wasserstein, over)
+    return reduced(_of_dimensions(reference, generated, _wasserstein), over)
 
 
 def sliced_wasserstein(
@@ -93,7 +106,7 @@ def sliced_wasserstein(
     x, y = checked_pair(reference, generated)
     axes = np.random.default_rng(seed).standard_normal((x.shape[1], directions))
     axes /= np.linalg.norm(axes, axis=0)
-    return _reduced(x @ axes, y @ axes, _wasserstein, np.mean)
+    return reduced(_of_dimensions(x @ axes, y @ axes, _wasserstein))
 
 
 def correlation_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
@@ -151,12 +164,16 @@ def in_batches(
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n_batches))
 
 
-def _reduced(reference: ArrayLike, generated: ArrayLike, statistic: Statistic, over: Reduction) -> tuple[float, float]:
-    """A statistic of every dimension, reduced to one number, with all points and without each of the groups."""
-    x, y = checked_pair(reference, generated)
-    dimensions = [_with_and_without(x[:, i], y[:, i], statistic) for i in range(x.shape[1])]
+def reduced(dimensions: Array, over: Reduction = np.mean) -> tuple[float, float]:
+    """Mean or median over dimensions of values (D, 1 + GROUPS), and its error from those without a group."""
     value, *left_out = over(dimensions, axis=0).tolist()
     return value, jackknife_error(left_out)
+
+
+def _of_dimensions(reference: ArrayLike, generated: ArrayLike, statistic: Statistic) -> Array:
+    """A statistic of every dimension, with all points and without each of the groups, shape (D, 1 + GROUPS)."""
+    x, y = checked_pair(reference, generated)
+    return np.array([_with_and_without(x[:, i], y[:, i], statistic) for i in range(x.shape[1])])
 
 
 def _with_and_without(x: NDArray, y: NDArray, statistic: Statistic) -> list[float]:

@@ -23,7 +23,7 @@ ERFC = (
 
 
 def erfc(values: ir.Value) -> ir.Value:
-    """Complementary error function with all digits in its upper tail (1 - Erf has none there).
+    """Complementary error function with all digits in its upper tail, where 1 - Erf has none, and below it.
 
     References:
         Press et al., Numerical Recipes, section 6.2 (erfcc).
@@ -31,7 +31,7 @@ def erfc(values: ir.Value) -> ir.Value:
     z = op.Abs(values)
     t = op.Div(_number(1), op.Add(_number(1), op.Mul(_number(0.5), z)))
     upper = op.Mul(t, op.Exp(op.Sub(_polynomial(ERFC, t), op.Mul(z, z))))
-    return op.Where(op.Less(values, _number(0)), op.Sub(_number(2), upper), upper)
+    return op.Where(op.Less(values, _number(0.5)), op.Sub(_number(1), op.Erf(values)), upper)
 
 
 def sigmoid(values: ir.Value) -> ir.Value:

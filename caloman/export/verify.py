@@ -20,6 +20,8 @@ RELATIVE = 1e-4
 """Largest relative difference of voxels that are hit in both, and of layer energies."""
 SWITCHED = 1e-5
 """Largest share of voxels that are a hit in one and nothing in the other."""
+FEW = 3e-4
+"""Largest share of the hits that differ by more, where the model has none between float32 and float64."""
 NOTHING = 1e-9
 """Voxels with less than this share of their shower are no hits; only a model without a threshold makes such."""
 
@@ -49,7 +51,7 @@ class Parity:
 
     def holds(self, rounding: "Parity") -> bool:
         """Whether both are the same generator, one that differs by `rounding` between float32 and float64."""
-        few = self.beyond <= 1e-4 + 4 * rounding.beyond
+        few = self.beyond <= FEW + 4 * rounding.beyond
         return self.switched <= SWITCHED and few and self.layers <= max(RELATIVE, 4 * rounding.layers)
 
     def __str__(self) -> str:

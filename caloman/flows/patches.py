@@ -1,27 +1,23 @@
-"""A transformer on patches of a regular mesh.
+"""A transformer on patches of a regular mesh, as a velocity network.
 
 References:
-    CaloDREAM (arXiv:2405.09629); Peebles & Xie, DiT (arXiv:2212.09748).
+    CaloDREAM (arXiv:2405.09629).
 """
 
 import math
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.flows.velocity import Condition, Gated, Modulation, VelocityNetwork, zero_linear
-from caloman.nn.mlp import MLP
+from caloman.flows.velocity import Condition, VelocityNetwork
+from caloman.nn.cylinder import from_patches, to_patches
+from caloman.nn.transformer import CellTransformer
 
 Mesh = tuple[int, int, int]
 
 
-class PatchTransformer(VelocityNetwork):
+class PatchTransformer(CellTransformer, VelocityNetwork):
     """Attention between patches of the mesh (z, alpha, r), each of which is a token.
-
-    Learned frequencies of the Cartesian place of a patch, along the shower and across, tell it from the others: the
-    circle in alpha closes. A patch may span the whole circle.
 
     Args:
         features: size D of the vectors, the voxels of the mesh.
@@ -37,8 +33,6 @@ class PatchTransformer(VelocityNetwork):
         CalomanError: if the patches do not fill the mesh, or the width cannot be shared out.
     """
 
-    place: Tensor
-
     def __init__(
         self,
         features: int,
@@ -50,75 +44,18 @@ class PatchTransformer(VelocityNetwork):
         heads: int = 6,
         mlp_ratio: int = 4,
     ) -> None:
-        super().__init__()
-        _check(features, shape, patch, hidden, heads)
-        self.patch = patch
-        self.grid = (shape[0] // patch[0], shape[1] // patch[1], shape[2] // patch[2])
-        self.condition = Condition(context, hidden)
-        self.first = nn.Linear(math.prod(patch), hidden)
-        self.register_buffer("place", _places(self.grid), persistent=False)
-        self.frequencies = nn.Parameter(
-            torch.logspace(0, math.log10(math.pi * max(self.grid)), hidden // 6).repeat(3, 1)
-        )
-        self.attentions = nn.ModuleList(Gated(Attention(hidden, heads), hidden, hidden) for _ in range(depth))
-        self.networks = nn.ModuleList(
-            Gated(MLP(hidden, [mlp_ratio * hidden], hidden, nn.GELU), hidden, hidden) for _ in range(depth)
-        )
-        self.modulation = Modulation(hidden, hidden)
-        self.last = zero_linear(hidden, math.prod(patch))
+        _check(features, shape, patch)
+        cells = [size // width for size, width in zip(shape, patch, strict=True)]
+        size = math.prod(patch)
+        super().__init__(Condition(context, hidden), cells, size, size, hidden, depth, heads, mlp_ratio)
+        self.mesh, self.patch = shape, patch
 
     def forward(self, points: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
-        condition = self.condition(time, context).unsqueeze(1)
-        tokens = self.first(self.to_patches(points)) + self.positions()
-        for attention, network in zip(self.attentions, self.networks, strict=True):
-            tokens = network(attention(tokens, condition), condition)
-        return self.from_patches(self.last(self.modulation(tokens, condition)))
-
-    def positions(self) -> Tensor:
-        """What is added to the tokens to tell where they are, shape (tokens, hidden)."""
-        phases = (self.place.unsqueeze(2) * self.frequencies).flatten(1)
-        return torch.cat([phases.sin(), phases.cos()], dim=1)
-
-    def to_patches(self, points: Tensor) -> Tensor:
-        """Cuts vectors (N, D) into patches (N, tokens, voxels of a patch)."""
-        (z, alpha, r), (dz, dalpha, dr) = self.grid, self.patch
-        cells = points.unflatten(1, (z, dz, alpha, dalpha, r, dr))
-        return cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
-
-    def from_patches(self, patches: Tensor) -> Tensor:
-        """Undoes `to_patches`."""
-        cells = patches.unflatten(2, self.patch).unflatten(1, self.grid)
-        return cells.permute(0, 1, 4, 2, 5, 3, 6).flatten(1)
+        cells = to_patches(points.unflatten(1, (1, *self.mesh)), self.patch)
+        return from_patches(self.attend(cells, self.condition(time, context)), self.patch).flatten(1)
 
 
-class Attention(nn.Module):
-    """Self-attention of several heads.
-
-    Args:
-        hidden: width of the tokens.
-        heads: number of heads, which share the width.
-    """
-
-    def __init__(self, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.first = nn.Linear(hidden, 3 * hidden)
-        self.last = nn.Linear(hidden, hidden)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Maps tokens (N, tokens, hidden) to as many."""
-        query, key, value = self.first(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.last(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
-def _places(grid: Mesh) -> Tensor:
-    """Cartesian coordinates (tokens, 3) of patches, in units of the length and of the radius of the mesh."""
-    z, alpha, r = (torch.arange(size) / size for size in grid)
-    z, alpha, r = (axis.flatten() for axis in torch.meshgrid(z, 2 * math.pi * alpha, r + 0.5 / grid[2], indexing="ij"))
-    return torch.stack([z, r * alpha.cos(), r * alpha.sin()], dim=1)
-
-
-def _check(features: int, shape: Mesh, patch: Mesh, hidden: int, heads: int) -> None:
+def _check(features: int, shape: Mesh, patch: Mesh) -> None:
     if math.prod(shape) != features:
         raise CalomanError(
             f"PatchTransformer: shape = {shape} has {math.prod(shape)} voxels, but the vectors have "
@@ -126,7 +63,3 @@ def _check(features: int, shape: Mesh, patch: Mesh, hidden: int, heads: int) -> 
         )
     if any(size % width for size, width in zip(shape, patch, strict=True)):
         raise CalomanError(f"PatchTransformer: patch = {patch} does not divide shape = {shape}; choose divisors")
-    if hidden % 6 or hidden % heads:
-        raise CalomanError(
-            f"PatchTransformer: hidden = {hidden} is not a multiple of 6 and of heads = {heads}; change it"
-        )

@@ -1,8 +1,4 @@
-"""Networks that give the velocity of points from their place, the time and a condition; all start at zero.
-
-References:
-    Peebles & Xie, DiT (arXiv:2212.09748), for blocks that time and condition scale, shift and gate (adaLN-zero).
-"""
+"""Networks that give the velocity of points from their place, the time and a condition; all start at zero."""
 
 from abc import ABC, abstractmethod
 
@@ -10,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caloman.nn.mlp import MLP, start_at_zero
+from caloman.nn.mlp import MLP, zero_linear
+from caloman.nn.modulation import Gated, Modulation
 
 
 class VelocityNetwork(nn.Module, ABC):
@@ -47,45 +44,6 @@ class Condition(nn.Module):
         return F.silu(condition)
 
 
-class Modulation(nn.Module):
-    """Scales and shifts normalised activations by the condition, and leaves them as they are at the start.
-
-    Args:
-        condition: size of the condition.
-        hidden: size of the activations.
-    """
-
-    def __init__(self, condition: int, hidden: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
-        self.film = zero_linear(condition, 2 * hidden)
-
-    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
-        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
-        scale, shift = self.film(condition).chunk(2, dim=-1)
-        return self.norm(inputs) * (1 + scale) + shift
-
-
-class Gated(nn.Module):
-    """A residual branch x + gate * branch(modulated x) that the condition opens; closed at the start.
-
-    Args:
-        branch: maps activations to activations of the same shape.
-        condition: size of the condition.
-        hidden: size of the activations.
-    """
-
-    def __init__(self, branch: nn.Module, condition: int, hidden: int) -> None:
-        super().__init__()
-        self.branch = branch
-        self.modulation = Modulation(condition, hidden)
-        self.gate = zero_linear(condition, hidden)
-
-    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
-        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
-        return inputs + self.gate(condition) * self.branch(self.modulation(inputs, condition))
-
-
 class VelocityMLP(VelocityNetwork):
     """Residual network on the whole vector.
 
@@ -113,10 +71,3 @@ class VelocityMLP(VelocityNetwork):
         for block in self.blocks:
             hidden = block(hidden, condition)
         return self.last(F.silu(self.modulation(hidden, condition)))
-
-
-def zero_linear(features: int, out_features: int) -> nn.Linear:
-    """A linear layer whose output starts at zero."""
-    layer = nn.Linear(features, out_features)
-    start_at_zero(layer)
-    return layer

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,10 @@ class GaussianHead(DeterministicHead):
 class HurdleHead(Head):
     """A hit or nothing in each voxel, and a sinh-arcsinh-normal logarithm of the size of a hit.
 
+    Both tails have a weight of their own, because small sizes fall off like a power and large ones like a Gaussian: for
+    the logarithm y of a size, u = arsinh((y - location) / scale) - skew, and sinh(a u + b (sqrt(1 + u^2) - 1)) is
+    standard normal, with slopes a - b on the left and a + b on the right; b = 0 is the published distribution.
+
     One standard normal score per voxel decides both, monotonically: zero below the hurdle, the size's quantile above
     it. A layer without any hit gets one where the score came closest to the hurdle, for its energy has to go somewhere.
 
@@ -98,7 +103,7 @@ class HurdleHead(Head):
         super().__init__()
         self.layers = LayerMap(geometry)
         self.noise_dim = geometry.n_voxels
-        self.n_parameters = 5 * geometry.n_voxels
+        self.n_parameters = 6 * geometry.n_voxels
         self.register_buffer("hit_logit", torch.zeros(geometry.n_voxels))
         self.register_buffer("log_mean", torch.zeros(geometry.n_voxels))
         self.register_buffer("log_std", torch.ones(geometry.n_voxels))
@@ -117,34 +122,36 @@ class HurdleHead(Head):
         self.log_std.copy_(((squares + 10 * square_all) / (hits + 10) - mean**2).clamp(min=0.01).sqrt())
         self.hit_logit.copy_(((hits + 0.5) / (count + 1)).logit())
 
-    def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Logit of a hit, location, scale, skewness and tail of its logarithm, of all or some voxels, (N, n) each."""
-        hit, location, scale, skew, tail = parameters.float().unflatten(1, (5, -1)).unbind(dim=1)
+    def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, "_Sizes"]:
+        """Logit of a hit (N, n) and distribution of its size, of all or some voxels."""
+        hit, location, scale, skew, left, right = parameters.float().unflatten(1, (6, -1)).unbind(dim=1)
         moments = (self.hit_logit, self.log_mean, self.log_std)
         hit_logit, mean, std = moments if voxels is None else (values.index_select(0, voxels) for values in moments)
-        scale = std * _bounded(scale, 4.0).exp()
-        return hit_logit + hit, mean + std * location, scale, _bounded(skew, 2.0), _bounded(tail, math.log(2)).exp()
+        left, right = _bounded(left, math.log(2)).exp(), _bounded(right, math.log(2)).exp()
+        sizes = _Sizes(
+            location=mean + std * location,
+            scale=std * _bounded(scale, 4.0).exp(),
+            skew=_bounded(skew, 2.0),
+            tail=(left + right) / 2,
+            difference=(right - left) / 2,
+        )
+        return hit_logit + hit, sizes
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         return self.voxel_log_prob(parameters, shapes).sum(dim=1)
 
     def voxel_log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         """Log-likelihood of each voxel of shapes (N, V) under parameters (N, n_parameters), shape (N, V)."""
-        hit, location, scale, skew, tail = self._unpack(parameters)
+        hit, sizes = self._unpack(parameters)
         is_hit = shapes > 0
-        logs = torch.where(is_hit, shapes, torch.ones_like(shapes)).log()
-        z = (logs - location) / scale
-        angle = tail * z.asinh() - skew
-        score = angle.clamp(-20, 20).sinh()
-        log_slope = tail.log() + _log_cosh(angle) - 0.5 * (1 + z.square()).log() - scale.log()
+        score, log_slope = sizes.score(torch.where(is_hit, shapes, torch.ones_like(shapes)).log())
         log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
         return torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))
 
     def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
-        hit, location, scale, skew, tail = self._unpack(parameters)
+        hit, sizes = self._unpack(parameters)
         probability = hit.sigmoid()
-        logs = torch.where(shapes > 0, shapes, torch.ones_like(shapes)).log()
-        score = (tail * ((logs - location) / scale).asinh() - skew).clamp(-20, 20).sinh()
+        score, _ = sizes.score(torch.where(shapes > 0, shapes, torch.ones_like(shapes)).log())
         # below 1, so that the smallest hits do not round to the other side of the hurdle
         size_tail = probability * _upper_tail(score).clamp(max=1 - 1e-5)
         zero_tail = probability + (1 - probability) * torch.rand_like(probability)
@@ -162,16 +169,40 @@ class HurdleHead(Head):
         """Sizes (N, n) that hits would have, and P(x > noise) over the probability of a hit (N, n): below 1 it is one.
 
         Args:
-            parameters: of these voxels, (N, 5 n).
+            parameters: of these voxels, (N, 6 n).
             noise: of these voxels, (N, n).
             voxels: their numbers, shape (n,); by default all.
         """
-        hit, location, scale, skew, tail = self._unpack(parameters, voxels)
-        tail_probability = _upper_tail(noise.float())
-        ratio = tail_probability / hit.sigmoid()
-        score = -torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6))
-        z = ((score.asinh() + skew) / tail).sinh()
-        return (location + scale * z).clamp(-30, 10).exp(), ratio
+        hit, sizes = self._unpack(parameters, voxels)
+        ratio = _upper_tail(noise.float()) / hit.sigmoid()
+        log_size = sizes.log_size(-torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6)))
+        return log_size.clamp(-30, 10).exp(), ratio
+
+
+class _Sizes(NamedTuple):
+    """The distribution of the logarithm of the size of a hit; all of one shape."""
+
+    location: Tensor
+    scale: Tensor
+    skew: Tensor
+    tail: Tensor
+    difference: Tensor
+
+    def score(self, log_size: Tensor) -> tuple[Tensor, Tensor]:
+        """The normal score of a logarithm, and the logarithm of its derivative."""
+        z = (log_size - self.location) / self.scale
+        u = z.asinh() - self.skew
+        root = (1 + u.square()).sqrt()
+        angle = (self.tail * u + self.difference * (root - 1)).clamp(-20, 20)
+        log_slope = (self.tail + self.difference * u / root).log() + _log_cosh(angle)
+        return angle.sinh(), log_slope - 0.5 * (1 + z.square()).log() - self.scale.log()
+
+    def log_size(self, score: Tensor) -> Tensor:
+        """Undoes `score`."""
+        shifted = score.asinh() + self.difference
+        product = (self.tail - self.difference) * (self.tail + self.difference)
+        u = (self.tail * shifted - self.difference * (shifted.square() + product).sqrt()) / product
+        return self.location + self.scale * (u + self.skew).sinh()
 
 
 def _upper_tail(scores: Tensor) -> Tensor:

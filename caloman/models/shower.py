@@ -1,7 +1,7 @@
 """Generators of showers: one signature for all, `forward(noise, incident_energies) -> showers [MeV]`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -55,6 +55,9 @@ class ShowerModel(nn.Module, ABC):
     def rows_at_once(self) -> int:
         """Number of showers of a chunk that are computed together."""
         return max(1, min(CHUNK, VOXELS_AT_ONCE // self.geometry.n_voxels))
+
+    def prepare(self, batches: Iterable[Tensor]) -> None:
+        """Fits on batches of training voxels (n, V) [MeV] what is fixed before any part is trained."""
 
     @abstractmethod
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
@@ -152,6 +155,9 @@ class FactorisedShowerModel(ShowerModel):
         self.shape = shape(geometry, self.transform.context_dim)
         energy_block = {"energy": self.energy.noise_dim} if self.energy else {}
         self.noise_blocks = {**energy_block, **self.shape.noise_blocks}
+
+    def prepare(self, batches: Iterable[Tensor]) -> None:
+        self.transform.fit(batches)
 
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         n_energy = self.noise_blocks.get("energy", 0)

@@ -13,6 +13,13 @@ def start_at_zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
+def zero_linear(features: int, out_features: int) -> nn.Linear:
+    """A linear layer whose output starts at zero."""
+    layer = nn.Linear(features, out_features)
+    start_at_zero(layer)
+    return layer
+
+
 class MLP(nn.Sequential):
     """Linear layers with an activation between them.
 

@@ -16,10 +16,11 @@ from caloman.preprocessing.showers import (
     Prepared,
     ShowerTransform,
 )
+from caloman.preprocessing.spectrum import SmoothSpectrum
 
 __all__ = [
     "ExcessTransform", "Filling", "GlobalTransform", "LayerCoordinates", "LayerFractions", "LayerLogarithms",
     "LayerMap", "LayerwiseTransform", "Log", "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit",
-    "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "Standardise", "UniformFilling", "VariationalFilling",
-    "Whiten",
+    "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "SmoothSpectrum", "Standardise", "UniformFilling",
+    "VariationalFilling", "Whiten",
 ]  # fmt: skip

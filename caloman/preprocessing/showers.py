@@ -5,7 +5,7 @@ steps with the incident energy alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,10 @@ from caloman.errors import CalomanError
 from caloman.geometry import Geometry
 from caloman.preprocessing.dequantisation import Filling
 from caloman.preprocessing.layers import LayerMap, reciprocal
+from caloman.preprocessing.spectrum import SmoothSpectrum
+
+NEWTON_STEPS = 3
+"""Until the energies of a layer add up to 1e-5; what is left is scaled away."""
 
 
 class Prepared(NamedTuple):
@@ -45,6 +49,9 @@ class ShowerTransform(nn.Module, ABC):
         super().__init__()
         self.layers = LayerMap(geometry)
         self.threshold = threshold
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fits statistics on batches of training voxels (n, V) [MeV], before any part of the model is trained."""
 
     def forward(self, voxels: Tensor, incident_energies: Tensor) -> Prepared:
         """Prepares voxels (N, V) [MeV] and incident energies (N, 1) [MeV]."""
@@ -137,6 +144,9 @@ class ExcessTransform(ShowerTransform):
     at t, where the energies of hits end; the inverse gives each layer its energy, with all hits above the threshold.
     If the energy is too small for the hits of a layer, those with too little of it go, and the largest one stays.
 
+    What is shared out are excesses on an axis on which their spectrum is smooth (`SmoothSpectrum`); the inverse looks
+    for the scale of each layer with which they add up to its energy on the true axis.
+
     Only ratios within a layer matter. Shapes that all add up to one would lie on a surface, where a density has no
     bound, and the single hit of a layer on a point: while a model is trained, each layer is scaled at random.
 
@@ -149,7 +159,11 @@ class ExcessTransform(ShowerTransform):
     def __init__(self, geometry: Geometry, threshold: float, gauge: float = 1.0) -> None:
         super().__init__(geometry, threshold)
         self.gauge = gauge
+        self.spectrum = SmoothSpectrum(geometry)
         self.context_dim = 1 + geometry.n_layers
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        self.spectrum.fit(self._excess(_cut(voxels, self.threshold)) for voxels in batches)
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         """As that of the `LayerwiseTransform`."""
@@ -157,9 +171,10 @@ class ExcessTransform(ShowerTransform):
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         hits = voxels > 0
-        excess = torch.where(hits, (voxels - self.threshold).clamp(min=1e-3 * self.threshold), 0.0)
+        excess = self._excess(voxels)
+        ironed = torch.where(hits, self.spectrum(_log(excess)).exp(), excess)
         scale = (self.gauge * torch.randn_like(layer_energies) / self.layers.sum(hits).clamp(min=1)).exp()
-        return excess * self.layers.spread(scale * reciprocal(self.layers.sum(excess)))
+        return ironed * self.layers.spread(scale * reciprocal(self.layers.sum(ironed)))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)
@@ -168,7 +183,22 @@ class ExcessTransform(ShowerTransform):
         crowded = self.layers.sum(hits) * self.threshold > layer_energies * (1 + 1e-6)
         hits &= ~self.layers.spread(crowded) | (share >= self.threshold) | self.layers.is_largest(shapes)
         excess = (layer_energies - self.threshold * self.layers.sum(hits)).clamp(min=0)
-        return self.threshold * hits + self.layers.scaled(shapes * hits, excess)
+        return self.threshold * hits + self._shared_out(excess, shapes * hits)
+
+    def _excess(self, voxels: Tensor) -> Tensor:
+        return torch.where(voxels > 0, (voxels - self.threshold).clamp(min=1e-3 * self.threshold), 0.0)
+
+    def _shared_out(self, layer_energies: Tensor, shapes: Tensor) -> Tensor:
+        """Energies (N, V) that have the shapes (N, V) on the smooth axis and add up to layers (N, L)."""
+        hits, log_shapes, log_energies = shapes > 0, _log(shapes), _log(layer_energies)
+        log_scale = log_energies - _log(self.layers.sum(shapes))
+        for _ in range(NEWTON_STEPS):
+            logs, slopes = self.spectrum.inverse(log_shapes + self.layers.spread(log_scale))
+            energies = logs.exp() * hits
+            total, change = self.layers.sum(energies), self.layers.sum(energies * slopes)
+            log_scale = log_scale + (log_energies - _log(total)) * total * reciprocal(change)
+        logs, _ = self.spectrum.inverse(log_shapes + self.layers.spread(log_scale))
+        return self.layers.scaled(logs.exp() * hits, layer_energies)
 
 
 class GlobalTransform(ShowerTransform):
@@ -210,6 +240,11 @@ def _given(layer_energies: Tensor | None) -> Tensor:
 def layer_energy(context: Tensor) -> Tensor:
     """Energies of layers [MeV] from their columns of the condition of a three-step variant, shape (*)."""
     return (10 ** (context + 1) * 1e5 - 1e-3).clamp(min=0)
+
+
+def _log(values: Tensor) -> Tensor:
+    """Logarithms of values that may be zero, where the result has no meaning but is finite."""
+    return values.clamp(min=1e-30).log()
 
 
 def _cut(voxels: Tensor, threshold: float) -> Tensor:

@@ -2,8 +2,9 @@
 
 from caloman.training.copula import CopulaTask, MarginalsTask
 from caloman.training.distillation import DistillationTask
+from caloman.training.manifold import AutoencoderTask, LatentTask, ResidualTask
 from caloman.training.pipeline import fit, replay
-from caloman.training.tasks import AutoencoderTask, EnergyTask, FlowTask, JointTask, LatentTask, ResidualTask, Task
+from caloman.training.tasks import EnergyTask, FlowTask, JointTask, Task
 
 __all__ = [
     "AutoencoderTask", "CopulaTask", "DistillationTask", "EnergyTask", "FlowTask", "JointTask", "LatentTask",

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from jsonargparse.typing import PositiveInt
 
 from caloman.bundle import check_class_paths
 from caloman.errors import CalomanError
+from caloman.files import shipped
 from caloman.geometry import Geometry
 from caloman.models import ShowerModel
 from caloman.training.data import DataConfig
@@ -141,7 +141,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
     """Reads a pipeline file and checks every key against the signatures.
 
     Args:
-        path: YAML file.
+        path: YAML file, or one of those that come with the package, such as ``configs/2/caloman.yaml``.
         overrides: command-line options for single keys, such as ``--stages.latent.trainer.max_epochs=5``.
 
     Returns:
@@ -150,7 +150,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
     Raises:
         CalomanError: with the first key or value that does not fit.
     """
-    path = _find(path)
+    path = path if path.exists() else shipped(path)
     _check_file(path)
     parser = ArgumentParser(exit_on_error=False)
     add_pipeline_arguments(parser)
@@ -161,12 +161,6 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
         raise CalomanError(f"{path}: {_explain(str(error))}") from None
     del pipeline.config
     return Pipeline(**vars(pipeline)), yaml.safe_load(parser.dump(namespace))
-
-
-def _find(path: Path) -> Path:
-    """The file itself, or one of that name among those that are installed with the package."""
-    shipped = Path(str(files("caloman"))) / path
-    return shipped if shipped.is_file() and not path.exists() else path
 
 
 def _check_file(path: Path) -> None:

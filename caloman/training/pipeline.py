@@ -89,6 +89,7 @@ class Run:
         torch.manual_seed(pipeline.seed)
         self.model = pipeline.model(self.geometry)
         self.model.energy_range.copy_(torch.tensor(self.data.energy_range))
+        self.model.prepare(voxels for voxels, _ in self.data.statistics_batches())
         self._finished: dict[str, str] = {}  # part -> fingerprint of the stage that trained it
         self.manifest = Manifest(folder, self._facts())
 

@@ -1,0 +1,142 @@
+"""Backbones on the cells of a regular mesh, with a spatial latent."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.manifold.backbones.backbone import Backbone, per_voxel
+from caloman.manifold.backbones.mesh import Mesh
+from caloman.nn.cylinder import CylinderNet
+from caloman.nn.transformer import CylinderTransformer
+
+
+class CellBackbone(Backbone):
+    """Voxels are joined to patches, the cells of a network; the latent is a coarser map of them, its channels slowest.
+
+    Args:
+        patch: voxels along z, alpha and r that make a cell.
+        pool: cells along z, alpha and r that share a cell of the latent.
+    """
+
+    def __init__(self, patch: Sequence[int], pool: Sequence[int]) -> None:
+        self.patch = patch
+        self.pool = pool
+
+    @abstractmethod
+    def network(self, cells: Sequence[int], in_channels: int, context: int, out_channels: int) -> nn.Module:
+        """From (N, in_channels, z, alpha, r) under contexts (N, C) to as many cells with out_channels."""
+
+    def encoder(self, geometry: Geometry, context: int, n_outputs: int) -> nn.Module:
+        mesh = Mesh(geometry, context, self.patch)
+        in_channels = math.prod(self.patch) + mesh.context_channels
+        net = self.network(mesh.cells, in_channels, context, self._latent_channels(mesh, n_outputs))
+        return _CellEncoder(mesh, net, self.pool)
+
+    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int, seen: int = 0) -> nn.Module:
+        mesh = Mesh(geometry, context, self.patch)
+        in_channels = self._latent_channels(mesh, latent_dim) + seen * math.prod(self.patch) + mesh.context_channels
+        out_channels = per_voxel(geometry, n_parameters) * math.prod(self.patch)
+        net = self.network(mesh.cells, in_channels, context, out_channels)
+        return _CellDecoder(mesh, net, self.pool, latent_dim)
+
+    def _latent_channels(self, mesh: Mesh, size: int) -> int:
+        if any(cells % step for cells, step in zip(mesh.cells, self.pool, strict=True)):
+            raise CalomanError(f"pool = {list(self.pool)} of the backbone does not divide its {mesh.cells} cells")
+        n_cells = math.prod(mesh.cells) // math.prod(self.pool)
+        if size % n_cells:
+            raise CalomanError(f"latent_dim has to be a multiple of the {n_cells} cells of the backbone's latent map")
+        return size // n_cells
+
+
+class CylinderBackbone(CellBackbone):
+    """Convolutions on the mesh of a regular calorimeter, with a spatial latent.
+
+    Voxels are joined to patches, the cells of the convolutions; the latent is a coarser map of them, its channels
+    slowest. A shower that is turned by the alpha of a cell of the latent has a latent that is turned.
+
+    Args:
+        patch: voxels along z, alpha and r that make a cell.
+        pool: cells along z, alpha and r that share a cell of the latent.
+        hidden: channels of the convolutions.
+        blocks: residual blocks of each network.
+    """
+
+    def __init__(
+        self,
+        patch: Sequence[int] = (3, 1, 9),
+        pool: Sequence[int] = (3, 4, 1),
+        hidden: int = 64,
+        blocks: int = 2,
+    ) -> None:
+        super().__init__(patch, pool)
+        self.hidden = hidden
+        self.blocks = blocks
+
+    def network(self, cells: Sequence[int], in_channels: int, context: int, out_channels: int) -> nn.Module:
+        return CylinderNet(cells, in_channels, context, out_channels, self.hidden, self.blocks)
+
+
+class TransformerBackbone(CellBackbone):
+    """Attention between the cells of a regular calorimeter, with a spatial latent.
+
+    Voxels are joined to patches, the cells, each of which sees every other; time and memory go with the square of their
+    number. That a turned shower is as likely has to be learned: train with ``data.symmetries``. Outputs start at zero,
+    which are a head's fitted statistics.
+
+    Args:
+        patch: voxels along z, alpha and r that make a cell.
+        pool: cells along z, alpha and r that share a cell of the latent.
+        hidden: width of a cell's token, a multiple of 6 and of the heads.
+        depth: blocks of each network, of an attention and a dense network.
+        heads: of each attention.
+
+    References:
+        Peebles & Xie, DiT (arXiv:2212.09748); the positions are those of CaloDREAM (arXiv:2405.09629).
+    """
+
+    def __init__(
+        self,
+        patch: Sequence[int] = (3, 2, 9),
+        pool: Sequence[int] = (3, 2, 1),
+        hidden: int = 48,
+        depth: int = 3,
+        heads: int = 4,
+    ) -> None:
+        super().__init__(patch, pool)
+        self.hidden = hidden
+        self.depth = depth
+        self.heads = heads
+
+    def network(self, cells: Sequence[int], in_channels: int, context: int, out_channels: int) -> nn.Module:
+        return CylinderTransformer(cells, in_channels, context, out_channels, self.hidden, self.depth, self.heads)
+
+
+class _CellEncoder(nn.Module):
+    def __init__(self, mesh: Mesh, net: nn.Module, pool: Sequence[int]) -> None:
+        super().__init__()
+        self.mesh, self.net, self.pool = mesh, net, list(pool)
+
+    def forward(self, shapes: Tensor, context: Tensor) -> Tensor:
+        cells = self.net(self.mesh.with_context(self.mesh.split(shapes), context), context)
+        return F.avg_pool3d(cells, self.pool).flatten(1)
+
+
+class _CellDecoder(nn.Module):
+    def __init__(self, mesh: Mesh, net: nn.Module, pool: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        self.mesh, self.net, self.pool, self.latent_dim = mesh, net, list(pool), latent_dim
+        self.latent_shape = [-1, *(size // step for size, step in zip(mesh.cells, pool, strict=True))]
+
+    def forward(self, latents: Tensor, context: Tensor) -> Tensor:
+        cells = latents[:, : self.latent_dim].unflatten(1, self.latent_shape)
+        for axis, repeats in enumerate(self.pool, start=2):
+            cells = cells.repeat_interleave(repeats, dim=axis)
+        if latents.shape[1] > self.latent_dim:
+            cells = torch.cat([cells, self.mesh.split(latents[:, self.latent_dim :])], dim=1)
+        return self.mesh.join(self.net(self.mesh.with_context(cells, context), context))

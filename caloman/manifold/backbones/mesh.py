@@ -1,0 +1,51 @@
+"""A regular mesh, cut into patches."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from caloman.errors import CalomanError
+from caloman.geometry import Geometry
+from caloman.nn.cylinder import from_patches, to_patches
+
+
+class Mesh:
+    """A regular mesh in patches, and the numbers of a context that belong to its layers.
+
+    Args:
+        geometry: the voxel mesh.
+        context: size of the condition; after the first number, as many groups of one per layer as there are.
+        patch: voxels along z, alpha and r that make a cell.
+
+    Raises:
+        CalomanError: if the layers differ, or the patch does not divide them.
+    """
+
+    def __init__(self, geometry: Geometry, context: int, patch: Sequence[int]) -> None:
+        first = geometry.layers[0]
+        if any((layer.n_alpha, layer.n_r) != (first.n_alpha, first.n_r) for layer in geometry.layers):
+            raise CalomanError(f"the layers of dataset {geometry.name!r} differ; use a LayerBackbone as the backbone")
+        self.voxels = (geometry.n_layers, first.n_alpha, first.n_r)
+        if any(size % step for size, step in zip(self.voxels, patch, strict=True)):
+            raise CalomanError(f"patch = {list(patch)} of the backbone does not divide the mesh {list(self.voxels)}")
+        self.patch = list(patch)
+        self.cells = [size // step for size, step in zip(self.voxels, patch, strict=True)]
+        self.per_layer = (context - 1) // geometry.n_layers
+        self.context_channels = self.per_layer * patch[0]
+
+    def split(self, voxels: Tensor) -> Tensor:
+        """Numbers of voxels (N, k * V) as cells (N, k * size of a patch, z', alpha', r')."""
+        return to_patches(voxels.unflatten(1, (-1, *self.voxels)), self.patch)
+
+    def join(self, cells: Tensor) -> Tensor:
+        """Undoes `split`."""
+        return from_patches(cells, self.patch).flatten(1)
+
+    def with_context(self, cells: Tensor, context: Tensor) -> Tensor:
+        """Cells (N, c, z', alpha', r') joined to the numbers of a context (N, C) that belong to their layers."""
+        if not self.per_layer:
+            return cells
+        layers = context[:, 1 : 1 + self.per_layer * self.voxels[0]].unflatten(1, (-1, self.voxels[0], 1, 1))
+        known = to_patches(layers, (self.patch[0], 1, 1)).expand(-1, -1, -1, *self.cells[1:])
+        return torch.cat([cells, known], dim=1)

@@ -1,0 +1,48 @@
+"""Activations that a condition scales, shifts and gates, and that start as if there were none (adaLN-zero).
+
+References:
+    Peebles & Xie, DiT (arXiv:2212.09748).
+"""
+
+from torch import Tensor, nn
+
+from caloman.nn.mlp import zero_linear
+
+
+class Modulation(nn.Module):
+    """Scales and shifts normalised activations by the condition, and leaves them as they are at the start.
+
+    Args:
+        condition: size of the condition.
+        hidden: size of the activations.
+    """
+
+    def __init__(self, condition: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
+        self.film = zero_linear(condition, 2 * hidden)
+
+    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
+        scale, shift = self.film(condition).chunk(2, dim=-1)
+        return self.norm(inputs) * (1 + scale) + shift
+
+
+class Gated(nn.Module):
+    """A residual branch x + gate * branch(modulated x) that the condition opens; closed at the start.
+
+    Args:
+        branch: maps activations to activations of the same shape.
+        condition: size of the condition.
+        hidden: size of the activations.
+    """
+
+    def __init__(self, branch: nn.Module, condition: int, hidden: int) -> None:
+        super().__init__()
+        self.branch = branch
+        self.modulation = Modulation(condition, hidden)
+        self.gate = zero_linear(condition, hidden)
+
+    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
+        return inputs + self.gate(condition) * self.branch(self.modulation(inputs, condition))

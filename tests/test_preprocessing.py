@@ -64,7 +64,8 @@ def test_layer_fractions_are_those_of_caloflow():
 @settings(deadline=None)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_layer_logarithms_are_inverted(dtype, tolerance, energies):
-    layers, incident = (tensor.clamp(min=1e-2).to(dtype) for tensor in energies)
+    layers = energies[0].clamp(min=1e-2).to(dtype)
+    incident = torch.maximum(energies[1].to(dtype), layers.sum(1, keepdim=True) / RATIO)
     logarithms = LayerLogarithms(2 * RATIO, alpha=1e-9, blur=0.5)
     coordinates = logarithms(layers, incident)
     assert_close(logarithms.inverse(coordinates, incident), layers, rtol=tolerance, atol=0)

@@ -83,7 +83,7 @@ class GroupedVAE(VAE):
         return self.head.log_prob(self._all_parameters(latents, context, shapes), shapes)
 
     def _all_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """Parameters (N, 5 V) of every voxel under those before it in shapes (N, V)."""
+        """Parameters (N, 6 V) of every voxel under those before it in shapes (N, V)."""
         parameters = latents.new_zeros(latents.shape[0], self.head.n_parameters)
         for group in range(N_GROUPS):
             parameters = self._with_group(parameters, group, latents, context, shapes)
@@ -97,13 +97,13 @@ class GroupedVAE(VAE):
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def _with_group(self, parameters: Tensor, group: int, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """Parameters (N, 5 V) with those of one group set, under the earlier groups' voxels of shapes (N, V)."""
+        """Parameters (N, 6 V) with those of one group set, under the earlier groups' voxels of shapes (N, V)."""
         turn = torch.full_like(latents[:, 0], group, dtype=torch.long)
         new = self._group_parameters(latents, context, shapes, turn)
         return torch.where((self.groups == group).repeat(self.head.n_parameters // len(self.groups)), new, parameters)
 
     def _group_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor, turn: Tensor) -> Tensor:
-        """Parameters (N, 5 V), to be used for the group whose turn (N,) it is, of shapes known before that turn."""
+        """Parameters (N, 6 V), to be used for the group whose turn (N,) it is, of shapes known before that turn."""
         known = self.groups < turn[:, None]
         hits = known & (shapes > 0)
         logs = torch.where(hits, shapes, torch.ones_like(shapes)).log()

@@ -12,6 +12,7 @@ from caloman.flows import BernoulliMask, CouplingFlow
 from caloman.models import JointDensity, LayerEnergyModel
 from caloman.preprocessing import (
     LayerFractions,
+    LayerLogarithms,
     LayerwiseTransform,
     LogNormalFilling,
     LogUniformFilling,
@@ -118,8 +119,8 @@ def test_density_of_layer_energies_is_normalised(mask, small, randomise):
     model = randomise(LayerEnergyModel(small, flow, threshold=THRESHOLD, mask=mask), std=0.1).double()
     incident = torch.full((n, 1), 100.0, dtype=torch.float64)
     logits = 1.5 * torch.randn(n, 3, dtype=torch.float64)
-    energies = model.fractions.inverse(logits, incident)
-    log_q = Normal(0, 1.5).log_prob(logits).sum(1) + model.fractions.log_det(logits, energies, incident)
+    energies = model.coordinates.inverse(logits, incident)
+    log_q = Normal(0, 1.5).log_prob(logits).sum(1) + model.coordinates.log_det(logits, energies, incident)
     with torch.no_grad():
         model.density.scaling.std.fill_(0.8)
         weights = torch.where((energies >= THRESHOLD).all(1), (model.log_prob(energies, incident) - log_q).exp(), 0)
@@ -127,6 +128,30 @@ def test_density_of_layer_energies_is_normalised(mask, small, randomise):
         expected = model.mask.log_prob(ones, incident[:1].log10()).exp().item() if mask else 1.0
     assert weights.mean().item() == pytest.approx(expected, abs=5 * weights.std().item() / math.sqrt(n) + 1e-3)
     assert weights.std().item() / math.sqrt(n) < 0.02
+
+
+def test_density_of_layer_logarithms_is_normalised():
+    """The blur is a dimension more, over which the estimate of the density has the right mean."""
+    coordinates, n, normal = LayerLogarithms(3.1, blur=3.0), 400_000, Normal(0.0, 1.0)
+    proposal, incident = Normal(0.0, 2.0), torch.full((n, 1), 2.0, dtype=torch.float64)
+    log_energies = 2 * torch.randn(n, 3, dtype=torch.float64)
+    x = coordinates(log_energies.exp(), incident)
+    log_prob = normal.log_prob(x).sum(1) + coordinates.log_det(x, log_energies.exp(), incident)
+    weights = (log_prob - proposal.log_prob(log_energies).sum(1)).exp()
+    assert weights.std().item() / math.sqrt(n) < 0.01
+    assert weights.mean().item() == pytest.approx(1, abs=5 * weights.std().item() / math.sqrt(n))
+
+
+def test_logarithms_of_layers_need_a_filling_of_empty_ones(small, randomise):
+    model = randomise(LayerEnergyModel(small, CouplingFlow, THRESHOLD, coordinates=LayerLogarithms))
+    layers, incident = torch.tensor([[0.0, 50.0, 3.0]] * 4), torch.full((4, 1), 100.0)
+    assert torch.all(torch.isfinite(model.log_prob(layers, incident)))
+    generated = model(torch.randn(500, model.noise_dim), torch.full((500, 1), 0.03))
+    assert torch.all((generated == 0) | (generated >= THRESHOLD))
+    assert torch.any(generated == 0)
+    assert torch.any(generated > 0)
+    with pytest.raises(CalomanError, match="LayerLogarithms of an energy model needs a threshold"):
+        LayerEnergyModel(small, CouplingFlow, coordinates=LayerLogarithms)
 
 
 def test_mask_decides_which_layers_are_empty(small, randomise):

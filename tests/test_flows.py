@@ -7,7 +7,7 @@ import torch
 from scipy.stats import kstest
 from torch.testing import assert_close
 
-from caloman.flows import Affine, Coupling, CouplingFlow, LULinear, Permutation, Spline
+from caloman.flows import Affine, CopulaFlow, Coupling, CouplingFlow, LULinear, Permutation, Spline
 from caloman.nn.mlp import PlainMLP, ResidualMLP
 
 FEATURES, CONTEXT = 5, 3
@@ -180,6 +180,17 @@ def test_flow_of_a_single_variable_rests_on_its_context(randomise):
     slopes = log_det_by_autograd(lambda x: flow.sample(x, context), noise)
     expected = -0.5 * noise.square().sum(1) - 0.5 * math.log(2 * math.pi) - slopes
     assert_close(flow.log_prob(samples, context), expected)
+
+
+def test_copula_flow_has_marginals_of_the_condition_alone(randomise):
+    """Entry by entry before anything couples them, and the density of both together is that of the mapped noise."""
+    flow = randomise(CopulaFlow(FEATURES, CONTEXT, small_flow, bins=6, bound=3.0), std=0.2).double()
+    inputs, context = doubles(50, FEATURES), doubles(50, CONTEXT)
+    jacobian = torch.autograd.functional.jacobian(lambda x: flow.transforms[0](x, context)[0].sum(0), inputs)
+    assert torch.all(jacobian.transpose(1, 2)[~torch.eye(FEATURES, dtype=torch.bool)] == 0)
+    assert not torch.equal(flow.transforms[0](inputs, context)[0], flow.transforms[0](inputs, context + 1)[0])
+    noise, log_det = flow.sample(inputs, context), log_det_by_autograd(lambda n: flow.sample(n, context), inputs)
+    assert_close(flow.log_prob(noise, context), flow.log_prob_of_noise(inputs) - log_det)
 
 
 def test_short_fit_finds_the_structure_of_a_ring():

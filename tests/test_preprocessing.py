@@ -10,6 +10,7 @@ from caloman.preprocessing import (
     ExcessTransform,
     GlobalTransform,
     LayerFractions,
+    LayerLogarithms,
     LayerMap,
     LayerwiseTransform,
     LogStandardise,
@@ -59,9 +60,24 @@ def test_layer_fractions_are_those_of_caloflow():
     assert_close(LayerFractions(RATIO, alpha)(layers, incident), torch.logit(alpha + (1 - 2 * alpha) * u))
 
 
-def test_layer_fractions_never_exceed_the_largest_deposit():
+@given(layer_energies())
+@settings(deadline=None)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_layer_logarithms_are_inverted(dtype, tolerance, energies):
+    layers = energies[0].clamp(min=1e-2).to(dtype)
+    incident = torch.maximum(energies[1].to(dtype), layers.sum(1, keepdim=True) / RATIO)
+    logarithms = LayerLogarithms(2 * RATIO, alpha=1e-9, blur=0.5)
+    coordinates = logarithms(layers, incident)
+    assert_close(logarithms.inverse(coordinates, incident), layers, rtol=tolerance, atol=0)
+    factors = (coordinates[:, 1:] - layers.log()).exp()
+    assert_close(factors, factors[:, :1].expand_as(factors))
+    assert len(factors[:, 0].unique()) == len(factors)
+
+
+@pytest.mark.parametrize("coordinates", [LayerFractions, LayerLogarithms])
+def test_layer_energies_never_exceed_the_largest_deposit(coordinates):
     incident = torch.full((1000, 1), 512.0)
-    layers = LayerFractions(RATIO).inverse(20 * torch.randn(1000, 5), incident)
+    layers = coordinates(RATIO).inverse(20 * torch.randn(1000, 5 + coordinates.extra), incident)
     assert torch.all(layers >= 0)
     assert layers.sum(1).max() <= RATIO * 512 * (1 + 1e-5)
 

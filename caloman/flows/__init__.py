@@ -3,6 +3,7 @@
 from caloman.flows.autoregressive import Autoregressive
 from caloman.flows.continuous import FlowMatching
 from caloman.flows.convolutional import ConvolutionalCouplingFlow
+from caloman.flows.copula import CopulaFlow
 from caloman.flows.coupling import Coupling
 from caloman.flows.distribution import Distribution
 from caloman.flows.elementwise import Affine, Elementwise, Spline
@@ -17,7 +18,7 @@ from caloman.flows.velocity import VelocityMLP, VelocityNetwork
 
 __all__ = [
     "ActNorm", "Affine", "Autoregressive", "AutoregressiveFlow", "BernoulliMask", "Conditioned",
-    "ConvolutionalCouplingFlow", "Coupling", "CouplingFlow", "Distribution", "Elementwise", "Flow", "FlowMatching",
-    "GaussianMixture", "LULinear", "PatchTransformer", "Permutation", "Spline", "Step", "Transform", "VelocityMLP",
-    "VelocityNetwork", "rational_quadratic_spline", "samples_in_one_pass",
+    "ConvolutionalCouplingFlow", "CopulaFlow", "Coupling", "CouplingFlow", "Distribution", "Elementwise", "Flow",
+    "FlowMatching", "GaussianMixture", "LULinear", "PatchTransformer", "Permutation", "Spline", "Step", "Transform",
+    "VelocityMLP", "VelocityNetwork", "rational_quadratic_spline", "samples_in_one_pass",
 ]  # fmt: skip

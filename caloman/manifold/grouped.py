@@ -38,6 +38,8 @@ class GroupedVAE(VAE):
 
     head: HurdleHead
     groups: Tensor
+    members: Tensor
+    place: Tensor
 
     def __init__(
         self,
@@ -49,19 +51,30 @@ class GroupedVAE(VAE):
         backbone: Backbone | None = None,
     ) -> None:
         super().__init__(geometry, context, latent_dim, head=HurdleHead, scaling=scaling, beta=beta, backbone=backbone)
-        self.register_buffer("groups", _groups(geometry), persistent=False)
+        groups = _groups(geometry)
+        self.group_sizes = groups.bincount().tolist()
+        self.register_buffer("groups", groups, persistent=False)
+        self.register_buffer("members", groups.argsort(), persistent=False)
+        self.register_buffer("place", self.members.argsort(), persistent=False)
 
     def _make_decoder(self, backbone: Backbone, geometry: Geometry, context: int) -> nn.Module:
         return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters, SEEN)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
-        shapes = torch.zeros_like(noise)
-        parameters = latents.new_zeros(latents.shape[0], self.head.n_parameters)
-        for group in range(N_GROUPS):
-            parameters = self._with_group(parameters, group, latents, context, shapes)
-            sample = self.head.sample_voxels if group < N_GROUPS - 1 else self.head.sample
-            shapes = sample(parameters, noise)
-        return shapes
+        members = self.members.split(self.group_sizes)
+        noises = [noise.index_select(1, voxels) for voxels in members]
+        sizes, ratios = [torch.zeros_like(part) for part in noises], [torch.ones_like(part) for part in noises]
+        for group, voxels in enumerate(members):
+            hits = [torch.where(ratio < 1, size, 0.0) for size, ratio in zip(sizes, ratios, strict=True)]
+            turn = torch.full_like(latents[:, 0], group, dtype=torch.long)
+            parameters = self._group_parameters(latents, context, self._join(hits), turn)
+            own = parameters.unflatten(1, (-1, len(self.groups))).index_select(2, voxels).flatten(1)
+            sizes[group], ratios[group] = self.head.sizes(own, noises[group], voxels)
+        return self.head.shapes(self._join(sizes), self._join(ratios))
+
+    def _join(self, parts: list[Tensor]) -> Tensor:
+        """Numbers of the voxels of each group as numbers of all voxels (N, V)."""
+        return torch.cat(parts, dim=1).index_select(1, self.place)
 
     def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
         return self.head.scores(self._all_parameters(latents, context, shapes), shapes)
@@ -70,7 +83,7 @@ class GroupedVAE(VAE):
         return self.head.log_prob(self._all_parameters(latents, context, shapes), shapes)
 
     def _all_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """Parameters (N, 5 V) of every voxel under those before it in shapes (N, V)."""
+        """Parameters (N, 6 V) of every voxel under those before it in shapes (N, V)."""
         parameters = latents.new_zeros(latents.shape[0], self.head.n_parameters)
         for group in range(N_GROUPS):
             parameters = self._with_group(parameters, group, latents, context, shapes)
@@ -84,13 +97,13 @@ class GroupedVAE(VAE):
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def _with_group(self, parameters: Tensor, group: int, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """Parameters (N, 5 V) with those of one group set, under the earlier groups' voxels of shapes (N, V)."""
+        """Parameters (N, 6 V) with those of one group set, under the earlier groups' voxels of shapes (N, V)."""
         turn = torch.full_like(latents[:, 0], group, dtype=torch.long)
         new = self._group_parameters(latents, context, shapes, turn)
         return torch.where((self.groups == group).repeat(self.head.n_parameters // len(self.groups)), new, parameters)
 
     def _group_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor, turn: Tensor) -> Tensor:
-        """Parameters (N, 5 V), to be used for the group whose turn (N,) it is, of shapes known before that turn."""
+        """Parameters (N, 6 V), to be used for the group whose turn (N,) it is, of shapes known before that turn."""
         known = self.groups < turn[:, None]
         hits = known & (shapes > 0)
         logs = torch.where(hits, shapes, torch.ones_like(shapes)).log()

@@ -122,17 +122,20 @@ class HurdleHead(Head):
         self.log_std.copy_(((squares + 10 * square_all) / (hits + 10) - mean**2).clamp(min=0.01).sqrt())
         self.hit_logit.copy_(((hits + 0.5) / (count + 1)).logit())
 
-    def _unpack(self, parameters: Tensor) -> tuple[Tensor, "_Sizes"]:
+    def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, "_Sizes"]:
+        """Logit of a hit (N, n) and distribution of its size, of all or some voxels."""
         hit, location, scale, skew, left, right = parameters.float().unflatten(1, (6, -1)).unbind(dim=1)
+        moments = (self.hit_logit, self.log_mean, self.log_std)
+        hit_logit, mean, std = moments if voxels is None else (values.index_select(0, voxels) for values in moments)
         left, right = _bounded(left, math.log(2)).exp(), _bounded(right, math.log(2)).exp()
         sizes = _Sizes(
-            location=self.log_mean + self.log_std * location,
-            scale=self.log_std * _bounded(scale, 4.0).exp(),
+            location=mean + std * location,
+            scale=std * _bounded(scale, 4.0).exp(),
             skew=_bounded(skew, 2.0),
             tail=(left + right) / 2,
             difference=(right - left) / 2,
         )
-        return self.hit_logit + hit, sizes
+        return hit_logit + hit, sizes
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         return self.voxel_log_prob(parameters, shapes).sum(dim=1)
@@ -156,17 +159,21 @@ class HurdleHead(Head):
         return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        sizes, ratio = self._sizes(parameters, noise)
+        return self.shapes(*self.sizes(parameters, noise))
+
+    def shapes(self, sizes: Tensor, ratio: Tensor) -> Tensor:
+        """Shapes (N, V) from what `sizes` gives for all voxels."""
         return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
 
-    def sample_voxels(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """As `sample`, but a layer may stay without any hit."""
-        sizes, ratio = self._sizes(parameters, noise)
-        return torch.where(ratio < 1, sizes, torch.zeros_like(sizes))
+    def sizes(self, parameters: Tensor, noise: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Sizes (N, n) that hits would have, and P(x > noise) over the probability of a hit (N, n): below 1 it is one.
 
-    def _sizes(self, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Sizes (N, V) that hits would have, and P(x > noise) over the probability of a hit: below 1 it is one."""
-        hit, sizes = self._unpack(parameters)
+        Args:
+            parameters: of these voxels, (N, 6 n).
+            noise: of these voxels, (N, n).
+            voxels: their numbers, shape (n,); by default all.
+        """
+        hit, sizes = self._unpack(parameters, voxels)
         ratio = _upper_tail(noise.float()) / hit.sigmoid()
         log_size = sizes.log_size(-torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6)))
         return log_size.clamp(-30, 10).exp(), ratio

@@ -7,7 +7,7 @@ from caloman.preprocessing.dequantisation import (
     UniformFilling,
     VariationalFilling,
 )
-from caloman.preprocessing.layers import LayerFractions, LayerMap
+from caloman.preprocessing.layers import LayerCoordinates, LayerFractions, LayerLogarithms, LayerMap
 from caloman.preprocessing.scaling import Log, Logit, LogStandardise, MaxAbs, Scaling, Standardise, Whiten
 from caloman.preprocessing.showers import (
     ExcessTransform,
@@ -19,7 +19,8 @@ from caloman.preprocessing.showers import (
 from caloman.preprocessing.spectrum import SmoothSpectrum
 
 __all__ = [
-    "ExcessTransform", "Filling", "GlobalTransform", "LayerFractions", "LayerMap", "LayerwiseTransform", "Log",
-    "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit", "MaxAbs", "Prepared", "Scaling",
-    "ShowerTransform", "SmoothSpectrum", "Standardise", "UniformFilling", "VariationalFilling", "Whiten",
+    "ExcessTransform", "Filling", "GlobalTransform", "LayerCoordinates", "LayerFractions", "LayerLogarithms",
+    "LayerMap", "LayerwiseTransform", "Log", "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit",
+    "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "SmoothSpectrum", "Standardise", "UniformFilling",
+    "VariationalFilling", "Whiten",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Sums and broadcasts over the layers of a geometry, and the coordinates of the layer energies."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
@@ -49,19 +50,18 @@ def reciprocal(values: Tensor) -> Tensor:
     return torch.where(values > 0, 1 / values.clamp(min=1e-30), torch.zeros_like(values))
 
 
-class LayerFractions(nn.Module):
-    """Layer energies [MeV] as unbounded coordinates: the logits of CaloFlow's fractions u.
-
-    u_0 = E_tot / (ratio E_inc) and u_k = E_{k-1} / (E_{k-1} + ... + E_{L-1}) for k = 1 ... L - 1, then
-    logit(alpha + (1 - 2 alpha) u). Both u and 1 - u are built from sums, so no digits are lost near 0 and 1.
+class LayerCoordinates(nn.Module, ABC):
+    """Layer energies [MeV] as unbounded coordinates, of which the first is the logit of E_tot / (ratio E_inc).
 
     Args:
         max_deposit_ratio: upper bound of E_tot / E_inc.
-        alpha: margin that keeps the logit finite.
-
-    References:
-        CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
+        alpha: margin that keeps logits finite.
     """
+
+    extra = 0
+    """Number of coordinates beyond one for each layer."""
+    takes_zeros = True
+    """Whether a layer may be empty."""
 
     def __init__(self, max_deposit_ratio: float, alpha: float = 1e-6) -> None:
         super().__init__()
@@ -81,27 +81,102 @@ class LayerFractions(nn.Module):
                 f"E_tot / E_inc of the training data, {largest:.3f}; raise it"
             )
 
+    @abstractmethod
     def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        """Maps layer energies (N, L) and incident energies (N, 1) to logits (N, L); an empty shower has u = 0."""
-        rest = layer_energies.flip(1).cumsum(1).flip(1)  # E_k + ... + E_{L-1}
-        available = self.max_deposit_ratio * incident_energies
-        part = torch.cat([rest[:, :1], layer_energies[:, :-1]], dim=1)
-        complement = torch.cat([(available - rest[:, :1]).clamp(min=0), rest[:, 1:]], dim=1)
-        total = part + complement
-        scale = torch.where(total > 0, (1 - 2 * self.alpha) / total, torch.zeros_like(total))
+        """Maps layer energies (N, L) and incident energies (N, 1) to coordinates (N, L + extra)."""
+
+    @abstractmethod
+    def log_det(self, coordinates: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        """Log-density of log(layer energies) over that of the coordinates, shape (N,); no energy may be zero."""
+
+    @abstractmethod
+    def inverse(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
+        """Maps coordinates (N, L + extra) and incident energies (N, 1) back to layer energies (N, L)."""
+
+    def _available(self, incident_energies: Tensor) -> Tensor:
+        return self.max_deposit_ratio * incident_energies
+
+    def _logits(self, part: Tensor, complement: Tensor) -> Tensor:
+        """logit(alpha + (1 - 2 alpha) u) of u = part / (part + complement), and of 0 where both are zero."""
+        whole = part + complement
+        scale = torch.where(whole > 0, (1 - 2 * self.alpha) / whole, torch.zeros_like(whole))
         return (self.alpha + scale * part).log() - (self.alpha + scale * complement).log()
 
-    def log_det(self, logits: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        """Log-determinant of d logits / d log(layer energies), shape (N,); no energy may be zero."""
-        rest = layer_energies.flip(1).cumsum(1).flip(1)
-        of_logits = math.log(1 - 2 * self.alpha) - F.logsigmoid(logits) - F.logsigmoid(-logits)
-        available = (self.max_deposit_ratio * incident_energies).log().squeeze(1)
-        return (of_logits + layer_energies.log()).sum(1) - rest[:, :-1].log().sum(1) - available
+    def _log_slopes(self, logits: Tensor) -> Tensor:
+        """Logarithm of d logit / du."""
+        return math.log(1 - 2 * self.alpha) - F.logsigmoid(logits) - F.logsigmoid(-logits)
 
-    def inverse(self, logits: Tensor, incident_energies: Tensor) -> Tensor:
-        """Maps logits (N, L) and incident energies (N, 1) back to layer energies (N, L)."""
-        u = ((logits.sigmoid() - self.alpha) / (1 - 2 * self.alpha)).clamp(0, 1)
-        complement = (((-logits).sigmoid() - self.alpha) / (1 - 2 * self.alpha)).clamp(0, 1)
+    def _fractions(self, logits: Tensor) -> Tensor:
+        """The u of logits."""
+        return ((logits.sigmoid() - self.alpha) / (1 - 2 * self.alpha)).clamp(0, 1)
+
+
+class LayerFractions(LayerCoordinates):
+    """The logits of CaloFlow's fractions u.
+
+    u_0 = E_tot / (ratio E_inc) and u_k = E_{k-1} / (E_{k-1} + ... + E_{L-1}) for k = 1 ... L - 1, then
+    logit(alpha + (1 - 2 alpha) u). Both u and 1 - u are built from sums, so no digits are lost near 0 and 1.
+
+    References:
+        CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
+    """
+
+    def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        """As in the base class; an empty shower has u = 0."""
+        rest = layer_energies.flip(1).cumsum(1).flip(1)  # E_k + ... + E_{L-1}
+        part = torch.cat([rest[:, :1], layer_energies[:, :-1]], dim=1)
+        complement = torch.cat([self._available(incident_energies) - rest[:, :1], rest[:, 1:]], dim=1)
+        return self._logits(part, complement.clamp(min=0))
+
+    def log_det(self, coordinates: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        rest = layer_energies.flip(1).cumsum(1).flip(1)
+        whole = torch.cat([self._available(incident_energies), rest[:, :-1]], dim=1)
+        return (self._log_slopes(coordinates) + layer_energies.log() - whole.log()).sum(1)
+
+    def inverse(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
+        u, complement = self._fractions(coordinates), self._fractions(-coordinates)
         remaining = torch.cat([torch.ones_like(u[:, :1]), complement[:, 1:]], dim=1).cumprod(1)
         taken = torch.cat([u[:, 1:], torch.ones_like(u[:, :1])], dim=1)
-        return self.max_deposit_ratio * incident_energies * u[:, :1] * remaining * taken
+        return self._available(incident_energies) * u[:, :1] * remaining * taken
+
+
+class LayerLogarithms(LayerCoordinates):
+    """The logarithm of each energy, and E_tot beside them, for a sum of many generated energies would be blurred.
+
+    An edge, such as the energy that a single particle leaves in a layer, is at the same place in every shower, which
+    it is not in fractions. Only the shares of E_tot are taken from the logarithms, so these have a random common factor
+    exp(blur n) with n normal: without it, L + 1 coordinates would lie on a surface of L dimensions. That is an
+    augmented dimension, and `log_det` makes the density a lower bound,
+
+        log p(E) >= E_n[log p(coordinates) + log_det].
+
+    Args:
+        max_deposit_ratio: upper bound of E_tot / E_inc.
+        alpha: margin that keeps the logit finite.
+        blur: standard deviation of the logarithm of the common factor.
+
+    References:
+        Huang et al., Augmented Normalizing Flows (arXiv:2002.07101).
+    """
+
+    extra = 1
+    takes_zeros = False
+
+    def __init__(self, max_deposit_ratio: float, alpha: float = 1e-6, blur: float = 0.03) -> None:
+        super().__init__(max_deposit_ratio, alpha)
+        self.blur = blur
+
+    def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        total = layer_energies.sum(1, keepdim=True)
+        logit = self._logits(total, (self._available(incident_energies) - total).clamp(min=0))
+        return torch.cat([logit, layer_energies.log() + self.blur * torch.randn_like(total)], dim=1)
+
+    def log_det(self, coordinates: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+        noise = (coordinates[:, 1:] - layer_energies.log()).mean(1) / self.blur
+        minus_log_q = 0.5 * (noise.square() + math.log(2 * math.pi)) + math.log(self.blur)
+        share = layer_energies.sum(1) / self._available(incident_energies).squeeze(1)
+        return self._log_slopes(coordinates[:, 0]) + share.log() + minus_log_q
+
+    def inverse(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
+        total = self._available(incident_energies) * self._fractions(coordinates[:, :1])
+        return total * coordinates[:, 1:].softmax(dim=1)

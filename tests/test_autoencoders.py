@@ -143,7 +143,7 @@ def test_the_adversary_has_a_learning_rate_of_its_own(config):
     config.write_text(config.read_text().replace("caloman.manifold.VAE", "caloman.manifold.AVB"))
     pipeline, _ = load_pipeline(config)
     task = pipeline.stages["autoencoder"].task(pipeline.model(Geometry.load("1-photons")))
-    groups = {group["lr"] / task.learning_rate: set(group["params"]) for group in task.parameter_groups()}
+    groups = {round(group["lr"] / task.learning_rate, 6): set(group["params"]) for group in task.parameter_groups()}
     autoencoder = task.shape.autoencoder
     assert groups == {3.0: set(autoencoder.adversary.parameters()), 1.0: groups[1.0]}
     assert groups[1.0] | groups[3.0] == set(autoencoder.parameters())

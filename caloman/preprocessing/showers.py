@@ -154,13 +154,12 @@ class ExcessTransform(ShowerTransform):
         geometry: the voxel mesh with V voxels in L layers.
         threshold: voxels below it are cut before training [MeV].
         gauge: width of the logarithm of the scale of a layer with one hit; with n hits it is gauge / n.
-        blur: width of what is smoothed away, see `SmoothSpectrum`; wider for higher steps.
     """
 
-    def __init__(self, geometry: Geometry, threshold: float, gauge: float = 1.0, blur: float = 0.4) -> None:
+    def __init__(self, geometry: Geometry, threshold: float, gauge: float = 1.0) -> None:
         super().__init__(geometry, threshold)
         self.gauge = gauge
-        self.spectrum = SmoothSpectrum(geometry, blur)
+        self.spectrum = SmoothSpectrum(geometry)
         self.context_dim = 1 + geometry.n_layers
 
     def fit(self, batches: Iterable[Tensor]) -> None:

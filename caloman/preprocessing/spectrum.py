@@ -23,7 +23,7 @@ class SmoothSpectrum(nn.Module):
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
-        blur: its width, in the natural logarithm of the energy.
+        width: of the blur, in the natural logarithm of the energy.
         step: of the knots, likewise.
         prior: hits per step that both spectra get, which steadies the ratio where there are few.
     """
@@ -31,10 +31,10 @@ class SmoothSpectrum(nn.Module):
     knots: Tensor
     first_piece: Tensor
 
-    def __init__(self, geometry: Geometry, blur: float = 0.4, step: float = 0.04, prior: float = 100.0) -> None:
+    def __init__(self, geometry: Geometry, width: float = 0.4, step: float = 0.04, prior: float = 100.0) -> None:
         super().__init__()
         self.layers = LayerMap(geometry)
-        self.blur = blur
+        self.width = width
         self.step = step
         self.prior = prior
         self.n_steps = math.ceil((HIGHEST - LOWEST) / step)
@@ -50,7 +50,7 @@ class SmoothSpectrum(nn.Module):
                 place = (energies[energies > 0].log() - LOWEST) / self.step
                 inside = place[(place >= 0) & (place < self.n_steps)].long()
                 layer += torch.bincount(inside, minlength=self.n_steps)
-        slopes = (counts + self.prior) / (counts @ self._neighbours() + self.prior)
+        slopes = (counts + self.prior) / (counts @ self._blur() + self.prior)
         straight = self._grid()
         ironed = LOWEST + self.step * torch.cat([torch.zeros_like(slopes[:, :1]), slopes.cumsum(dim=1)], dim=1)
         ironed += (straight - ironed).mean(dim=1, keepdim=True)
@@ -75,10 +75,10 @@ class SmoothSpectrum(nn.Module):
     def _grid(self) -> Tensor:
         return LOWEST + self.step * torch.arange(self.n_steps + 1, dtype=torch.float64)
 
-    def _neighbours(self) -> Tensor:
+    def _blur(self) -> Tensor:
         """The matrix (n_steps, n_steps) whose rows spread a count over its neighbours."""
         distance = torch.arange(self.n_steps, dtype=torch.float64)
-        weights = (-0.5 * ((distance[:, None] - distance) * self.step / self.blur).square()).exp()
+        weights = (-0.5 * ((distance[:, None] - distance) * self.step / self.width).square()).exp()
         return weights / weights.sum(dim=1, keepdim=True)
 
 

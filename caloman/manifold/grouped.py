@@ -63,13 +63,14 @@ class GroupedVAE(VAE):
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
         members = self.members.split(self.group_sizes)
         noises = [noise.index_select(1, voxels) for voxels in members]
-        sizes, ratios = [torch.zeros_like(part) for part in noises], [torch.ones_like(part) for part in noises]
+        shapes, sizes, ratios = [torch.zeros_like(part) for part in noises], [], []
         for group, voxels in enumerate(members):
-            hits = [torch.where(ratio < 1, size, 0.0) for size, ratio in zip(sizes, ratios, strict=True)]
-            turn = torch.full_like(latents[:, 0], group, dtype=torch.long)
-            parameters = self._group_parameters(latents, context, self._join(hits), turn)
+            parameters = self._parameters_of(group, latents, context, self._join(shapes))
             own = parameters.unflatten(1, (-1, len(self.groups))).index_select(2, voxels).flatten(1)
-            sizes[group], ratios[group] = self.head.sizes(own, noises[group], voxels)
+            size, ratio = self.head.sizes(own, noises[group], voxels)
+            shapes[group] = torch.where(ratio < 1, size, 0.0)
+            sizes.append(size)
+            ratios.append(ratio)
         return self.head.shapes(self._join(sizes), self._join(ratios))
 
     def _join(self, parts: list[Tensor]) -> Tensor:
@@ -86,7 +87,8 @@ class GroupedVAE(VAE):
         """Parameters (N, 6 V) of every voxel under those before it in shapes (N, V)."""
         parameters = latents.new_zeros(latents.shape[0], self.head.n_parameters)
         for group in range(N_GROUPS):
-            parameters = self._with_group(parameters, group, latents, context, shapes)
+            own = (self.groups == group).repeat(self.head.n_parameters // len(self.groups))
+            parameters = torch.where(own, self._parameters_of(group, latents, context, shapes), parameters)
         return parameters
 
     def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
@@ -96,11 +98,10 @@ class GroupedVAE(VAE):
         likelihood = N_GROUPS * log_prob.sum(dim=1).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
-    def _with_group(self, parameters: Tensor, group: int, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """Parameters (N, 6 V) with those of one group set, under the earlier groups' voxels of shapes (N, V)."""
+    def _parameters_of(self, group: int, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """As `_group_parameters`, where it is the turn of the same group in all showers."""
         turn = torch.full_like(latents[:, 0], group, dtype=torch.long)
-        new = self._group_parameters(latents, context, shapes, turn)
-        return torch.where((self.groups == group).repeat(self.head.n_parameters // len(self.groups)), new, parameters)
+        return self._group_parameters(latents, context, shapes, turn)
 
     def _group_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor, turn: Tensor) -> Tensor:
         """Parameters (N, 6 V), to be used for the group whose turn (N,) it is, of shapes known before that turn."""

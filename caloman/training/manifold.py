@@ -53,7 +53,7 @@ class AutoencoderTask(ManifoldTask):
     def validation_losses(self, batch: Batch) -> dict[str, Tensor]:
         shapes, context = self.inputs(batch)
         autoencoder = self.shape.autoencoder
-        noise = torch.randn(len(shapes), autoencoder.head.noise_dim, device=self.device)
+        noise = normal_noise(shapes, autoencoder.head.noise_dim)
         decoded = autoencoder.decode(autoencoder.encode(shapes, context), context, noise)
         error = (decoded - shapes).square().sum(dim=1).mean()
         return {**self.losses_of(batch), "reconstruction_error": error}

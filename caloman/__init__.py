@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from caloman.evaluation.evaluate import evaluate
     from caloman.export.command import export_model
     from caloman.generation.streaming import GeneratedShowers
-    from caloman.geometry import Geometry, Layer
-    from caloman.observables import Observables, compute_observables
-    from caloman.showers import ShowerFile, Showers, ShowerWriter
+    from caloman.showers.geometry import Geometry, Layer
+    from caloman.showers.observables import Observables, compute_observables
+    from caloman.showers.showers import ShowerFile, Showers, ShowerWriter
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CalomanError": "caloman.errors",
     "GeneratedShowers": "caloman.generation.streaming",
-    "Geometry": "caloman.geometry",
-    "Layer": "caloman.geometry",
-    "Observables": "caloman.observables",
-    "ShowerFile": "caloman.showers",
-    "ShowerWriter": "caloman.showers",
-    "Showers": "caloman.showers",
+    "Geometry": "caloman.showers.geometry",
+    "Layer": "caloman.showers.geometry",
+    "Observables": "caloman.showers.observables",
+    "ShowerFile": "caloman.showers.showers",
+    "ShowerWriter": "caloman.showers.showers",
+    "Showers": "caloman.showers.showers",
     "compare": "caloman.evaluation.compare",
-    "compute_observables": "caloman.observables",
+    "compute_observables": "caloman.showers.observables",
     "evaluate": "caloman.evaluation.evaluate",
     "export_model": "caloman.export.command",
     "load": "caloman.bundle",

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.files import sha256
-from caloman.geometry import Geometry
 from caloman.models import ShowerModel
+from caloman.showers.geometry import Geometry
 
 FORMAT = 1
 HASHED = ("geometry.xml", "model.safetensors")

@@ -17,15 +17,21 @@ COMMANDS = {
     "merge": ("caloman.generation.shards:merge", "join the shards of a generation into one file"),
     "export": ("caloman.export.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
     "benchmark": ("caloman.benchmark.command:benchmark", "measure the time per shower, beside published generators"),
-    "reconstruct": ("caloman.gates:reconstruct", "encode and decode showers, to judge the manifold"),
-    "encode": ("caloman.gates:encode", "write latents of showers, encoded or generated, to judge the density on them"),
-    "score": ("caloman.scores:score", "tell how unusual showers are to a model with a manifold"),
+    "reconstruct": ("caloman.generation.closure:reconstruct", "encode and decode showers, to judge the manifold"),
+    "encode": (
+        "caloman.generation.closure:encode",
+        "write latents of showers, encoded or generated",
+    ),
+    "score": ("caloman.generation.anomaly:score", "tell how unusual showers are to a model with a manifold"),
     "dimension": ("caloman.evaluation.dimension:dimension", "estimate how many coordinates showers need"),
     "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
     "compare": ("caloman.evaluation.compare:compare", "what became better or worse between evaluations"),
     "download": ("caloman.data.download:download", "download official files from Zenodo"),
     "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
-    "simulate": ("caloman.data.simulate:simulate", "simulate showers with a parametric sampler, a stand-in for Geant4"),
+    "simulate": (
+        "caloman.data.simulation.simulate:simulate",
+        "simulate showers with a parametric sampler",
+    ),
     "check": ("caloman.data.check:check", "check that a shower file is valid"),
 }
 """Command -> (module:function, help). The function's signature and docstring make its options and their help."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 from caloman.training.data import DataConfig, ShowerDataModule
 
 OFFICIAL_CHUNKS = (391, 51)

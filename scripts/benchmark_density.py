@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from caloman.demonstrations import CorrelatedGaussian, CorrelatedMixture, GaussianMixture, Target, UncorrelatedMixture
 from caloman.evaluation.two_sample import correlation_distance, in_batches, kolmogorov_smirnov, sliced_wasserstein
 from caloman.files import write
-from caloman.flows import AutoregressiveFlow, CouplingFlow, GaussianMixture
+from caloman.flows import AutoregressiveFlow, CouplingFlow
 from caloman.flows.distribution import Distribution
-from caloman.toys import CorrelatedGaussian, CorrelatedMixture, Target, UncorrelatedMixture
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]

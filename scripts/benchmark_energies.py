@@ -15,8 +15,8 @@ import numpy as np
 
 import caloman
 from caloman.generation.generate import generate
-from caloman.showers import ShowerWriter, find_geometry
-from caloman.slices import ShowerFiles
+from caloman.showers.showers import ShowerWriter, find_geometry
+from caloman.showers.slices import ShowerFiles
 from caloman.training import fit
 
 MODES = ["hist", "cls-low", "cls-high"]

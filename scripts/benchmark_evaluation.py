@@ -20,17 +20,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.data.sampler import ShowerSampler
-from caloman.data.simulate import simulate_blocks
+from caloman.data.simulation.sampler import ShowerSampler
+from caloman.data.simulation.simulate import simulate_blocks
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import challenge_binnings, compare
 from caloman.evaluation.inputs import high_level_inputs
 from caloman.evaluation.samples import Sample, summarise
 from caloman.evaluation.two_sample import anderson_darling, correlation_distance, kolmogorov_smirnov, sliced_wasserstein
-from caloman.geometry import Geometry
-from caloman.observables import compute_observables
-from caloman.showers import ShowerFile, Showers
-from caloman.spectra import read_request
+from caloman.showers.geometry import Geometry
+from caloman.showers.observables import compute_observables
+from caloman.showers.showers import ShowerFile, Showers
+from caloman.showers.spectra import read_request
 
 CHUNKS = (391, 51)
 ENERGIES = "log-uniform:1GeV:1TeV"

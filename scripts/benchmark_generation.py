@@ -22,7 +22,7 @@ import caloman
 from caloman import bundle
 from caloman.flows import LULinear
 from caloman.generation.generate import Generation, Job
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 
 
 def fastest(function: Callable[[], object], repeats: int) -> float:

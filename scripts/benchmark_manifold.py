@@ -36,12 +36,12 @@ from scipy.spatial import KDTree
 from torch import Tensor
 from tqdm import tqdm
 
+from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
+from caloman.demonstrations.mflow import ManifoldDensity, MFlow
 from caloman.evaluation.tables import aligned
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.flows import CouplingFlow, Distribution
-from caloman.manifold.mflow import ManifoldDensity, MFlow
 from caloman.nn.mlp import MLP
-from caloman.toys import Circle, Lorenz, PolynomialSurface
 
 Array = NDArray[np.float64]
 Toy = Circle | PolynomialSurface | Lorenz

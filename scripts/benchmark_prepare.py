@@ -18,8 +18,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from caloman.geometry import Geometry
-from caloman.showers import ShowerFile
+from caloman.showers.geometry import Geometry
+from caloman.showers.showers import ShowerFile
 
 CHUNKS = {"2": (391, 51), "3": (196, 159)}
 ALONE = """

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from caloman.data.sampler import ShowerSampler
-from caloman.data.simulate import simulate_blocks
-from caloman.observables import compute_observables
-from caloman.showers import ShowerFile, Showers, find_geometry
-from caloman.spectra import Listed
+from caloman.data.simulation.sampler import ShowerSampler
+from caloman.data.simulation.simulate import simulate_blocks
+from caloman.showers.observables import compute_observables
+from caloman.showers.showers import ShowerFile, Showers, find_geometry
+from caloman.showers.spectra import Listed
 
 COLUMNS = ("E/E_inc", "rms", "peak layer", "zero voxels", "radius [mm]", "rms peak")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 from caloman.training.config import load_pipeline
 from caloman.training.data import ShowerDataModule
 from caloman.training.processes import launch

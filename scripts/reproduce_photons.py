@@ -29,7 +29,7 @@ from caloman.evaluation.evaluate import evaluate
 from caloman.evaluation.measures import number
 from caloman.evaluation.tables import aligned
 from caloman.files import write
-from caloman.gates import encode, generate_shapes, reconstruct
+from caloman.generation.closure import encode, generate_shapes, reconstruct
 from caloman.generation.generate import generate
 from caloman.models import FactorisedShowerModel, ManifoldShape, ShowerModel
 from caloman.training import fit

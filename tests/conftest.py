@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from caloman import bundle
-from caloman.geometry import BUILT_IN, Geometry, Layer
-from caloman.showers import Showers
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
+from caloman.showers.showers import Showers
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"

@@ -7,10 +7,10 @@ from torch import nn
 from torch.distributions import Normal
 from torch.testing import assert_close
 
-from caloman.geometry import Geometry, Layer
 from caloman.manifold import AVB, VAE, WAE
 from caloman.manifold.adversarial import Adversary
 from caloman.manifold.wasserstein import squared_mmd
+from caloman.showers.geometry import Geometry, Layer
 from caloman.training.config import load_pipeline
 
 

@@ -8,18 +8,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from zuko.transforms import AutoregressiveTransform, DependentTransform, MonotonicAffineTransform
 
+from caloman.demonstrations import GaussianMixture
 from caloman.errors import CalomanError
-from caloman.flows import (
-    ActNorm,
-    Affine,
-    Autoregressive,
-    AutoregressiveFlow,
-    CouplingFlow,
-    Flow,
-    GaussianMixture,
-    Permutation,
-    Spline,
-)
+from caloman.flows import ActNorm, Affine, Autoregressive, AutoregressiveFlow, CouplingFlow, Flow, Permutation, Spline
 from caloman.nn.masked import MADE, MADESequence
 
 CELLS = {

@@ -9,22 +9,19 @@ from torch.testing import assert_close
 
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.geometry import BUILT_IN, Geometry, Layer
 from caloman.manifold import (
     VAE,
     CylinderBackbone,
     GaussianHead,
     GroupedVAE,
     HurdleHead,
-    LayerBackbone,
     TowerBackbone,
-    TransformerBackbone,
 )
 from caloman.nn.cylinder import CylinderNet, from_patches, to_patches
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 
 REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4), 8) for i in range(4)), threshold=0.01)
 TINY = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 6, "blocks": 1}
-TINY_TRANSFORMER = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 6, "depth": 2, "heads": 2}
 LATENT = 8
 """Two channels on a map of 1 x 4 x 1."""
 CONTEXT = 5
@@ -33,9 +30,7 @@ CONTEXT = 5
 def backbones():
     return [
         TowerBackbone([8]),
-        LayerBackbone(4, 8, [8]),
         CylinderBackbone(**TINY),
-        TransformerBackbone(**TINY_TRANSFORMER),
     ]
 
 
@@ -78,24 +73,8 @@ def test_showers_of_a_batch_do_not_see_one_another(backbone, randomise):
     assert_close(vae.decoder(latents[1:2], context[1:2]), vae.decoder(latents, context)[1:2])
 
 
-def test_a_transformer_starts_at_the_statistics_of_the_head_and_at_the_prior():
-    vae = VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=TransformerBackbone(**TINY_TRANSFORMER))
-    shapes, context = torch.rand(9, REGULAR.n_voxels), torch.randn(9, CONTEXT)
-    losses = vae.loss(shapes, context)
-    fitted = vae.head.log_prob(torch.zeros(9, vae.head.n_parameters), shapes).mean()
-    assert (losses["divergence"], losses["log_likelihood"]) == (0, fitted)
-
-
-def test_a_cell_of_a_transformer_sees_the_whole_shower(randomise):
-    decoder = randomise(TransformerBackbone(**TINY_TRANSFORMER).decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels))
-    latents, context = torch.randn(1, LATENT, requires_grad=True), torch.randn(1, CONTEXT, requires_grad=True)
-    gradients = torch.autograd.grad(decoder(latents, context)[0, 50], [latents, context])
-    assert all(torch.all(gradient != 0) for gradient in gradients)
-
-
-@pytest.mark.parametrize("backbone", [CylinderBackbone(hidden=6), TransformerBackbone(hidden=12, depth=1)])
-def test_cells_fill_the_mesh_of_dataset_2(backbone):
-    vae = GroupedVAE(BUILT_IN["2"], 46, 40, backbone=backbone)
+def test_cells_fill_the_mesh_of_dataset_2():
+    vae = GroupedVAE(BUILT_IN["2"], 46, 40, backbone=CylinderBackbone(hidden=6))
     context, noise = torch.randn(1, 46), torch.randn(1, 6480)
     shapes = vae.decode(torch.randn(1, 40), context, noise)
     assert vae.encode(shapes, context).shape == (1, 40)
@@ -128,50 +107,27 @@ def test_patches_restore_the_cells_and_hold_neighbours():
     assert torch.equal(from_patches(patches, (2, 3, 9)), cells)
 
 
-def test_layers_of_dataset_1_share_a_trunk(photons):
-    decoder = LayerBackbone(4, 8, [8]).decoder(photons, CONTEXT, 6, 5 * photons.n_voxels)
-    parameters = decoder(torch.randn(2, 6), torch.randn(2, CONTEXT)).unflatten(1, (5, -1))
-    with torch.no_grad():
-        decoder.layers[1][-1].bias += 1  # the network of the second layer moves that layer's voxels only
-    moved = decoder(torch.randn(2, 6), torch.randn(2, CONTEXT)).unflatten(1, (5, -1))
-    assert parameters.shape == moved.shape == (2, 5, 368)
-    assert [part.shape[2] for part in parameters.split(photons.layer_sizes, dim=2)] == photons.layer_sizes
-
-
-@pytest.mark.parametrize("backbone", [CylinderBackbone, TransformerBackbone])
 @pytest.mark.parametrize(
     ("options", "geometry", "latent_dim", "head", "message"),
     [
-        ({}, BUILT_IN["1-photons"], 8, HurdleHead, "use a LayerBackbone"),
+        ({}, BUILT_IN["1-photons"], 8, HurdleHead, "use a TowerBackbone"),
         ({"patch": (3, 1, 3)}, REGULAR, 8, HurdleHead, r"patch = \[3, 1, 3\]"),
         ({"pool": (1, 3, 1)}, REGULAR, 8, HurdleHead, r"pool = \[1, 3, 1\]"),
         ({}, REGULAR, 9, HurdleHead, "latent_dim has to be a multiple of the 4 cells"),
         ({}, REGULAR, 8, GaussianHead, "97 parameters for 96 voxels"),
     ],
 )
-def test_what_does_not_fit_the_cells_is_explained(backbone, options, geometry, latent_dim, head, message):
-    cells = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 12}
+def test_what_does_not_fit_the_cells_is_explained(options, geometry, latent_dim, head, message):
+    cells = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 6}
     with pytest.raises(CalomanError, match=message):
-        VAE(geometry, CONTEXT, latent_dim, head=head, backbone=backbone(**cells | options))
+        VAE(geometry, CONTEXT, latent_dim, head=head, backbone=CylinderBackbone(**cells | options))
 
 
-def test_heads_share_the_width_of_a_token():
-    with pytest.raises(CalomanError, match="hidden = 12 is not a multiple of 6 and of heads = 5"):
-        TransformerBackbone(hidden=12, heads=5).encoder(BUILT_IN["2"], CONTEXT, 20)
-
-
-@pytest.mark.parametrize(
-    ("backbone", "options"),
-    [
-        ("CylinderBackbone", {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 6}),
-        ("LayerBackbone", {"width": 8}),
-        ("TransformerBackbone", {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 12, "depth": 1}),
-    ],
-)
-def test_a_bundle_restores_the_backbone(backbone, options, tmp_path):
+def test_a_bundle_restores_the_backbone(tmp_path):
     spec = deepcopy(TINY_MODEL)
     vae = spec["init_args"]["shape"]["init_args"]["autoencoder"]["init_args"]
-    vae |= {"latent_dim": LATENT, "backbone": {"class_path": f"caloman.manifold.{backbone}", "init_args": options}}
+    options = {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 6}
+    vae |= {"latent_dim": LATENT, "backbone": {"class_path": "caloman.manifold.CylinderBackbone", "init_args": options}}
     model = bundle.build_model(spec, REGULAR, tmp_path)
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "bundle")
     again = bundle.load(tmp_path / "bundle")

@@ -14,7 +14,7 @@ from caloman.benchmark.rivals import build_rival
 from caloman.benchmark.timing import energies_at, measure, shares
 from caloman.cli import main
 from caloman.evaluation.leaderboard import entries
-from caloman.geometry import BUILT_IN
+from caloman.showers.geometry import BUILT_IN
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

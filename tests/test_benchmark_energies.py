@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from caloman.evaluation.measures import MEASURES
-from caloman.geometry import Geometry
-from caloman.showers import Showers
+from caloman.showers.geometry import Geometry
+from caloman.showers.showers import Showers
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "benchmark_energies.py"))
 

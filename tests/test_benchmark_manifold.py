@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from caloman.toys import Circle
+from caloman.demonstrations import Circle
 
 SCRIPT = str(ROOT / "scripts" / "benchmark_manifold.py")
 SETTINGS = {"epochs": 5, "batch": 100, "learning_rate": 1e-2, "transforms": 2, "hidden": 16, "weight": 1.0}

@@ -11,9 +11,10 @@ import caloman
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.flows import AutoregressiveFlow, CouplingFlow
-from caloman.geometry import Geometry
-from caloman.models import Density, FactorisedShowerModel, FlowShape, LayerEnergyModel
+from caloman.models import Density, FactorisedShowerModel, LayerEnergyModel
 from caloman.preprocessing import LayerwiseTransform, Logit, UniformFilling
+from caloman.rivals import FlowShape
+from caloman.showers.geometry import Geometry
 from caloman.training import DistillationTask, fit
 from caloman.training.config import load_pipeline
 

@@ -10,8 +10,8 @@ from caloman.data.check import check
 from caloman.data.official import OFFICIAL, energy_deviations
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
-from caloman.geometry import BUILT_IN
-from caloman.showers import Showers
+from caloman.showers.geometry import BUILT_IN
+from caloman.showers.showers import Showers
 
 SAMPLE = Path(module.__file__).parents[2] / "data_prep" / "samples" / "photons_test.hdf5"
 AXES = ("layer", "alpha", "r")
@@ -337,7 +337,7 @@ def test_submission_needs_an_official_dataset(make_showers, small, tmp_path):
 def test_blocks_do_not_change_the_report(realistic, as_file, monkeypatch):
     path = as_file(realistic(200, "1-photons"), copied)
     whole = str(check(path, "1-photons"))
-    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", 1)
+    monkeypatch.setattr("caloman.showers.showers.BLOCK_BYTES", 1)
     assert str(check(path, "1-photons")) == whole
 
 

@@ -17,8 +17,8 @@ from caloman.evaluation.multiclass import LogPosterior, train_multiclass
 from caloman.evaluation.networks import ResNet, dense
 from caloman.evaluation.presets import OFFICIAL, QUICK, preset_for
 from caloman.evaluation.samples import Sample
-from caloman.geometry import BUILT_IN, Geometry, Layer
-from caloman.observables import compute_observables
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
+from caloman.showers.observables import compute_observables
 
 TINY_OFFICIAL = replace(
     OFFICIAL, hidden=(32,), epochs=10, batch_size=100, learning_rate=5e-3, train=0.66, select=0.17

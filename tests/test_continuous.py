@@ -7,7 +7,7 @@ from torch import nn
 from torch.distributions import Normal
 from torch.testing import assert_close
 
-from caloman.flows import FlowMatching, VelocityMLP
+from caloman.rivals import FlowMatching, VelocityMLP
 
 MEAN, STD = 0.7, 0.4
 

@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from caloman.errors import CalomanError
-from caloman.flows import ConvolutionalCouplingFlow
-from caloman.flows.convolutional import ChannelMixing, Squeeze
-from caloman.nn.planes import PlaneEmbedding, squeeze
+from caloman.rivals import ConvolutionalCouplingFlow
+from caloman.rivals.convolutional import ChannelMixing, Squeeze
+from caloman.rivals.planes import PlaneEmbedding, squeeze
 
 SHAPE = (4, 3)
 SQUEEZES = [(2, 1), (2, 3), (1, 3)]

@@ -9,8 +9,9 @@ from torch.testing import assert_close
 
 from caloman.errors import CalomanError
 from caloman.flows import CouplingFlow
-from caloman.models import CopulaShape, Density, FactorisedShowerModel, FlowShape, Marginals
+from caloman.models import Density, FactorisedShowerModel
 from caloman.preprocessing import ExcessTransform
+from caloman.rivals import CopulaShape, FlowShape, Marginals
 from caloman.training import CopulaTask, MarginalsTask
 
 DENSITY = partial(Density, flow=partial(CouplingFlow, transforms=1))

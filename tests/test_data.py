@@ -11,9 +11,9 @@ from caloman.data.check import check
 from caloman.errors import CalomanError
 from caloman.evaluation.samples import Sample
 from caloman.files import sha256
-from caloman.showers import Showers
-from caloman.slices import ShowerFiles, parse_slices
-from caloman.spectra import parse_energies
+from caloman.showers.showers import Showers
+from caloman.showers.slices import ShowerFiles, parse_slices
+from caloman.showers.spectra import parse_energies
 from caloman.training.batches import EpochBatches
 from caloman.training.data import DataConfig, ShowerDataModule
 from caloman.training.stores import LoadedShowers, StreamedShowers
@@ -328,7 +328,7 @@ def test_slices_of_several_files_read_as_one(showers, small, write):
 
 
 def test_a_slice_starts_blocks_at_whole_chunk_rows(showers, small, write, monkeypatch):
-    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", 1)
+    monkeypatch.setattr("caloman.showers.showers.BLOCK_BYTES", 1)
     with ShowerFiles(f"{write(showers, chunks=(7, 5))}[10:30]", small) as files:
         assert [len(block) for block in files.blocks()] == [4, 7, 7, 2]
 

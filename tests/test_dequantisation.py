@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from caloman.errors import CalomanError
 from caloman.flows import BernoulliMask, CouplingFlow
-from caloman.models import JointDensity, LayerEnergyModel
+from caloman.models import LayerEnergyModel
 from caloman.preprocessing import (
     LayerFractions,
     LayerLogarithms,
@@ -19,6 +19,7 @@ from caloman.preprocessing import (
     UniformFilling,
     VariationalFilling,
 )
+from caloman.rivals import JointDensity
 
 THRESHOLD = 0.01
 

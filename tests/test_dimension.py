@@ -6,6 +6,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import linregress, ortho_group
 
 from caloman.cli import main
+from caloman.demonstrations import Circle, PolynomialSurface
 from caloman.errors import CalomanError
 from caloman.evaluation.dimension import (
     REPRESENTATIONS,
@@ -15,8 +16,7 @@ from caloman.evaluation.dimension import (
     two_nearest,
     with_error,
 )
-from caloman.showers import Showers
-from caloman.toys import Circle, PolynomialSurface
+from caloman.showers.showers import Showers
 
 
 def cube(rng, d):

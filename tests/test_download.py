@@ -12,7 +12,7 @@ import caloman.data.download as module
 from caloman.cli import main
 from caloman.data.download import OFFICIAL_FILES, OfficialFile, download
 from caloman.errors import CalomanError
-from caloman.geometry import BUILT_IN
+from caloman.showers.geometry import BUILT_IN
 
 # pooch leaves the socket of a failed transfer to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -14,8 +14,8 @@ from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings
 from caloman.evaluation.presets import QUICK
 from caloman.evaluation.samples import Sample, distinct_energies, summarise
 from caloman.files import sha256
-from caloman.geometry import Geometry, Layer
-from caloman.showers import Showers
+from caloman.showers.geometry import Geometry, Layer
+from caloman.showers.showers import Showers
 
 PHOTONS = Geometry.load("1-photons")
 TOY = Geometry("toy", "electron", (Layer(0, (0, 10, 30), 4), Layer(1, (0, 20))), threshold=0.5)
@@ -142,7 +142,7 @@ def test_blocks_equal_the_whole(tmp_path, monkeypatch, largest):
     showers.voxels[largest, 40] = 2 * showers.voxels.max()
     sample = opened(tmp_path / "showers.hdf5", showers)
     whole = summarise(sample)
-    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", 1)
+    monkeypatch.setattr("caloman.showers.showers.BLOCK_BYTES", 1)
     assert sum(1 for _ in sample.blocks()) > 2
     pieces = summarise(sample)
     np.testing.assert_array_equal(pieces.spectrum, whole.spectrum)

@@ -24,7 +24,7 @@ from caloman.export.formats import FORMATS, find_format
 from caloman.export.targets import SAMPLING_FRACTION, make_target
 from caloman.export.verify import compare, reference_inputs
 from caloman.flows import Transform
-from caloman.geometry import Geometry, Layer
+from caloman.showers.geometry import Geometry, Layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -257,11 +257,11 @@ def test_cpp_client_repeats_the_reference(exported):
 
 def test_flow_matching_with_a_transformer_is_exported(tmp_path):
     field = {"shape": [3, 4, 2], "patch": [1, 2, 2], "hidden": 12, "depth": 1, "heads": 2}
-    network = {"class_path": "caloman.flows.PatchTransformer", "init_args": field}
-    flow = {"class_path": "caloman.flows.FlowMatching", "init_args": {"network": network, "steps": 1}}
+    network = {"class_path": "caloman.rivals.PatchTransformer", "init_args": field}
+    flow = {"class_path": "caloman.rivals.FlowMatching", "init_args": {"network": network, "steps": 1}}
     spec = make_spec("HurdleHead")
     spec["init_args"]["shape"] = {
-        "class_path": "caloman.models.CopulaShape",
+        "class_path": "caloman.rivals.CopulaShape",
         "init_args": {"density": {"class_path": "caloman.models.Density", "init_args": {"flow": flow}}},
     }
     model = bundle.build_model(spec, MESHES["regular"], Path("spec")).eval()

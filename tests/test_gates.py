@@ -7,13 +7,13 @@ from torch import nn
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
-from caloman.gates import encode, reconstruct
+from caloman.generation.closure import encode, reconstruct
 from caloman.generation.generate import generate
 from caloman.models import FactorisedShowerModel, ShapeModel
 from caloman.models.noise import Purpose, chunk_noise
 from caloman.preprocessing import LayerwiseTransform
-from caloman.showers import Showers
-from caloman.spectra import CHUNK
+from caloman.showers.showers import Showers
+from caloman.showers.spectra import CHUNK
 
 N = CHUNK + 300
 TRANSFORM = {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": 0.01}}
@@ -207,7 +207,7 @@ class Uniform(ShapeModel):
 
 def test_a_model_without_a_manifold_is_refused(truth, small, reconstructed, tmp_path, monkeypatch):
     model = FactorisedShowerModel(small, LayerwiseTransform, shape=lambda geometry, context: Uniform())
-    monkeypatch.setattr("caloman.gates.load", lambda run: model)  # a bundle cannot hold a class of a test
+    monkeypatch.setattr("caloman.generation.closure.load", lambda run: model)  # a bundle cannot hold a class of a test
     for command in (reconstruct, encode):
         with pytest.raises(CalomanError, match="run: a Uniform has no manifold"):
             command("run", str(tmp_path / "truth.hdf5"), tmp_path / "out.hdf5")

@@ -18,7 +18,7 @@ from caloman.errors import CalomanError
 from caloman.generation.generate import Generation, Job, generate
 from caloman.generation.parts import Parts
 from caloman.generation.streaming import GeneratedShowers
-from caloman.showers import CHUNK, Showers
+from caloman.showers.showers import CHUNK, Showers
 
 SPECTRUM = "log-uniform:1GeV:100GeV"
 DiskUsage = namedtuple("DiskUsage", "free")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caloman.errors import CalomanError
-from caloman.geometry import BUILT_IN, Geometry, Layer
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 
 N_VOXELS = {"1-photons": 368, "1-pions": 533, "2": 6480, "3": 40500}
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from caloman.geometry import Geometry, Layer
-from caloman.manifold import CylinderBackbone, GroupedVAE, LayerBackbone, TowerBackbone, TransformerBackbone
+from caloman.manifold import CylinderBackbone, GroupedVAE, TowerBackbone
+from caloman.showers.geometry import Geometry, Layer
 
 REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4), 4) for i in range(4)), threshold=0.01)
 V = REGULAR.n_voxels
@@ -14,13 +14,11 @@ LATENT = 4
 CONTEXT = 5
 
 
-@pytest.fixture(params=["towers", "layers", "cylinder", "transformer"])
+@pytest.fixture(params=["towers", "cylinder"])
 def vae(request, randomise):
     backbones = {
         "towers": TowerBackbone([16]),
-        "layers": LayerBackbone(4, 8, [8]),
         "cylinder": CylinderBackbone(patch=(2, 1, 3), pool=(2, 1, 1), hidden=6, blocks=1),
-        "transformer": TransformerBackbone(patch=(2, 1, 3), pool=(2, 1, 1), hidden=6, depth=1, heads=2),
     }
     return randomise(GroupedVAE(REGULAR, CONTEXT, LATENT, backbone=backbones[request.param]), std=0.2)
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
-from caloman.hdf5 import check_space, read_rows
-from caloman.showers import ShowerFile
+from caloman.showers.geometry import Geometry
+from caloman.showers.hdf5 import check_space, read_rows
+from caloman.showers.showers import ShowerFile
 
 SHAPE = (50, 23)
 LAYOUTS = {

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 from caloman.errors import CalomanError
 from caloman.manifold import VAE, BernoulliHead, GaussianHead, HurdleHead, SoftmaxHead
 from caloman.manifold.moments import MomentLoss
-from caloman.observables import compute_observables
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform
+from caloman.showers.observables import compute_observables
 
 FRACTION_HEADS = [BernoulliHead, SoftmaxHead]
 

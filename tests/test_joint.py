@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 import caloman
 from caloman.flows import CouplingFlow
-from caloman.geometry import Geometry
-from caloman.models import JointDensity
 from caloman.preprocessing import LogNormalFilling, UniformFilling, VariationalFilling
+from caloman.rivals import JointDensity
+from caloman.showers.geometry import Geometry
 from caloman.training import fit
 from caloman.training.config import load_pipeline
 
@@ -83,7 +83,7 @@ def test_published_size():
 
 TINY = {
     "caloinn_small": {"transforms": 2, "hidden": 8, "bins": 4},
-    "flow_matching": {"network": {"class_path": "caloman.flows.VelocityMLP", "init_args": {"hidden": 8}}, "steps": 4},
+    "flow_matching": {"network": {"class_path": "caloman.rivals.VelocityMLP", "init_args": {"hidden": 8}}, "steps": 4},
 }
 
 

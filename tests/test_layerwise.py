@@ -11,10 +11,11 @@ from torch.testing import assert_close
 
 import caloman
 from caloman.errors import CalomanError
-from caloman.flows import AutoregressiveFlow, ConvolutionalCouplingFlow, CouplingFlow
-from caloman.geometry import BUILT_IN, Geometry, Layer
-from caloman.models import FactorisedShowerModel, LayerwiseFlow, LayerwiseShape
+from caloman.flows import AutoregressiveFlow, CouplingFlow
+from caloman.models import FactorisedShowerModel
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalFilling
+from caloman.rivals import ConvolutionalCouplingFlow, LayerwiseFlow, LayerwiseShape
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.training import fit
 from caloman.training.config import load_pipeline
 

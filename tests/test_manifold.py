@@ -7,9 +7,9 @@ from scipy.stats import kstest
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from caloman.geometry import BUILT_IN, Geometry, Layer
 from caloman.manifold import AVB, VAE, WAE, Autoencoder, BernoulliHead, GaussianHead, HurdleHead, SoftmaxHead
 from caloman.preprocessing import LayerwiseTransform, LogStandardise
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 
 
 def count(module):

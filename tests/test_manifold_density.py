@@ -10,14 +10,14 @@ from torch import nn
 
 from caloman import bundle
 from caloman.cli import main
+from caloman.demonstrations.mflow import MFlow
 from caloman.errors import CalomanError
 from caloman.evaluation.significance import Significances, significance_improvements
 from caloman.flows import CouplingFlow
+from caloman.generation.anomaly import SCORES, anomaly_scores, score
 from caloman.manifold.density import jacobian, log_volume
-from caloman.manifold.mflow import MFlow
 from caloman.nn.mlp import MLP
-from caloman.scores import SCORES, anomaly_scores, score
-from caloman.showers import Showers
+from caloman.showers.showers import Showers
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from caloman.manifold import VAE, HurdleHead
 from caloman.models import Density, FactorisedShowerModel, LayerEnergyModel, ManifoldShape
 from caloman.models.noise import chunk_noise
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform
-from caloman.showers import CHUNK
-from caloman.spectra import parse_energies
+from caloman.showers.showers import CHUNK
+from caloman.showers.spectra import parse_energies
 
 THRESHOLD = 0.01
 flow = partial(CouplingFlow, transforms=2, hidden=8, bins=4)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from caloman.errors import CalomanError
 from caloman.evaluation.histograms import Binning, Histogram
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 from caloman.training import AutoencoderTask, EnergyTask, LatentTask, ResidualTask, fit
 from caloman.training.config import Monitor, load_pipeline
 from caloman.training.data import DataConfig, ShowerDataModule

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from caloman.geometry import Geometry, Layer
-from caloman.observables import apply_threshold, compute_observables
-from caloman.showers import Showers
+from caloman.showers.geometry import Geometry, Layer
+from caloman.showers.observables import apply_threshold, compute_observables
+from caloman.showers.showers import Showers
 
 NAMES = (
     "layer_energies", "sparsity", "centre_eta", "centre_phi", "centre_r", "width_eta", "width_phi", "width_r",

@@ -14,8 +14,8 @@ from caloman.cli import main
 from caloman.data.prepare import choose_validation_rows, prepare
 from caloman.errors import CalomanError
 from caloman.files import sha256
-from caloman.geometry import BUILT_IN
-from caloman.showers import ShowerFile, Showers, find_geometry
+from caloman.showers.geometry import BUILT_IN
+from caloman.showers.showers import ShowerFile, Showers, find_geometry
 
 ROOT = Path(module.__file__).parents[2]
 
@@ -58,7 +58,7 @@ def names(folder):
 def test_prepared_showers_are_those_of_the_sources_in_order(
     official, photons, target, monkeypatch, compress, block_bytes
 ):
-    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("caloman.showers.showers.BLOCK_BYTES", block_bytes)
     (first, a), (second, b) = official(60, "a.hdf5"), official(37, "b.hdf5")
     result = prepare([str(a), str(b)], str(target), "1-photons", compress)
     loaded = Showers.load(target, photons)

@@ -16,7 +16,7 @@ from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.models import EnsembleShowerModel, ShowerModel
 from caloman.runs import read_manifest, runs
-from caloman.showers import Showers
+from caloman.showers.showers import Showers
 from caloman.training import fit
 from caloman.training.command import fit as fit_command
 from caloman.training.manifest import Manifest

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
-from caloman.showers import ShowerFile, Showers, ShowerWriter, find_geometry
+from caloman.showers.geometry import Geometry
+from caloman.showers.showers import ShowerFile, Showers, ShowerWriter, find_geometry
 
 
 def assert_equal(a, b):
@@ -52,7 +52,7 @@ def test_appending_in_pieces_equals_writing_the_whole(showers, photons, tmp_path
 
 @pytest.mark.parametrize("block_bytes", [1, 4 * 368 * 20])
 def test_blocks_joined_equal_the_whole(showers, photons, write_hdf5, monkeypatch, block_bytes):
-    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("caloman.showers.showers.BLOCK_BYTES", block_bytes)
     with ShowerFile(write_hdf5(as_datasets(showers)), photons) as file:
         blocks = list(file.blocks())
         assert len(file) == 50
@@ -197,7 +197,7 @@ def test_bad_content_is_reported_with_file_and_field(showers, photons, write_hdf
 
 @pytest.mark.parametrize("name", ["showers", "incident_energies"])
 def test_bad_value_is_reported_with_its_shower(showers, photons, write_hdf5, monkeypatch, name):
-    monkeypatch.setattr("caloman.showers.BLOCK_BYTES", 1)
+    monkeypatch.setattr("caloman.showers.showers.BLOCK_BYTES", 1)
     datasets = as_datasets(showers)
     datasets[name][17, 0] = np.nan
     with (

@@ -10,15 +10,15 @@ from scipy.integrate import quad
 from scipy.stats import gamma
 
 from caloman.cli import main
-from caloman.data import sampler as sampler_module
-from caloman.data.detector import find_detector
-from caloman.data.profiles import DepthProfile, RadialProfile
-from caloman.data.sampler import Rings, ShowerSampler
-from caloman.data.simulate import BLOCK_VOXELS, GENERATOR, block_size, simulate, simulate_blocks
+from caloman.data.simulation import sampler as sampler_module
+from caloman.data.simulation.detector import find_detector
+from caloman.data.simulation.profiles import DepthProfile, RadialProfile
+from caloman.data.simulation.sampler import Rings, ShowerSampler
+from caloman.data.simulation.simulate import BLOCK_VOXELS, GENERATOR, block_size, simulate, simulate_blocks
 from caloman.errors import CalomanError
-from caloman.geometry import BUILT_IN, Geometry, Layer
-from caloman.showers import CHUNK, Showers
-from caloman.spectra import Uniform, parse_energies
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
+from caloman.showers.showers import CHUNK, Showers
+from caloman.showers.spectra import Uniform, parse_energies
 
 ROOT = Path(__file__).parent.parent
 
@@ -233,7 +233,7 @@ def test_the_command_and_the_script_write_the_same_file(tmp_path, capsys):
 
 
 def test_sampling_needs_no_torch():
-    code = "import sys, caloman.data.simulate; sys.exit('torch' in sys.modules)"
+    code = "import sys, caloman.data.simulation.simulate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -5,7 +5,14 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal, norm
 
-from caloman.toys import Circle, CorrelatedGaussian, CorrelatedMixture, Lorenz, PolynomialSurface, UncorrelatedMixture
+from caloman.demonstrations import (
+    Circle,
+    CorrelatedGaussian,
+    CorrelatedMixture,
+    Lorenz,
+    PolynomialSurface,
+    UncorrelatedMixture,
+)
 
 TARGETS = [CorrelatedMixture, UncorrelatedMixture, CorrelatedGaussian]
 

@@ -6,9 +6,9 @@ import torch
 
 import caloman
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
-from caloman.observables import compute_observables
-from caloman.showers import Showers
+from caloman.showers.geometry import Geometry
+from caloman.showers.observables import compute_observables
+from caloman.showers.showers import Showers
 from caloman.training import EnergyTask, LatentTask, fit
 from caloman.training.config import load_pipeline
 from caloman.training.data import DataConfig, ShowerDataModule, alpha_symmetries

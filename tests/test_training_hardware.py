@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 from caloman.flows.elementwise import Spline
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 from caloman.training import EnergyTask, fit
 from caloman.training.config import load_pipeline
 from caloman.training.data import DataConfig, ShowerDataModule, ShowerDataset

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from caloman.errors import CalomanError
-from caloman.flows import FlowMatching, PatchTransformer, VelocityMLP
+from caloman.rivals import FlowMatching, PatchTransformer, VelocityMLP
 
 SHAPE, D, C = (6, 4, 5), 120, 3
 NETWORKS = {

@@ -7,8 +7,8 @@ import yaml
 
 from caloman import bundle
 from caloman.files import shipped
-from caloman.geometry import BUILT_IN
 from caloman.models import ShowerModel
+from caloman.showers.geometry import BUILT_IN
 
 PHOTONS = BUILT_IN["1-photons"]
 RIVALS = {"CaloINN": "caloinn.yaml", "CaloFlow student": "caloflow_student.yaml"}

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from caloman.benchmark.engines import Generate
-from caloman.models import FactorisedShowerModel, FlowShape, ManifoldShape, ShowerModel
+from caloman.models import FactorisedShowerModel, ManifoldShape, ShowerModel
+from caloman.rivals import FlowShape
 
 SECONDS = 1.0
 """How long a run takes, about, where the number of showers is free."""

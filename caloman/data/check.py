@@ -13,10 +13,10 @@ from tqdm import tqdm
 from caloman.data.official import OFFICIAL, energy_deviations
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
-from caloman.hdf5 import open_hdf5
-from caloman.showers import Showers, find_geometry
-from caloman.slices import ShowerFiles, parse_slices
+from caloman.showers.geometry import Geometry
+from caloman.showers.hdf5 import open_hdf5
+from caloman.showers.showers import Showers, find_geometry
+from caloman.showers.slices import ShowerFiles, parse_slices
 
 OWN_DATASETS = ("incident_energies", "showers", "validation_rows")
 ROUNDING = 1e-3

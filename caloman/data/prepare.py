@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from caloman.errors import CalomanError
 from caloman.files import sha256
-from caloman.geometry import Geometry
-from caloman.hdf5 import SPARE_BYTES, check_space, open_hdf5, writing
-from caloman.showers import CHUNK_BYTES, ShowerFile, Showers, find_geometry
+from caloman.showers.geometry import Geometry
+from caloman.showers.hdf5 import SPARE_BYTES, check_space, open_hdf5, writing
+from caloman.showers.showers import CHUNK_BYTES, ShowerFile, Showers, find_geometry
 
 VERIFY_BYTES = 16 * 2**20
 NAMES = ("incident_energies", "showers")

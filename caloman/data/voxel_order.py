@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 
 Array = NDArray[np.float64]
 Score = Callable[[list[Array]], float]

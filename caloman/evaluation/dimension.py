@@ -19,8 +19,8 @@ from caloman.errors import CalomanError
 from caloman.evaluation.pairs import GROUPS, jackknife_error
 from caloman.evaluation.samples import Sample
 from caloman.evaluation.tables import aligned
-from caloman.showers import Showers, find_geometry
-from caloman.slices import parse_slices
+from caloman.showers.showers import Showers, find_geometry
+from caloman.showers.slices import parse_slices
 
 Array = NDArray[np.float64]
 

@@ -15,9 +15,9 @@ from caloman.evaluation.metrics import collect_metrics
 from caloman.evaluation.presets import OFFICIAL, QUICK
 from caloman.evaluation.report import Report
 from caloman.evaluation.samples import Sample, summarise
-from caloman.geometry import Geometry
-from caloman.showers import find_geometry
-from caloman.slices import parse_slices
+from caloman.showers.geometry import Geometry
+from caloman.showers.showers import find_geometry
+from caloman.showers.slices import parse_slices
 
 MIN_SHOWERS = 20
 

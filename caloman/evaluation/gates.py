@@ -14,7 +14,7 @@ from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.judge import CLASSIFIERS, Comparison, Gates, Judge
 from caloman.evaluation.networks import dense
 from caloman.evaluation.samples import Sample, Summary, summarise
-from caloman.hdf5 import read_tables
+from caloman.showers.hdf5 import read_tables
 
 GATE_MODES = ("cls-low", "cls-high")
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.evaluation.samples import Summary, distinct_energies, log_edges
-from caloman.geometry import BUILT_IN, Geometry
-from caloman.observables import Observables
+from caloman.showers.geometry import BUILT_IN, Geometry
+from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]
 

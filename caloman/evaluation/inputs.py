@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.evaluation.samples import Sample
-from caloman.observables import Observables
-from caloman.showers import Showers
+from caloman.showers.observables import Observables
+from caloman.showers.showers import Showers
 
 Array = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from caloman.evaluation.measures import CLEAR, MEASURES, SCHEMA, Measured, numbe
 from caloman.evaluation.multiclass import LogPosterior
 from caloman.evaluation.samples import Sample
 from caloman.files import md5
-from caloman.slices import parse_slices
+from caloman.showers.slices import parse_slices
 
 
 def collect_metrics(results: Results) -> dict:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.nn.mlp import MLP
+from caloman.showers.geometry import Geometry
 
 WIDTHS = (32, 32, 64, 64, 128)
 STANDARDISATION_BATCH = 1000

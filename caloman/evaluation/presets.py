@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.files import sha256
-from caloman.geometry import Geometry
-from caloman.observables import Observables, apply_threshold, compute_observables
-from caloman.showers import Showers
-from caloman.slices import ShowerFiles, parse_slices, recorded_sources
+from caloman.showers.geometry import Geometry
+from caloman.showers.observables import Observables, apply_threshold, compute_observables
+from caloman.showers.showers import Showers
+from caloman.showers.slices import ShowerFiles, parse_slices, recorded_sources
 
 Array = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ class Sample:
     """Rows of shower files.
 
     Args:
-        files: the HDF5 file, or several and slices of them; see `caloman.slices`.
+        files: the HDF5 file, or several and slices of them; see `caloman.showers.slices`.
         geometry: the voxel mesh.
         energies: incident energies of all showers of the files [MeV], shape (N_files,).
         rows: which of them belong to the sample, shape (N_files,).

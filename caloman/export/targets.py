@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.models import ShowerModel
+from caloman.showers.geometry import Geometry
 
 SAMPLING_FRACTION = 0.033
 """Datasets 2 and 3 hold the deposits of Geant4's example Par04 divided by this."""

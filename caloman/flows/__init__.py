@@ -1,8 +1,6 @@
 """Normalizing flows: splines, transforms, and the densities that are built from them."""
 
 from caloman.flows.autoregressive import Autoregressive
-from caloman.flows.continuous import FlowMatching
-from caloman.flows.convolutional import ConvolutionalCouplingFlow
 from caloman.flows.copula import CopulaFlow
 from caloman.flows.coupling import Coupling
 from caloman.flows.distribution import Distribution
@@ -10,15 +8,11 @@ from caloman.flows.elementwise import Affine, Elementwise, Spline
 from caloman.flows.flow import AutoregressiveFlow, CouplingFlow, Flow
 from caloman.flows.linear import ActNorm, LULinear, Permutation
 from caloman.flows.mask import BernoulliMask
-from caloman.flows.mixture import GaussianMixture
-from caloman.flows.patches import PatchTransformer
 from caloman.flows.spline import rational_quadratic_spline
 from caloman.flows.transform import Conditioned, Step, Transform, samples_in_one_pass
-from caloman.flows.velocity import VelocityMLP, VelocityNetwork
 
 __all__ = [
-    "ActNorm", "Affine", "Autoregressive", "AutoregressiveFlow", "BernoulliMask", "Conditioned",
-    "ConvolutionalCouplingFlow", "CopulaFlow", "Coupling", "CouplingFlow", "Distribution", "Elementwise", "Flow",
-    "FlowMatching", "GaussianMixture", "LULinear", "PatchTransformer", "Permutation", "Spline", "Step", "Transform",
-    "VelocityMLP", "VelocityNetwork", "rational_quadratic_spline", "samples_in_one_pass",
+    "ActNorm", "Affine", "Autoregressive", "AutoregressiveFlow", "BernoulliMask", "Conditioned", "CopulaFlow",
+    "Coupling", "CouplingFlow", "Distribution", "Elementwise", "Flow", "LULinear", "Permutation", "Spline", "Step",
+    "Transform", "rational_quadratic_spline", "samples_in_one_pass",
 ]  # fmt: skip

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from caloman import __version__, bundle
 from caloman.errors import CalomanError
-from caloman.gates import generate_shapes
+from caloman.generation.closure import generate_shapes
 from caloman.generation.cluster import run_on_cluster
 from caloman.generation.parts import Parts
 from caloman.generation.shards import count_showers, shard_chunks
 from caloman.models import EnsembleShowerModel, ShowerModel
-from caloman.showers import CHUNK, Compression, Showers
-from caloman.spectra import read_request
+from caloman.showers.showers import CHUNK, Compression, Showers
+from caloman.showers.spectra import read_request
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from uuid import uuid4
 
 from caloman.errors import CalomanError
 from caloman.files import sha256, write
-from caloman.geometry import Geometry
-from caloman.hdf5 import check_space, writing
-from caloman.showers import Compression, Showers, ShowerWriter
+from caloman.showers.geometry import Geometry
+from caloman.showers.hdf5 import check_space, writing
+from caloman.showers.showers import Compression, Showers, ShowerWriter
 
 logger = logging.getLogger(__name__)
 

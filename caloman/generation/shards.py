@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from caloman.errors import CalomanError
-from caloman.hdf5 import open_hdf5
-from caloman.showers import CHUNK, ShowerWriter, find_geometry
+from caloman.showers.hdf5 import open_hdf5
+from caloman.showers.showers import CHUNK, ShowerWriter, find_geometry
 
 
 def shard_chunks(shard: str, total: int) -> range:

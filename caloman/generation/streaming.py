@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from caloman.models import ShowerModel
-from caloman.showers import CHUNK
-from caloman.spectra import parse_energies
+from caloman.showers.showers import CHUNK
+from caloman.showers.spectra import parse_energies
 
 
 class GeneratedShowers(IterableDataset[tuple[Tensor, Tensor]]):

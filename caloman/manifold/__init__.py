@@ -2,7 +2,7 @@
 
 from caloman.manifold.adversarial import AVB
 from caloman.manifold.autoencoder import VAE, Autoencoder
-from caloman.manifold.backbones import Backbone, CylinderBackbone, LayerBackbone, TowerBackbone, TransformerBackbone
+from caloman.manifold.backbones import Backbone, CylinderBackbone, TowerBackbone
 from caloman.manifold.fractions import BernoulliHead, SoftmaxHead
 from caloman.manifold.grouped import GroupedVAE
 from caloman.manifold.heads import GaussianHead, Head, HurdleHead
@@ -10,5 +10,5 @@ from caloman.manifold.wasserstein import WAE
 
 __all__ = [
     "AVB", "VAE", "WAE", "Autoencoder", "Backbone", "BernoulliHead", "CylinderBackbone", "GaussianHead", "GroupedVAE",
-    "Head", "HurdleHead", "LayerBackbone", "SoftmaxHead", "TowerBackbone", "TransformerBackbone",
+    "Head", "HurdleHead", "SoftmaxHead", "TowerBackbone",
 ]  # fmt: skip

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from caloman.geometry import Geometry
 from caloman.manifold.autoencoder import VAE
 from caloman.manifold.heads import HALF_LOG_2PI
 from caloman.nn.mlp import PlainMLP, start_at_zero
+from caloman.showers.geometry import Geometry
 
 ADVERSARY_DRAWS = 4
 """Samples of each shower's posterior that the adversary learns from."""

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.manifold.backbones import Backbone, TowerBackbone
 from caloman.manifold.heads import DeterministicHead, GaussianHead, Head
 from caloman.manifold.moments import MomentLoss
 from caloman.preprocessing.scaling import Scaling, Standardise
+from caloman.showers.geometry import Geometry
 
 
 class Autoencoder(nn.Module):

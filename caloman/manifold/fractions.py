@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.manifold.heads import DeterministicHead
 from caloman.preprocessing.layers import LayerMap
+from caloman.showers.geometry import Geometry
 
 
 class FractionHead(DeterministicHead):

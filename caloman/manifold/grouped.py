@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloman.geometry import Geometry
 from caloman.manifold.autoencoder import VAE
 from caloman.manifold.backbones import Backbone
 from caloman.manifold.heads import HurdleHead
 from caloman.preprocessing.scaling import Scaling
+from caloman.showers.geometry import Geometry
 
 N_GROUPS = 4
 SEEN = 3

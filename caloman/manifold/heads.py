@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caloman.geometry import Geometry
 from caloman.preprocessing.layers import LayerMap
+from caloman.showers.geometry import Geometry
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

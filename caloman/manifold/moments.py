@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloman.geometry import Geometry
 from caloman.preprocessing.layers import LayerMap
+from caloman.showers.geometry import Geometry
 
 
 class MomentLoss(nn.Module):

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caloman.geometry import Geometry
 from caloman.manifold.autoencoder import Autoencoder
+from caloman.showers.geometry import Geometry
 
 
 class WAE(Autoencoder):

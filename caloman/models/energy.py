@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows import BernoulliMask, Distribution
-from caloman.geometry import Geometry
 from caloman.models.density import Density
 from caloman.preprocessing.dequantisation import LogUniformFilling
 from caloman.preprocessing.layers import LayerCoordinates, LayerFractions
 from caloman.preprocessing.scaling import Standardise
+from caloman.showers.geometry import Geometry
 
 
 class LayerEnergyModel(nn.Module):

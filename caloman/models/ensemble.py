@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.models.shower import ShowerModel
+from caloman.showers.geometry import Geometry
 
 
 class EnsembleShowerModel(ShowerModel):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows import samples_in_one_pass
-from caloman.geometry import Geometry
 from caloman.manifold import Autoencoder
 from caloman.models.density import Density
+from caloman.showers.geometry import Geometry
 
 
 class ShapeModel(nn.Module, ABC):
@@ -96,24 +96,3 @@ class ManifoldShape(ShapeModel):
         """Shapes (N, V) like the given ones (N, V): the forward pass with their own latents, from the same noise."""
         latent_noise, decoder_noise = noise.split(list(self.noise_blocks.values()), dim=1)
         return self.decode(self.encode(shapes, context, latent_noise), context, decoder_noise)
-
-
-class FlowShape(ShapeModel):
-    """A density of the voxels themselves.
-
-    Args:
-        geometry: the voxel mesh.
-        context: size of the condition.
-        density: the density of the shapes.
-
-    References:
-        CaloFlow (arXiv:2106.05285, arXiv:2110.11377, arXiv:2210.14245), flow II.
-    """
-
-    def __init__(self, geometry: Geometry, context: int, density: Callable[[int, int], Density]) -> None:
-        super().__init__()
-        self.density = density(geometry.n_voxels, context)
-        self.noise_blocks = {"voxels": self.density.noise_dim}
-
-    def forward(self, noise: Tensor, context: Tensor) -> Tensor:
-        return self.density.sample(noise, context)

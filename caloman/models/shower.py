@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows import samples_in_one_pass
-from caloman.geometry import Geometry
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
 from caloman.models.shape import ManifoldShape, ShapeModel
 from caloman.preprocessing import ShowerTransform
-from caloman.showers import CHUNK, Showers
+from caloman.showers.geometry import Geometry
+from caloman.showers.showers import CHUNK, Showers
 
 VOXELS_AT_ONCE = 6_500_000
 """A chunk of dataset 2; the decoder of a larger one would only fill the memory and leave the cache."""

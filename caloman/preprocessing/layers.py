@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 
 
 class LayerMap(nn.Module):

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.preprocessing.dequantisation import Filling
 from caloman.preprocessing.layers import LayerMap, reciprocal
 from caloman.preprocessing.spectrum import SmoothSpectrum
+from caloman.showers.geometry import Geometry
 
 NEWTON_STEPS = 3
 """Until the energies of a layer add up to 1e-5; what is left is scaled away."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from caloman.geometry import Geometry
 from caloman.preprocessing.layers import LayerMap
+from caloman.showers.geometry import Geometry
 
 LOWEST, HIGHEST = math.log(1e-5), math.log(1e5)
 """Range of the logarithms of energies in MeV; the map goes on with slope 1 outside."""

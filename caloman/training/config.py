@@ -13,8 +13,8 @@ from jsonargparse.typing import PositiveInt
 from caloman.bundle import check_class_paths
 from caloman.errors import CalomanError
 from caloman.files import shipped
-from caloman.geometry import Geometry
 from caloman.models import ShowerModel
+from caloman.showers.geometry import Geometry
 from caloman.training.data import DataConfig
 from caloman.training.tasks import Task
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.models import CopulaShape
+from caloman.rivals import CopulaShape
 from caloman.training.data import Batch
 from caloman.training.tasks import ShapeTask
 

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from caloman.errors import CalomanError
 from caloman.files import sha256
-from caloman.geometry import Geometry
-from caloman.slices import ShowerFiles, ShowerSlice, recorded_sources
+from caloman.showers.geometry import Geometry
+from caloman.showers.slices import ShowerFiles, ShowerSlice, recorded_sources
 from caloman.training.batches import EpochBatches
 from caloman.training.stores import ShowerStore, StreamedShowers, open_store
 

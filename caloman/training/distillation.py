@@ -16,7 +16,8 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.flows import Conditioned, Flow, Step
-from caloman.models import Density, FactorisedShowerModel, FlowShape, ShowerModel
+from caloman.models import Density, FactorisedShowerModel, ShowerModel
+from caloman.rivals import FlowShape
 from caloman.training.data import Batch
 from caloman.training.tasks import FlowTask
 

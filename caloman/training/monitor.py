@@ -14,7 +14,7 @@ from caloman.evaluation.histograms import Histogram, by_observable, challenge_bi
 from caloman.evaluation.plots import panels
 from caloman.evaluation.samples import LoadedSample, summarise
 from caloman.files import write
-from caloman.showers import Showers
+from caloman.showers.showers import Showers
 from caloman.training.config import Monitor
 from caloman.training.data import ShowerDataset
 from caloman.training.tasks import Task

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 from caloman.training.checkpoints import read
 from caloman.training.config import Pipeline, load_pipeline, part_of
 from caloman.training.data import ShowerDataModule

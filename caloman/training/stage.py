@@ -19,8 +19,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from caloman.errors import CalomanError
 from caloman.files import appearing, write
-from caloman.flows import Transform, VelocityNetwork
+from caloman.flows import Transform
 from caloman.nn.mlp import ParallelMLP
+from caloman.rivals import VelocityNetwork
 from caloman.training.callbacks import EpochSeeds, StageProgress
 from caloman.training.checkpoints import EpochCheckpoints, WholeFiles, latest_usable, read
 from caloman.training.config import Pipeline, StageTrainer

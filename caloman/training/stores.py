@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
-from caloman.showers import ShowerFile
-from caloman.slices import ShowerFiles
+from caloman.showers.geometry import Geometry
+from caloman.showers.showers import ShowerFile
+from caloman.showers.slices import ShowerFiles
 
 BUFFER_BYTES = 256 * 2**20
 BLOCK_BYTES = 2**20

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from caloman.errors import CalomanError
-from caloman.models import Density, FactorisedShowerModel, FlowShape, JointShowerModel, ShowerModel
+from caloman.models import Density, FactorisedShowerModel, ShowerModel
+from caloman.rivals import FlowShape, JointShowerModel
 from caloman.training.data import Batch
 
 

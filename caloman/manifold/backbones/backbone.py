@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from torch import nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 
 
 class Backbone(ABC):

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.manifold.backbones.backbone import Backbone, per_voxel
 from caloman.manifold.backbones.mesh import Mesh
 from caloman.nn.cylinder import CylinderNet
-from caloman.nn.transformer import CylinderTransformer
+from caloman.showers.geometry import Geometry
 
 
 class CellBackbone(Backbone):
@@ -80,41 +79,6 @@ class CylinderBackbone(CellBackbone):
 
     def network(self, cells: Sequence[int], in_channels: int, context: int, out_channels: int) -> nn.Module:
         return CylinderNet(cells, in_channels, context, out_channels, self.hidden, self.blocks)
-
-
-class TransformerBackbone(CellBackbone):
-    """Attention between the cells of a regular calorimeter, with a spatial latent.
-
-    Voxels are joined to patches, the cells, each of which sees every other; time and memory go with the square of their
-    number. That a turned shower is as likely has to be learned: train with ``data.symmetries``. Outputs start at zero,
-    which are a head's fitted statistics.
-
-    Args:
-        patch: voxels along z, alpha and r that make a cell.
-        pool: cells along z, alpha and r that share a cell of the latent.
-        hidden: width of a cell's token, a multiple of 6 and of the heads.
-        depth: blocks of each network, of an attention and a dense network.
-        heads: of each attention.
-
-    References:
-        Peebles & Xie, DiT (arXiv:2212.09748); the positions are those of CaloDREAM (arXiv:2405.09629).
-    """
-
-    def __init__(
-        self,
-        patch: Sequence[int] = (3, 2, 9),
-        pool: Sequence[int] = (3, 2, 1),
-        hidden: int = 48,
-        depth: int = 3,
-        heads: int = 4,
-    ) -> None:
-        super().__init__(patch, pool)
-        self.hidden = hidden
-        self.depth = depth
-        self.heads = heads
-
-    def network(self, cells: Sequence[int], in_channels: int, context: int, out_channels: int) -> nn.Module:
-        return CylinderTransformer(cells, in_channels, context, out_channels, self.hidden, self.depth, self.heads)
 
 
 class _CellEncoder(nn.Module):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
 from caloman.nn.cylinder import from_patches, to_patches
+from caloman.showers.geometry import Geometry
 
 
 class Mesh:
@@ -25,7 +25,7 @@ class Mesh:
     def __init__(self, geometry: Geometry, context: int, patch: Sequence[int]) -> None:
         first = geometry.layers[0]
         if any((layer.n_alpha, layer.n_r) != (first.n_alpha, first.n_r) for layer in geometry.layers):
-            raise CalomanError(f"the layers of dataset {geometry.name!r} differ; use a LayerBackbone as the backbone")
+            raise CalomanError(f"the layers of dataset {geometry.name!r} differ; use a TowerBackbone as the backbone")
         self.voxels = (geometry.n_layers, first.n_alpha, first.n_r)
         if any(size % step for size, step in zip(self.voxels, patch, strict=True)):
             raise CalomanError(f"patch = {list(patch)} of the backbone does not divide the mesh {list(self.voxels)}")

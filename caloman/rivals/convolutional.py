@@ -16,7 +16,7 @@ from caloman.flows.elementwise import Spline
 from caloman.flows.flow import Flow
 from caloman.flows.linear import ActNorm, LULinear, Permutation
 from caloman.flows.transform import Transform
-from caloman.nn.planes import PlaneNetwork, squeeze
+from caloman.rivals.planes import PlaneNetwork, squeeze
 
 
 class Squeeze(Permutation):

@@ -11,8 +11,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.geometry import Geometry, Layer
-from caloman.showers import Showers
+from caloman.showers.geometry import Geometry, Layer
+from caloman.showers.showers import Showers
 
 Array = NDArray[np.float64]
 

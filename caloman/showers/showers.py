@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.geometry import BUILT_IN, Geometry
-from caloman.hdf5 import append_chunks, check_space, open_hdf5, read_rows, reading, writing
+from caloman.showers.geometry import BUILT_IN, Geometry
+from caloman.showers.hdf5 import append_chunks, check_space, open_hdf5, read_rows, reading, writing
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from caloman.data.detector import find_detector
-from caloman.data.sampler import ShowerSampler
+from caloman.data.simulation.detector import find_detector
+from caloman.data.simulation.sampler import ShowerSampler
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
-from caloman.showers import CHUNK, Showers, ShowerWriter
-from caloman.spectra import Spectrum, read_request
+from caloman.showers.geometry import Geometry
+from caloman.showers.showers import CHUNK, Showers, ShowerWriter
+from caloman.showers.spectra import Spectrum, read_request
 
 GENERATOR = "caloman parametric sampler, not Geant4"
 BLOCK_VOXELS = 2**22

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from caloman.flows import Distribution
-from caloman.geometry import Geometry
 from caloman.models.shower import ShowerModel
 from caloman.preprocessing import Filling, LayerFractions, LayerwiseTransform, LogUniformFilling
+from caloman.showers.geometry import Geometry
 
 
 class JointDensity(nn.Module):

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from caloman.evaluation.significance import Significances
-from caloman.gates import batches, load_manifold, open_showers
-from caloman.hdf5 import new_tables, read_tables
+from caloman.generation.closure import batches, load_manifold, open_showers
 from caloman.manifold.density import log_volume
 from caloman.models import FactorisedShowerModel
 from caloman.models.noise import Purpose
+from caloman.showers.hdf5 import new_tables, read_tables
 
 SCORES = ("reconstruction", "decoder", "latent", "projected", "layer_energies")
 JACOBIAN_NUMBERS = 2**25

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows import Distribution
-from caloman.geometry import Geometry
 from caloman.models.density import Density
-from caloman.models.shape import FlowShape
-from caloman.nn.planes import PlaneEmbedding
 from caloman.preprocessing.scaling import Logit, MaxAbs, Scaling
 from caloman.preprocessing.showers import layer_energy
+from caloman.rivals.direct import FlowShape
+from caloman.rivals.planes import PlaneEmbedding
+from caloman.showers.geometry import Geometry
 
 
 class LayerwiseFlow(Distribution):

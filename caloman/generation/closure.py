@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from caloman.bundle import load
 from caloman.errors import CalomanError
-from caloman.hdf5 import new_tables
 from caloman.models import FactorisedShowerModel
 from caloman.models.noise import Purpose, chunk_noise
-from caloman.showers import CHUNK, Showers, ShowerWriter
-from caloman.slices import ShowerFiles
+from caloman.showers.hdf5 import new_tables
+from caloman.showers.showers import CHUNK, Showers, ShowerWriter
+from caloman.showers.slices import ShowerFiles
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Noise (n, D), voxels (n, V) [MeV] and incident energies (n, 1) [MeV] of a chunk."""

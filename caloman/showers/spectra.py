@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.hdf5 import open_hdf5
-from caloman.showers import CHUNK
-from caloman.slices import ShowerSlice, parse_slices
+from caloman.showers.hdf5 import open_hdf5
+from caloman.showers.showers import CHUNK
+from caloman.showers.slices import ShowerSlice, parse_slices
 
 UNITS = {"keV": 1e-3, "MeV": 1.0, "GeV": 1e3, "TeV": 1e6}
 SPECTRUM_HELP = (

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.geometry import BUILT_IN, Geometry
+from caloman.showers.geometry import BUILT_IN, Geometry
 
 Array = NDArray[np.float64]
 

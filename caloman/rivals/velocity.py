@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.nn.mlp import MLP, zero_linear
-from caloman.nn.modulation import Gated, Modulation
+from caloman.rivals.modulation import Gated, Modulation
 
 
 class VelocityNetwork(nn.Module, ABC):

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
-from caloman.hdf5 import open_hdf5
-from caloman.showers import ShowerFile, Showers
+from caloman.showers.geometry import Geometry
+from caloman.showers.hdf5 import open_hdf5
+from caloman.showers.showers import ShowerFile, Showers
 
 Specification = str | Path | Sequence[str | Path]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.nn.mlp import MLP, zero_linear
-from caloman.nn.modulation import Gated, Modulation
+from caloman.rivals.modulation import Gated, Modulation
 
 
 class Attention(nn.Module):
@@ -98,37 +98,6 @@ class CellTransformer(nn.Module):
         """What is added to the tokens to tell where they are, shape (tokens, hidden)."""
         phases = (self.place.unsqueeze(2) * self.frequencies).flatten(1)
         return torch.cat([phases.sin(), phases.cos()], dim=1)
-
-
-class CylinderTransformer(CellTransformer):
-    """A transformer with the interface of a `CylinderNet`.
-
-    Args:
-        shape: numbers of cells along z, alpha and r.
-        in_channels: channels of the input.
-        context: size C of the condition.
-        out_channels: channels of the output.
-        hidden: width of a token and of the condition's network, a multiple of 6 and of the heads.
-        depth: number of blocks.
-        heads: of each attention.
-    """
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        in_channels: int,
-        context: int,
-        out_channels: int,
-        hidden: int,
-        depth: int,
-        heads: int,
-    ) -> None:
-        condition = MLP(context, [hidden], hidden, nn.SiLU)
-        super().__init__(condition, shape, in_channels, out_channels, hidden, depth, heads)
-
-    def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
-        """Maps inputs (N, in_channels, z, alpha, r) and context (N, C) to (N, out_channels, z, alpha, r)."""
-        return self.attend(inputs, F.silu(self.condition(context)))
 
 
 def _places(shape: Sequence[int]) -> Tensor:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 
-from caloman.geometry import Geometry
 from caloman.manifold import HurdleHead
 from caloman.models.density import Density
 from caloman.models.shape import ShapeModel
 from caloman.nn.mlp import MLP, start_at_zero
 from caloman.preprocessing.scaling import Standardise
+from caloman.showers.geometry import Geometry
 
 
 class Marginals(nn.Module):

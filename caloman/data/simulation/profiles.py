@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainc, gammaln
 
-from caloman.data.detector import Detector
+from caloman.data.simulation.detector import Detector
 
 Array = NDArray[np.float64]
 

@@ -9,9 +9,9 @@ import math
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.flows.velocity import Condition, VelocityNetwork
 from caloman.nn.cylinder import from_patches, to_patches
-from caloman.nn.transformer import CellTransformer
+from caloman.rivals.transformer import CellTransformer
+from caloman.rivals.velocity import Condition, VelocityNetwork
 
 Mesh = tuple[int, int, int]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from caloman.flows.distribution import Distribution
-from caloman.flows.velocity import VelocityMLP, VelocityNetwork
+from caloman.rivals.velocity import VelocityMLP, VelocityNetwork
 
 Field = Callable[[Tensor, float], Tensor]
 Solver = Literal["midpoint", "heun"]

@@ -1,6 +1,6 @@
 """Showers of any mesh from parametrisations: deposits thrown at profiles that fluctuate from shower to shower.
 
-The literature behind the profiles is named in `caloman.data.profiles`.
+The literature behind the profiles is named in `caloman.data.simulation.profiles`.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.data.detector import Detector, find_detector
-from caloman.data.profiles import (
+from caloman.data.simulation.detector import Detector, find_detector
+from caloman.data.simulation.profiles import (
     RadialProfile,
     backscatter,
     electromagnetic_depth,
@@ -19,7 +19,7 @@ from caloman.data.profiles import (
     hadronic_radius,
 )
 from caloman.errors import CalomanError
-from caloman.geometry import Geometry
+from caloman.showers.geometry import Geometry
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""A parametric shower sampler, a stand-in for Geant4."""

@@ -1,0 +1,1 @@
+"""What a shower is: the mesh of its calorimeter, files of showers and their slices, observables, and spectra."""

@@ -211,7 +211,7 @@ def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, 
 - incident {model.geometry.particle}s of {low:g} to {high:g} MeV, {model.geometry.n_voxels} voxels
 {conditions}- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
 - made by caloman {__version__} with {versions}
-- MIT licence, as caloman, if that of the training files allows it (official CaloChallenge files: CC BY 4.0)
+- MIT license, as caloman, if that of the training files allows it (official CaloChallenge files: CC BY 4.0)
 
 Angles are in degrees and positions in mm, relative to the particles of the training files. Other energies, angles and
 positions are refused. Trained on {training["showers"]} showers from

@@ -47,7 +47,7 @@ SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
     },
     "dimension": {
         "--representation": (str, "coordinates of the showers, of incident, layer, sqrt and logit; all by default"),
-        "--k": (int, "numbers of neighbours of the maximum likelihood"),
+        "--k": (int, "numbers of neighbors of the maximum likelihood"),
         "--n": (int, "numbers of showers, drawn at random"),
     },
     "download": {"--files": (str, "which files, by name or by role (train, reference); all by default")},

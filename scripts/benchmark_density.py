@@ -73,11 +73,11 @@ TEST_SEED = 2**32 - 1
 CHUNK = 10_000
 
 
-class Standardised:
+class Standardized:
     """A density of vectors that are brought to zero mean and unit variance first.
 
     Args:
-        flow: the density of the standardised vectors.
+        flow: the density of the standardized vectors.
         points: which set mean and variance, shape (N, D).
         device: of the flow.
     """
@@ -143,7 +143,7 @@ def measure(name: str, target: Target, seed: int, options: argparse.Namespace) -
         return compared(test, target.sample(options.test, seed))
     torch.manual_seed(seed)
     points, others = np.split(target.sample(options.train, seed), [round(0.8 * options.train)])
-    model = Standardised(make(name, target.features, options), points, options.device)
+    model = Standardized(make(name, target.features, options), points, options.device)
     start = time.perf_counter()
     loss = fit(model.flow, model.inputs(points), model.inputs(others), options, f"{target.features}-D {name}")
     seconds = time.perf_counter() - start

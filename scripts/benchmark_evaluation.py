@@ -25,7 +25,7 @@ from caloman.data.simulation.simulate import simulate_blocks
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import challenge_binnings, compare
 from caloman.evaluation.inputs import high_level_inputs
-from caloman.evaluation.samples import Sample, summarise
+from caloman.evaluation.samples import Sample, summarize
 from caloman.evaluation.two_sample import anderson_darling, correlation_distance, kolmogorov_smirnov, sliced_wasserstein
 from caloman.showers.geometry import Geometry
 from caloman.showers.observables import compute_observables
@@ -83,8 +83,8 @@ def read(path: Path, dataset: str) -> None:
 def histograms(generated: Path, reference: Path, dataset: str) -> None:
     """All histograms and separation powers, from the files."""
     geometry = Geometry.load(dataset)
-    truth = summarise(Sample.open(reference, geometry))
-    other = summarise(Sample.open(generated, geometry), truth.spectrum_edges)
+    truth = summarize(Sample.open(reference, geometry))
+    other = summarize(Sample.open(generated, geometry), truth.spectrum_edges)
     for histogram in compare(challenge_binnings(truth, geometry), truth, other):
         _ = histogram.separation
 

@@ -23,7 +23,7 @@ Call = Callable[[], object]
 def ours(features: int, batch: int, device: str) -> dict[str, Call]:
     """The two directions of this package's flow, and the matrix products inside one of them."""
     flow = CouplingFlow(features, 0, COUPLINGS, "spline", BINS, BOUND, HIDDEN, BLOCKS, mixing="permutation")
-    flow = randomised(flow).to(device)
+    flow = randomized(flow).to(device)
     data = torch.randn(batch, features, device=device)
     return {
         "log-density": lambda: flow.log_prob(data),
@@ -40,7 +40,7 @@ def zuko(features: int, batch: int, device: str) -> dict[str, Call]:
     univariate = partial(MonotonicRQSTransform, bound=BOUND)
     shapes, widths = [(BINS,), (BINS,), (BINS - 1,)], [HIDDEN] * (1 + 2 * BLOCKS)
     flow = NICE(features, 0, COUPLINGS, univariate=univariate, shapes=shapes, hidden_features=widths)
-    flow = randomised(flow).to(device)
+    flow = randomized(flow).to(device)
     data = torch.randn(batch, features, device=device)
     return {"log-density": lambda: flow().log_prob(data), "sampling": lambda: flow().sample((batch,))}
 
@@ -56,7 +56,7 @@ def nflows(features: int, batch: int, device: str) -> dict[str, Call]:
     coupling = partial(PiecewiseRationalQuadraticCouplingTransform, num_bins=BINS, tails="linear", tail_bound=BOUND)
     mask = torch.arange(features) % 2
     chain = [part for _ in range(COUPLINGS) for part in (coupling(mask, net), RandomPermutation(features))]
-    flow = randomised(Flow(CompositeTransform(chain), StandardNormal([features]))).to(device)
+    flow = randomized(Flow(CompositeTransform(chain), StandardNormal([features]))).to(device)
     data = torch.randn(batch, features, device=device)
     return {"log-density": lambda: flow.log_prob(data), "sampling": lambda: flow.sample(batch)}
 
@@ -70,12 +70,12 @@ def normflows(features: int, batch: int, device: str) -> dict[str, Call]:
         part for _ in range(COUPLINGS) for part in (coupling(tail_bound=BOUND), nf.flows.Permute(features, "shuffle"))
     ]
     base = nf.distributions.DiagGaussian(features, trainable=False)
-    flow = randomised(nf.NormalizingFlow(base, chain)).to(device)
+    flow = randomized(nf.NormalizingFlow(base, chain)).to(device)
     data = torch.randn(batch, features, device=device)
     return {"log-density": lambda: flow.log_prob(data), "sampling": lambda: flow.sample(batch)}
 
 
-def randomised(flow: nn.Module) -> nn.Module:
+def randomized(flow: nn.Module) -> nn.Module:
     """The flow away from its initial weights, for evaluation."""
     for parameter in flow.parameters():
         nn.init.normal_(parameter, std=0.05)
@@ -138,7 +138,7 @@ def teacher_and_student(options: argparse.Namespace) -> Iterator[str]:
     for batch in (1, 100, 1000):
         noise, context = (torch.randn(batch, size, device=options.device) for size in (368, 6))
         calls: dict[str, Call] = {
-            name: partial(randomised(flow).to(options.device).sample, noise, context) for name, flow in flows.items()
+            name: partial(randomized(flow).to(options.device).sample, noise, context) for name, flow in flows.items()
         }
         times = fastest(calls, 2, options.device)
         per_shower = ", ".join(f"{name} {1e3 * seconds / batch:.2f} ms" for name, seconds in times.items())

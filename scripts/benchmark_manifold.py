@@ -50,7 +50,7 @@ Model = Distribution | ManifoldDensity
 TOYS: dict[str, type[Toy]] = {"circle": Circle, "surface": PolynomialSurface, "lorenz": Lorenz}
 TRUTH = "truth"
 TEST_SEED = 2**32 - 1
-NEIGHBOURS = 200_000
+NEIGHBORS = 200_000
 """Points that stand for a manifold to which no projection is known."""
 
 
@@ -179,7 +179,7 @@ def distance(toy: Toy, points: Array) -> Array:
 @cache
 def attractor() -> KDTree:
     """Points of the Lorenz attractor."""
-    return KDTree(Lorenz().sample(NEIGHBOURS, TEST_SEED - 1))
+    return KDTree(Lorenz().sample(NEIGHBORS, TEST_SEED - 1))
 
 
 def ambient(toy: Toy, points: Tensor, options: argparse.Namespace) -> Distribution:
@@ -240,7 +240,7 @@ def fit(
     epochs: int,
     options: argparse.Namespace,
 ) -> None:
-    """Minimises a loss with Adam and one cycle of the learning rate."""
+    """Minimizes a loss with Adam and one cycle of the learning rate."""
     parameters = list(parameters)
     optimizer = torch.optim.Adam(parameters, options.learning_rate)
     steps = epochs * -(-len(points) // options.batch)

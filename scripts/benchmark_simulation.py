@@ -23,7 +23,7 @@ def summaries(showers: Showers) -> np.ndarray:
     observables = compute_observables([showers], threshold=0.0)
     energies = observables.layer_energies
     total = observables.total_energy
-    radius = (energies * observables.centre_r).sum(axis=1) / np.maximum(total, 1e-9)
+    radius = (energies * observables.center_r).sum(axis=1) / np.maximum(total, 1e-9)
     response = total / observables.incident_energies
     return np.stack([response, energies.argmax(axis=1), (showers.voxels == 0).mean(axis=1), radius], axis=1)
 

@@ -1,11 +1,11 @@
-"""Times each stage of `caloman fit` against a bare PyTorch loop on the same network, optimiser and showers.
+"""Times each stage of `caloman fit` against a bare PyTorch loop on the same network, optimizer and showers.
 
 Usage: python scripts/benchmark_training.py [--config CONFIG] [--showers 4000] [--epochs 5] [--KEY=VALUE ...]
 
 Prints samples per second of training steps (the fastest epoch), without validation: of the fit, of the bare loop on
 batches that are ready in memory, and of the data module alone. Epochs of the fit and of the loop take turns, so that
 both meet the same machine. `--hardware.devices=2` shows what a second process brings, `--hardware.precision=bf16-mixed`
-and `--hardware.compile=true` what those do; on a GPU the last column is its utilisation during the fit.
+and `--hardware.compile=true` what those do; on a GPU the last column is its utilization during the fit.
 """
 
 import argparse
@@ -33,7 +33,7 @@ class TakeTurns(pl.Callback):
 
     def __init__(self, bare: Task) -> None:
         self.bare = bare
-        self.fit, self.loop, self.data, self.utilisation = [], [], [], []
+        self.fit, self.loop, self.data, self.utilization = [], [], [], []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.start = now(task.device)
@@ -41,7 +41,7 @@ class TakeTurns(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.fit.append(now(task.device) - self.start)
         if task.device.type == "cuda":
-            self.utilisation.append(torch.cuda.utilization(task.device))
+            self.utilization.append(torch.cuda.utilization(task.device))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         loader = trainer.train_dataloader
@@ -116,7 +116,7 @@ def main() -> None:
             n = len(data.train)  # of all devices; loop and data are those of one
             fit, loop, alone = n / min(turns.fit[1:]), n / min(turns.loop[1:]), n / min(turns.data[1:])
             loop, alone = loop / fabric.world_size, alone / fabric.world_size
-            used = f"  {max(turns.utilisation)} %" if turns.utilisation else ""
+            used = f"  {max(turns.utilization)} %" if turns.utilization else ""
             if fabric.is_global_zero:
                 print(f"{name:<12} {fit:9.0f} {loop:9.0f} {fit / loop:8.3f} {alone:10.0f}{used}")
 

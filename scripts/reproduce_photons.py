@@ -31,7 +31,7 @@ from caloman.evaluation.tables import aligned
 from caloman.files import write
 from caloman.generation.closure import encode, generate_shapes, reconstruct
 from caloman.generation.generate import generate
-from caloman.models import FactorisedShowerModel, ManifoldShape, ShowerModel
+from caloman.models import FactorizedShowerModel, ManifoldShape, ShowerModel
 from caloman.training import fit
 
 ROOT = Path(__file__).parents[1]
@@ -81,10 +81,10 @@ def judge(name: str, folder: Path, options: argparse.Namespace) -> None:
 def gates(model: ShowerModel, folder: Path, test: str) -> dict[str, Any]:
     """Writes the files that show which part limits a model, and returns them as arguments of `evaluate`."""
     run, files = folder / "run", {}
-    if isinstance(model, FactorisedShowerModel) and model.energy is not None:
+    if isinstance(model, FactorizedShowerModel) and model.energy is not None:
         files["shapes"] = folder / "shapes.hdf5"
         generate_shapes(run, test, files["shapes"])
-    if isinstance(model, FactorisedShowerModel) and isinstance(model.shape, ManifoldShape):
+    if isinstance(model, FactorizedShowerModel) and isinstance(model.shape, ManifoldShape):
         files["reconstruction"] = folder / "reconstructed.hdf5"
         reconstruct(run, test, files["reconstruction"])
         files["latents"] = [folder / "sampled.hdf5", folder / "encoded.hdf5"]

@@ -6,7 +6,7 @@
         model.shape.residual.flow.mixing=permutation,lu
 
 Each trial is a run folder, `caloman runs runs/sweep` lists them. Losses of models with different likelihoods, such as
-other values of beta, cannot be compared; there, minimise `--objective separation`.
+other values of beta, cannot be compared; there, minimize `--objective separation`.
 """
 
 import argparse

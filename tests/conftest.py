@@ -18,7 +18,7 @@ SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
 
 FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
 TINY_MODEL = {
-    "class_path": "caloman.models.FactorisedShowerModel",
+    "class_path": "caloman.models.FactorizedShowerModel",
     "init_args": {
         "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": 0.01}},
         "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW, "threshold": 0.01}},
@@ -51,7 +51,7 @@ def rng():
 
 
 @pytest.fixture
-def randomise():
+def randomize():
     """Moves a module away from its initial weights, where flows are the identity."""
 
     def apply(module, std=0.3):
@@ -105,9 +105,9 @@ def write_hdf5(tmp_path):
 
 
 @pytest.fixture
-def run(small, randomise, tmp_path):
+def run(small, randomize, tmp_path):
     """A bundle of a random model that may be asked for 1 to 100 GeV."""
-    model = randomise(bundle.build_model(TINY_MODEL, small, tmp_path), std=0.2)
+    model = randomize(bundle.build_model(TINY_MODEL, small, tmp_path), std=0.2)
     model.energy_range.copy_(torch.tensor([1e3, 1e5]))
     bundle.save(model, TINY_MODEL, {"files": [], "showers": 0}, tmp_path / "run" / "bundle")
     return tmp_path / "run"

@@ -62,17 +62,17 @@ def trained(kind, steps, rate=5e-3, **options):
         {"params": child.parameters(), "lr": rate * kind.rates.get(name, 1.0)}
         for name, child in autoencoder.named_children()
     ]
-    optimiser = torch.optim.Adam(groups)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         autoencoder.loss(*linear_data(256))["loss"].backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return autoencoder
 
 
-def test_avb_finds_the_posterior_that_no_factorised_gaussian_has():
+def test_avb_finds_the_posterior_that_no_factorized_gaussian_has():
     precision = torch.eye(2) + WEIGHTS.T @ WEIGHTS / NOISE**2
     divergence = 0.5 * precision.logdet()  # mean Kullback-Leibler divergence of the true posterior from the prior
     gap = 0.5 * (precision.diagonal().log().sum() - precision.logdet())  # what a VAE loses
@@ -91,16 +91,16 @@ def test_avb_finds_the_posterior_that_no_factorised_gaussian_has():
 
 def test_adversary_learns_the_density_of_its_samples():
     adversary = Adversary(1, 1, 32)
-    optimiser = torch.optim.Adam(adversary.parameters(), 5e-3)
+    optimizer = torch.optim.Adam(adversary.parameters(), 5e-3)
 
     def samples(n):  # two peaks whose distance the condition tells
         context = torch.rand(n, 1)
         return (1 + context) * torch.randn(n, 1).sign() + 0.5 * torch.randn(n, 1), context
 
     for _ in range(400):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         adversary.loss(*samples(256)).backward()
-        optimiser.step()
+        optimizer.step()
     x, context = samples(5000)
     peaks = [Normal(sign * (1 + context), 0.5).log_prob(x) for sign in (-1, 1)]
     truth = torch.logsumexp(torch.cat(peaks, dim=1), dim=1) - math.log(2)

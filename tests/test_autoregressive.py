@@ -73,16 +73,16 @@ def test_a_wide_made_uses_every_connection_that_the_order_allows():
     assert torch.all(by_condition != 0)
 
 
-def test_masks_hold_in_training_and_in_evaluation(randomise):
-    made = randomise(MADE(5, 0, 2, hidden=20))
+def test_masks_hold_in_training_and_in_evaluation(randomize):
+    made = randomize(MADE(5, 0, 2, hidden=20))
     inputs = torch.randn(10, 5)
     training = made(inputs)
     assert torch.equal(made.eval()(inputs), training)
 
 
 @pytest.mark.parametrize("direction", ["density", "sampling"])
-def test_affine_transform_agrees_with_zuko_on_the_same_conditioner(direction, randomise):
-    transform = randomise(Autoregressive(5, 2, Affine(), direction, hidden=16)).double().eval()
+def test_affine_transform_agrees_with_zuko_on_the_same_conditioner(direction, randomize):
+    transform = randomize(Autoregressive(5, 2, Affine(), direction, hidden=16)).double().eval()
     inputs, context = doubles(20, 5), doubles(20, 2)
 
     def meta(conditioned):
@@ -104,8 +104,8 @@ def test_affine_transform_agrees_with_zuko_on_the_same_conditioner(direction, ra
 
 @cells
 @pytest.mark.parametrize("context", [0, 2])
-def test_cell_inverse_and_log_determinant_both_ways(make, context, randomise):
-    flow = randomise(make(4, context)).double()
+def test_cell_inverse_and_log_determinant_both_ways(make, context, randomize):
+    flow = randomize(make(4, context)).double()
     inputs, condition = doubles(5, 4), doubles(5, context) if context else None
     for inverse in (False, True):
         steps = flow.trace(inputs, condition, inverse)
@@ -118,8 +118,8 @@ def test_cell_inverse_and_log_determinant_both_ways(make, context, randomise):
 
 
 @cells
-def test_cell_without_a_gradient_gives_the_same(make, randomise):
-    flow = randomise(make(6, 2)).double()
+def test_cell_without_a_gradient_gives_the_same(make, randomize):
+    flow = randomize(make(6, 2)).double()
     noise, context = doubles(5, 6), doubles(5, 2)
     samples = flow.sample(noise, context)
     log_prob = flow.log_prob(samples, context)
@@ -137,23 +137,23 @@ def test_cell_starts_as_the_standard_normal(make):
 
 
 @cells
-def test_cell_integrates_to_one(make, randomise):
-    flow = randomise(make(2, 1), std=0.25).double()
+def test_cell_integrates_to_one(make, randomize):
+    flow = randomize(make(2, 1), std=0.25).double()
     assert integral(flow) == pytest.approx(1, abs=1e-3)
 
 
 def integral(density, half_width=6.0, cells=240):
     """Of a density of two variables, by the midpoint rule."""
     width = 2 * half_width / cells
-    centres = -half_width + width * (torch.arange(cells, dtype=torch.float64) + 0.5)
-    points = torch.cartesian_prod(centres, centres)
+    centers = -half_width + width * (torch.arange(cells, dtype=torch.float64) + 0.5)
+    points = torch.cartesian_prod(centers, centers)
     with torch.no_grad():
         return density.log_prob(points, torch.full((len(points), 1), 0.3).double()).exp().sum().item() * width**2
 
 
 @cells
-def test_every_parameter_of_a_cell_gets_a_gradient(make, randomise):
-    flow = randomise(make(5, 2))
+def test_every_parameter_of_a_cell_gets_a_gradient(make, randomize):
+    flow = randomize(make(5, 2))
     flow.log_prob(torch.randn(100, 5), torch.randn(100, 2)).sum().backward()
     for name, parameter in flow.named_parameters():
         assert torch.all(torch.isfinite(parameter.grad)), name
@@ -165,8 +165,8 @@ def test_flow_tells_whether_it_samples_in_one_pass(kind, expected):
     assert CELLS[kind, "spline"](4, 1).one_pass_sampling is expected
 
 
-def test_trace_gives_points_and_raw_outputs(randomise):
-    flow = randomise(CELLS["density", "spline"](4, 2))
+def test_trace_gives_points_and_raw_outputs(randomize):
+    flow = randomize(CELLS["density", "spline"](4, 2))
     inputs, context = torch.randn(10, 4), torch.randn(10, 2)
     first, second, third, _ = flow.trace(inputs, context)
     assert torch.equal(first.raw, flow.transforms[0].conditioner(inputs, context))
@@ -188,7 +188,7 @@ def test_groups_that_do_not_add_up_are_refused():
         AutoregressiveFlow(6, groups=[2, 3])
 
 
-def test_actnorm_standardises_what_it_receives():
+def test_actnorm_standardizes_what_it_receives():
     flow = Flow(3, [ActNorm(3), Permutation(3), Autoregressive(3, 1, Spline()), ActNorm(3)])
     data, context = torch.randn(2000, 3) * torch.tensor([0.1, 1.0, 50.0]) + 7, torch.randn(2000, 1)
     flow.fit(lambda: zip(data.split(500), context.split(500), strict=True))
@@ -198,8 +198,8 @@ def test_actnorm_standardises_what_it_receives():
 
 
 @pytest.fixture(params=[0, 1])
-def mixture(request, randomise):
-    return randomise(GaussianMixture(2, request.param, components=3, hidden=8), std=0.5).double(), request.param
+def mixture(request, randomize):
+    return randomize(GaussianMixture(2, request.param, components=3, hidden=8), std=0.5).double(), request.param
 
 
 def test_mixture_density_is_that_of_torch_and_integrates_to_one(mixture):

@@ -38,8 +38,8 @@ every_backbone = pytest.mark.parametrize("backbone", backbones(), ids=lambda bac
 
 
 @every_backbone
-def test_every_backbone_has_the_shapes_asked_for_and_trains_all_its_weights(backbone, randomise):
-    vae = randomise(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone))
+def test_every_backbone_has_the_shapes_asked_for_and_trains_all_its_weights(backbone, randomize):
+    vae = randomize(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone))
     shapes, context = torch.rand(20, REGULAR.n_voxels) * (torch.rand(20, REGULAR.n_voxels) < 0.5), torch.randn(20, 5)
     assert vae.encode(shapes, context).shape == (20, LATENT)
     assert vae.decoder(torch.randn(20, LATENT), context).shape == (20, vae.head.n_parameters)
@@ -66,8 +66,8 @@ def test_a_turned_shower_has_a_turned_latent_and_back():
 
 
 @every_backbone
-def test_showers_of_a_batch_do_not_see_one_another(backbone, randomise):
-    vae = randomise(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone)).double()
+def test_showers_of_a_batch_do_not_see_one_another(backbone, randomize):
+    vae = randomize(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone)).double()
     shapes, context, latents = (torch.randn(3, size).double() for size in (REGULAR.n_voxels, CONTEXT, LATENT))
     assert_close(vae.encoder(shapes[1:2], context[1:2]), vae.encoder(shapes, context)[1:2])
     assert_close(vae.decoder(latents[1:2], context[1:2]), vae.decoder(latents, context)[1:2])
@@ -99,7 +99,7 @@ def test_a_network_tells_cells_of_different_z_and_r_apart_but_not_of_different_a
     assert outputs[0, 0, :, 0].unique().numel() == 3 * 2
 
 
-def test_patches_restore_the_cells_and_hold_neighbours():
+def test_patches_restore_the_cells_and_hold_neighbors():
     cells = torch.arange(2 * 4 * 6 * 9.0).reshape(1, 2, 4, 6, 9)
     patches = to_patches(cells, (2, 3, 9))
     assert patches.shape == (1, 2 * 2 * 3 * 9, 2, 2, 1)
@@ -135,8 +135,8 @@ def test_a_bundle_restores_the_backbone(tmp_path):
 
 
 @every_backbone
-def test_a_decoder_can_be_exported(backbone, randomise):
-    decoder = randomise(backbone.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)).eval()
+def test_a_decoder_can_be_exported(backbone, randomize):
+    decoder = randomize(backbone.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)).eval()
     rows = torch.export.Dim("rows", min=2)
     inputs = torch.randn(3, LATENT), torch.randn(3, CONTEXT)
     program = torch.export.export(decoder, inputs, dynamic_shapes=({0: rows}, {0: rows}))

@@ -21,7 +21,7 @@ def test_training_improves_the_likelihood_and_keeps_the_best_epoch(flow):
     options = Namespace(**SETTINGS)
     target = benchmark["CorrelatedMixture"](2)
     points, others = target.sample(1000, 0), target.sample(500, 1)
-    model = benchmark["Standardised"](benchmark["make"](flow, 2, options), points, "cpu")
+    model = benchmark["Standardized"](benchmark["make"](flow, 2, options), points, "cpu")
     train, validation = model.inputs(points), model.inputs(others)
     before = model.log_prob(others).mean()
     loss = benchmark["fit"](model.flow, train, validation, options)

@@ -11,7 +11,7 @@ import caloman
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.flows import AutoregressiveFlow, CouplingFlow
-from caloman.models import Density, FactorisedShowerModel, LayerEnergyModel
+from caloman.models import Density, FactorizedShowerModel, LayerEnergyModel
 from caloman.preprocessing import LayerwiseTransform, Logit, UniformFilling
 from caloman.rivals import FlowShape
 from caloman.showers.geometry import Geometry
@@ -54,7 +54,7 @@ def test_noise_fills_zeros_and_is_cut_again(small, make_showers):
 
 
 def model(geometry, flow):
-    return FactorisedShowerModel(
+    return FactorizedShowerModel(
         geometry,
         transform=partial(LayerwiseTransform, threshold=0.01, filling=NOISE),
         energy=partial(LayerEnergyModel, flow=partial(CouplingFlow, transforms=1)),
@@ -66,10 +66,10 @@ FLOW = {"transforms": 2, "bins": 4, "bound": 8.0, "blocks": 1, "mixing": "altern
 
 
 @pytest.fixture
-def teacher(small, randomise):
+def teacher(small, randomize):
     """A teacher far from the identity."""
     teacher = model(small, partial(AutoregressiveFlow, hidden=16, **FLOW))
-    randomise(teacher.shape.density.flow, std=0.3)
+    randomize(teacher.shape.density.flow, std=0.3)
     return teacher.eval()
 
 
@@ -92,15 +92,15 @@ def test_distillation_drives_the_student_to_the_teacher(distil, guided, small):
     context = torch.randn(1000, 1 + small.n_layers)
     with torch.no_grad():
         shapes = density.sample(torch.randn(1000, small.n_voxels), context)
-    optimiser = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
     history = []
     for _ in range(120):
         rows = torch.randint(1000, (64,))
         losses = task.losses(shapes[rows], context[rows])
         history.append(losses["kl"].item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses["loss"].backward()
-        optimiser.step()
+        optimizer.step()
     assert np.mean(history[-20:]) < 0.2 * history[0]
 
 

@@ -85,10 +85,10 @@ def slow_inputs(showers, geometry):
         vectors[0].append(np.concatenate([first, cut / energy]))
         shapes = [cells / (cells.sum() + 1e-16) for cells in layers]
         vectors[1].append(np.concatenate([first, *shapes, log_energies]))
-        centres = [moments[name] for name in ("ceta", "cphi", "weta", "wphi")]
+        centers = [moments[name] for name in ("ceta", "cphi", "weta", "wphi")]
         total = [np.log10(energies.sum() + 1e-8)]
         rest = [moments[name] for name in ("sparsity", "cr", "wr")]
-        vectors[2].append(np.concatenate([first, log_energies, *centres, total, *rest]))
+        vectors[2].append(np.concatenate([first, log_energies, *centers, total, *rest]))
     return map(np.array, vectors)
 
 
@@ -172,7 +172,7 @@ def test_several_outputs_are_log_probabilities(network):
 
 
 def test_resnet_sees_what_is_next_to_what():
-    """Two classes with equal voxels on average: pairs of lit voxels are neighbours in angle or in radius."""
+    """Two classes with equal voxels on average: pairs of lit voxels are neighbors in angle or in radius."""
     mesh = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 3, 4), 4) for i in range(4)))
     rng = np.random.default_rng(0)
     n = 800

@@ -55,7 +55,7 @@ def test_unknown_command_lists_the_known_ones(capsys):
     assert all(name in message for name in ("train", *COMMANDS))
 
 
-def test_check_summarises_a_good_file(make_showers, photons, tmp_path, capsys):
+def test_check_summarizes_a_good_file(make_showers, photons, tmp_path, capsys):
     make_showers(50, photons).save(tmp_path / "good.hdf5")
     for arguments in ([], ["--dataset", "1-photons"]):
         assert main(["check", str(tmp_path / "good.hdf5"), *arguments]) == 0
@@ -102,7 +102,7 @@ def test_failing_process_has_status_1_one_sentence_and_no_traceback(tmp_path):
 
 
 def test_unknown_option_is_a_usage_error(tmp_path):
-    result = run("check", tmp_path / "file.hdf5", "--colour", "blue")
+    result = run("check", tmp_path / "file.hdf5", "--color", "blue")
     assert result.returncode == 2
-    assert "--colour" in result.stderr
+    assert "--color" in result.stderr
     assert "Traceback" not in result.stderr

@@ -49,9 +49,9 @@ def test_solvers_are_of_second_order(solver):
     assert errors[0] / errors[1] > 3.5
 
 
-def test_density_integrates_to_one(randomise):
+def test_density_integrates_to_one(randomize):
     flow = FlowMatching(2, context=1, network=partial(VelocityMLP, hidden=8, blocks=1, condition=8), steps=40)
-    randomise(flow, std=0.3).double()
+    randomize(flow, std=0.3).double()
     axis = torch.linspace(-7, 7, 60, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
@@ -73,14 +73,14 @@ def test_loss_is_the_error_of_the_velocity_less_that_of_zeros():
 
 def test_training_learns_two_conditional_peaks():
     flow = FlowMatching(1, context=1, network=partial(VelocityMLP, hidden=32, blocks=1, condition=32), steps=10)
-    optimiser = torch.optim.Adam(flow.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 400)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
     for _ in range(400):
         context = torch.rand(256, 1).round()
         data = 4 * context - 2 + 0.3 * torch.randn(256, 1)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         flow.loss(data, context).backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     with torch.no_grad():
         for side in (0.0, 1.0):

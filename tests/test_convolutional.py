@@ -30,7 +30,7 @@ def log_det_by_autograd(function, inputs):
     return torch.linalg.slogdet(torch.stack([jacobian[i, :, i] for i in range(len(inputs))])).logabsdet
 
 
-def test_squeeze_makes_channels_of_neighbours():
+def test_squeeze_makes_channels_of_neighbors():
     planes = torch.arange(24.0).reshape(1, 24)  # two planes of four bins in alpha and three in r
     channels = squeeze(planes, SHAPE, (2, 3))
     assert channels.shape == (1, 12, 2, 1)
@@ -43,8 +43,8 @@ def test_squeeze_makes_channels_of_neighbours():
 
 @pytest.mark.parametrize("factors", SQUEEZES)
 @pytest.mark.parametrize("context", [0, 24])
-def test_inverse_and_log_determinant_both_ways(factors, context, randomise):
-    flow = randomise(make(factors, context), std=0.1).double()
+def test_inverse_and_log_determinant_both_ways(factors, context, randomize):
+    flow = randomize(make(factors, context), std=0.1).double()
     inputs, condition = doubles(3, 12), doubles(3, context) if context else None
     for inverse in (False, True):
         steps = flow.trace(inputs, condition, inverse)
@@ -60,18 +60,18 @@ def test_starts_as_the_standard_normal():
     assert_close(make().log_prob(inputs, torch.randn(50, 12)), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_integrates_to_one(randomise):
-    flow = randomise(make((2, 1), context=2, shape=(2, 1)), std=0.25).double()
-    centres = -6 + 0.05 * (torch.arange(240, dtype=torch.float64) + 0.5)
-    points = torch.cartesian_prod(centres, centres)
+def test_integrates_to_one(randomize):
+    flow = randomize(make((2, 1), context=2, shape=(2, 1)), std=0.25).double()
+    centers = -6 + 0.05 * (torch.arange(240, dtype=torch.float64) + 0.5)
+    points = torch.cartesian_prod(centers, centers)
     with torch.no_grad():
         density = flow.log_prob(points, torch.full_like(points, 0.3)).exp()
     assert density.sum().item() * 0.05**2 == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("factors", SQUEEZES)
-def test_a_turned_plane_under_a_turned_condition_is_as_likely(factors, randomise):
-    flow = randomise(make(factors)).double()
+def test_a_turned_plane_under_a_turned_condition_is_as_likely(factors, randomize):
+    flow = randomize(make(factors)).double()
     for norm in flow.transforms[1::3]:  # learns each voxel by itself
         torch.nn.init.zeros_(norm.shift), torch.nn.init.zeros_(norm.log_scale)
     inputs, context = doubles(5, *SHAPE), doubles(5, *SHAPE)
@@ -82,8 +82,8 @@ def test_a_turned_plane_under_a_turned_condition_is_as_likely(factors, randomise
 
 
 @pytest.mark.parametrize("planes", [0, 2])
-def test_the_embedding_turns_with_its_planes(planes, randomise):
-    embedding = randomise(PlaneEmbedding(3, planes, SHAPE, 5)).double()
+def test_the_embedding_turns_with_its_planes(planes, randomize):
+    embedding = randomize(PlaneEmbedding(3, planes, SHAPE, 5)).double()
     numbers, maps = doubles(7, 3), doubles(7, planes, *SHAPE)
     before = embedding(torch.cat([numbers, maps.flatten(1)], 1)).unflatten(1, (5, *SHAPE))
     after = embedding(torch.cat([numbers, maps.roll(1, 2).flatten(1)], 1)).unflatten(1, (5, *SHAPE))
@@ -91,15 +91,15 @@ def test_the_embedding_turns_with_its_planes(planes, randomise):
     assert not torch.allclose(embedding(torch.cat([-numbers, maps.flatten(1)], 1)), before.flatten(1))
 
 
-def test_channels_mix_in_every_cell_alike(randomise):
-    mixing = randomise(ChannelMixing(3)).double()
+def test_channels_mix_in_every_cell_alike(randomize):
+    mixing = randomize(ChannelMixing(3)).double()
     cells = doubles(4, 3, 5)
     outputs = mixing(cells.flatten(1))[0].unflatten(1, (3, 5))
     assert_close(mixing(cells.flip(2).flatten(1))[0].unflatten(1, (3, 5)), outputs.flip(2))
 
 
-def test_every_parameter_gets_a_gradient(randomise):
-    flow = randomise(make())
+def test_every_parameter_gets_a_gradient(randomize):
+    flow = randomize(make())
     flow.log_prob(torch.randn(200, 12), torch.randn(200, 12)).sum().backward()
     for name, parameter in flow.named_parameters():
         assert torch.all(torch.isfinite(parameter.grad)), name

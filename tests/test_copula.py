@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from caloman.errors import CalomanError
 from caloman.flows import CouplingFlow
-from caloman.models import Density, FactorisedShowerModel
+from caloman.models import Density, FactorizedShowerModel
 from caloman.preprocessing import ExcessTransform
 from caloman.rivals import CopulaShape, FlowShape, Marginals
 from caloman.training import CopulaTask, MarginalsTask
@@ -18,8 +18,8 @@ DENSITY = partial(Density, flow=partial(CouplingFlow, transforms=1))
 
 
 @pytest.fixture
-def marginals(small, randomise):
-    return randomise(Marginals(small, 2, hidden=[8]), std=0.2)
+def marginals(small, randomize):
+    return randomize(Marginals(small, 2, hidden=[8]), std=0.2)
 
 
 def test_scores_lead_back_to_the_shapes(marginals):
@@ -43,16 +43,16 @@ def test_scores_of_each_voxel_are_standard_normal(marginals):
 
 def test_marginals_learn_rates_and_sizes_of_hits(small):
     marginals = Marginals(small, 1, hidden=[16])
-    optimiser = torch.optim.Adam(marginals.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(marginals.parameters(), lr=1e-2)
     context = torch.rand(4000, 1).round()
     shapes = torch.where(
         torch.rand(4000, 16) < 0.3 + 0.4 * context, (0.5 * torch.randn(4000, 16) - 3 + context).exp(), 0
     )
     marginals.fit(lambda: [(shapes, context)])
     for _ in range(100):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         marginals.loss(shapes, context).backward()
-        optimiser.step()
+        optimizer.step()
     for side in (0, 1):
         sample = marginals.sample(torch.randn(4000, 16), torch.full((4000, 1), float(side)))[:, 2:14]
         assert (sample > 0).float().mean().item() == pytest.approx(0.3 + 0.4 * side, abs=0.03)
@@ -60,7 +60,7 @@ def test_marginals_learn_rates_and_sizes_of_hits(small):
 
 
 def test_tasks_train_the_marginals_before_what_ties_them(small, make_showers):
-    model = FactorisedShowerModel(
+    model = FactorizedShowerModel(
         small, transform=partial(ExcessTransform, threshold=0.01), shape=partial(CopulaShape, density=DENSITY)
     )
     showers = make_showers(50, small)
@@ -80,7 +80,7 @@ def test_tasks_train_the_marginals_before_what_ties_them(small, make_showers):
 
 def test_a_shape_without_marginals_is_refused(small):
     shape = partial(FlowShape, density=DENSITY)
-    model = FactorisedShowerModel(small, transform=partial(ExcessTransform, threshold=0.01), shape=shape)
+    model = FactorizedShowerModel(small, transform=partial(ExcessTransform, threshold=0.01), shape=shape)
     with pytest.raises(CalomanError, match=r"'shape\.marginals', which the model does not have"):
         MarginalsTask(model)
     with pytest.raises(CalomanError, match="needs a CopulaShape, not a FlowShape"):

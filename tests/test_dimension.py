@@ -12,7 +12,7 @@ from caloman.evaluation.dimension import (
     REPRESENTATIONS,
     dimension,
     maximum_likelihood,
-    neighbour_distances,
+    neighbor_distances,
     two_nearest,
     with_error,
 )
@@ -37,7 +37,7 @@ def sphere(rng, d):
 def test_the_dimension_of_known_manifolds_is_found_in_a_larger_space(make, d, rng):
     points = make(rng, d)
     embedded = 7 * points @ ortho_group.rvs(12, random_state=rng)[: points.shape[1]] + 3
-    distances = neighbour_distances(embedded, 10)
+    distances = neighbor_distances(embedded, 10)
     for estimator in (maximum_likelihood, two_nearest):
         estimate, error = with_error(estimator, distances)
         assert estimate == pytest.approx(d, rel=0.15 if make is cube else 0.06)  # edges lower it
@@ -46,7 +46,7 @@ def test_the_dimension_of_known_manifolds_is_found_in_a_larger_space(make, d, rn
 
 @pytest.mark.parametrize(("toy", "d"), [(Circle(noise=0), 1), (PolynomialSurface(), 2), (Circle(noise=0.3), 2)])
 def test_the_dimension_of_the_toy_manifolds_is_found(toy, d):
-    distances = neighbour_distances(toy.sample(2000, seed=0), 10)
+    distances = neighbor_distances(toy.sample(2000, seed=0), 10)
     assert maximum_likelihood(distances) == pytest.approx(d, rel=0.05)
     assert two_nearest(distances) == pytest.approx(d, rel=0.1)
 
@@ -57,7 +57,7 @@ def test_estimators_are_those_of_a_loop_over_points(rng):
     for row in np.sort(cdist(points, points), axis=1)[:, 1:]:
         inverses.append(sum(math.log(row[5] / row[j]) for j in range(5)) / 5)
         ratios.append(row[1] / row[0])
-    distances = neighbour_distances(points, 6)
+    distances = neighbor_distances(points, 6)
     assert maximum_likelihood(distances) == pytest.approx(1 / np.mean(inverses))
     x = np.log(np.sort(ratios))[:54]
     y = [-math.log(1 - i / 60) for i in range(1, 55)]
@@ -67,7 +67,7 @@ def test_estimators_are_those_of_a_loop_over_points(rng):
 
 def test_the_error_is_the_spread_of_repetitions():
     estimates = np.array([
-        with_error(maximum_likelihood, neighbour_distances(np.random.default_rng(seed).random((300, 2)), 10))
+        with_error(maximum_likelihood, neighbor_distances(np.random.default_rng(seed).random((300, 2)), 10))
         for seed in range(50)
     ])  # fmt: skip
     assert 1 < estimates[:, 0].std() / estimates[:, 1].mean() < 1.8
@@ -76,9 +76,9 @@ def test_the_error_is_the_spread_of_repetitions():
 def test_equal_points_and_too_few_are_refused(rng):
     points = rng.random((10, 3))
     with pytest.raises(CalomanError, match="2 of 11 points equal another one"):
-        neighbour_distances(np.concatenate([points, points[:1]]), 3)
-    with pytest.raises(CalomanError, match="10 points have no 10 neighbours"):
-        neighbour_distances(points, 10)
+        neighbor_distances(np.concatenate([points, points[:1]]), 3)
+    with pytest.raises(CalomanError, match="10 points have no 10 neighbors"):
+        neighbor_distances(points, 10)
 
 
 def test_representations(make_showers, small):

@@ -4,9 +4,9 @@ from scipy.linalg import sqrtm
 from sklearn.neighbors import NearestNeighbors
 
 from caloman.errors import CalomanError
-from caloman.evaluation import distances, neighbours
+from caloman.evaluation import distances, neighbors
 from caloman.evaluation.distances import FPD_SIZES, fpd, frechet_distance, frechet_floor, kpd, largest_magnitude
-from caloman.evaluation.neighbours import prdc, prdc_legacy_inputs, squared_distances, squared_radii
+from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs, squared_distances, squared_radii
 from caloman.evaluation.samples import Sample
 
 
@@ -120,11 +120,11 @@ def test_arrays_that_do_not_fit_are_an_error():
         frechet_distance(constant(0), constant(0, n=5))
 
 
-# ---- neighbours -------------------------------------------------------------------------------------------------
+# ---- neighbors -------------------------------------------------------------------------------------------------
 
 
 def test_prdc_agrees_with_its_definition(monkeypatch, rng):
-    monkeypatch.setattr(neighbours, "TILE", 1000)  # several blocks
+    monkeypatch.setattr(neighbors, "TILE", 1000)  # several blocks
     x, y = rng.normal(size=(120, 6)), 1.3 * rng.normal(size=(90, 6)) + 0.2
     between = np.linalg.norm(y[:, None] - x, axis=2)
     rx, ry = (NearestNeighbors(n_neighbors=6).fit(p).kneighbors(p)[0][:, 5] for p in (x, y))

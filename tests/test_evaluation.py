@@ -12,7 +12,7 @@ from caloman.errors import CalomanError
 from caloman.evaluation.evaluate import evaluate
 from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, compare, separation
 from caloman.evaluation.presets import QUICK
-from caloman.evaluation.samples import Sample, distinct_energies, summarise
+from caloman.evaluation.samples import Sample, distinct_energies, summarize
 from caloman.files import sha256
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
@@ -44,8 +44,8 @@ def opened(path, showers):
 
 
 def histograms(tmp_path, generated, reference):
-    truth = summarise(opened(tmp_path / "reference.hdf5", reference))
-    other = summarise(opened(tmp_path / "generated.hdf5", generated), truth.spectrum_edges)
+    truth = summarize(opened(tmp_path / "reference.hdf5", reference))
+    other = summarize(opened(tmp_path / "generated.hdf5", generated), truth.spectrum_edges)
     return compare(challenge_binnings(truth, reference.geometry), truth, other)
 
 
@@ -70,7 +70,7 @@ def naive_features(showers):
             for name, position in directions.items():
                 mean = (position * cells).sum() / (total + 1e-16)
                 variance = (position**2 * cells).sum() / (total + 1e-16) - mean**2
-                features.setdefault((f"centre_{name}", layer.id), []).append(mean)
+                features.setdefault((f"center_{name}", layer.id), []).append(mean)
                 features.setdefault((f"width_{name}", layer.id), []).append(np.sqrt(max(variance, 0)))
     return {key: np.array(values) for key, values in features.items()}
 
@@ -78,16 +78,16 @@ def naive_features(showers):
 def naive_edges(key, reference, dataset):
     observable, layer = key
     far = layer in (12, 13, 14)
-    if dataset == "2" and observable.startswith(("centre", "width")):
-        upper = {"centre_r": 42, "width_r": 20}.get(observable, 30)
-        return np.linspace(-30 if observable in ("centre_eta", "centre_phi") else 0, upper, 101)
+    if dataset == "2" and observable.startswith(("center", "width")):
+        upper = {"center_r": 42, "width_r": 20}.get(observable, 30)
+        return np.linspace(-30 if observable in ("center_eta", "center_phi") else 0, upper, 101)
     if observable == "response":
         return np.linspace(0.5, 1.5, 101)
     if observable == "layer_energies":
         return np.logspace(np.log10(THRESHOLDS[dataset]), np.log10(reference.max()), 40)
     if observable == "sparsity":
         return np.linspace(0, 1, 21)
-    if observable in ("centre_r", "width_r"):
+    if observable in ("center_r", "width_r"):
         return np.linspace(0, 1500 if far else 500, 101)
     if observable.startswith("width"):
         return np.linspace(0, 400 if far else 100, 101)
@@ -141,13 +141,13 @@ def test_blocks_equal_the_whole(tmp_path, monkeypatch, largest):
     showers = make_showers(2500, 4)
     showers.voxels[largest, 40] = 2 * showers.voxels.max()
     sample = opened(tmp_path / "showers.hdf5", showers)
-    whole = summarise(sample)
+    whole = summarize(sample)
     monkeypatch.setattr("caloman.showers.showers.BLOCK_BYTES", 1)
     assert sum(1 for _ in sample.blocks()) > 2
-    pieces = summarise(sample)
+    pieces = summarize(sample)
     np.testing.assert_array_equal(pieces.spectrum, whole.spectrum)
     np.testing.assert_array_equal(pieces.spectrum_edges, whole.spectrum_edges)
-    np.testing.assert_array_equal(summarise(sample, whole.spectrum_edges).spectrum, whole.spectrum)
+    np.testing.assert_array_equal(summarize(sample, whole.spectrum_edges).spectrum, whole.spectrum)
     assert pieces.occupied == whole.occupied == np.count_nonzero(showers.voxels >= 1)
     np.testing.assert_allclose(pieces.mean_shower, whole.mean_shower)
     np.testing.assert_allclose(pieces.observables.width_r, whole.observables.width_r)
@@ -175,8 +175,8 @@ def test_another_mesh_with_a_continuous_spectrum(tmp_path):
     energies = np.geomspace(1e3, 1e5, 200)
     found = histograms(tmp_path, make_showers(200, 1, TOY, energies), make_showers(200, 2, TOY, energies))
     assert sum(h.binning.observable == "response_at_energy" for h in found) == 6
-    centre = next(h.binning for h in found if h.binning.observable == "centre_eta")
-    assert (centre.edges[0], centre.edges[-1]) == (-22.5, 22.5)
+    center = next(h.binning for h in found if h.binning.observable == "center_eta")
+    assert (center.edges[0], center.edges[-1]) == (-22.5, 22.5)
     assert all(np.isfinite(h.separation) and np.isfinite(h.separation_error) for h in found)
 
 

@@ -62,8 +62,8 @@ def test_affine_scale_is_bounded():
 
 
 @pytest.mark.parametrize("kind", TRANSFORMS)
-def test_transform_inverse_and_log_determinant(kind, randomise):
-    transform = randomise(TRANSFORMS[kind]()).double()
+def test_transform_inverse_and_log_determinant(kind, randomize):
+    transform = randomize(TRANSFORMS[kind]()).double()
     inputs, context = doubles(6, FEATURES), doubles(6, CONTEXT)
     for there, back in ((transform.forward, transform.inverse), (transform.inverse, transform.forward)):
         outputs, log_det = there(inputs, context)
@@ -81,8 +81,8 @@ def test_transform_starts_as_the_identity(kind):
     assert_close(log_det, torch.zeros(100), rtol=0, atol=1e-5)
 
 
-def test_coupling_leaves_the_masked_entries(randomise):
-    coupling = randomise(TRANSFORMS["spline coupling"]())
+def test_coupling_leaves_the_masked_entries(randomize):
+    coupling = randomize(TRANSFORMS["spline coupling"]())
     inputs = torch.randn(20, FEATURES)
     outputs, _ = coupling(inputs, torch.randn(20, CONTEXT))
     assert torch.equal(outputs[:, MASK], inputs[:, MASK])
@@ -98,8 +98,8 @@ def test_permutation_travels_with_the_state():
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)
-def test_flow_density_is_that_of_the_mapped_noise(kind, randomise):
-    flow = randomise(small_flow(FEATURES, CONTEXT, elementwise=kind)).double()
+def test_flow_density_is_that_of_the_mapped_noise(kind, randomize):
+    flow = randomize(small_flow(FEATURES, CONTEXT, elementwise=kind)).double()
     noise, context = doubles(6, FEATURES), doubles(6, CONTEXT)
     samples = flow.sample(noise, context)
     normal = -0.5 * noise.square().sum(1) - FEATURES / 2 * math.log(2 * math.pi)
@@ -115,8 +115,8 @@ def test_flow_starts_as_the_standard_normal(kind):
     assert_close(flow.log_prob(inputs, torch.randn(100, CONTEXT)), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_flow_depends_on_its_context(randomise):
-    flow = randomise(small_flow(FEATURES, CONTEXT))
+def test_flow_depends_on_its_context(randomize):
+    flow = randomize(small_flow(FEATURES, CONTEXT))
     noise = torch.randn(20, FEATURES)
     assert not torch.allclose(flow.sample(noise, torch.zeros(20, CONTEXT)), flow.sample(noise, torch.ones(20, CONTEXT)))
 
@@ -124,16 +124,16 @@ def test_flow_depends_on_its_context(randomise):
 def grid_density(flow, context, half_width=5.0, cells=500):
     """Cell edges of one axis, and probability of each cell of a square by the midpoint rule."""
     edges = torch.linspace(-half_width, half_width, cells + 1, dtype=torch.float64)
-    centres = (edges[1:] + edges[:-1]) / 2
-    points = torch.cartesian_prod(centres, centres)
+    centers = (edges[1:] + edges[:-1]) / 2
+    points = torch.cartesian_prod(centers, centers)
     with torch.no_grad():
         density = flow.log_prob(points, context.expand(len(points), -1)).exp()
     return edges, density.reshape(cells, cells) * (edges[1] - edges[0]) ** 2
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)
-def test_density_integrates_to_one_and_samples_follow_it(kind, randomise):
-    flow = randomise(small_flow(2, 1, elementwise=kind), std=0.25).double()
+def test_density_integrates_to_one_and_samples_follow_it(kind, randomize):
+    flow = randomize(small_flow(2, 1, elementwise=kind), std=0.25).double()
     context = doubles(1, 1)
     edges, probability = grid_density(flow, context)
     assert probability.sum() == pytest.approx(1, abs=1e-3)
@@ -146,8 +146,8 @@ def test_density_integrates_to_one_and_samples_follow_it(kind, randomise):
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)
-def test_every_parameter_gets_a_gradient(kind, randomise):
-    flow = randomise(small_flow(FEATURES, CONTEXT, elementwise=kind))
+def test_every_parameter_gets_a_gradient(kind, randomize):
+    flow = randomize(small_flow(FEATURES, CONTEXT, elementwise=kind))
     flow.log_prob(torch.randn(100, FEATURES), torch.randn(100, CONTEXT)).sum().backward()
     for name, parameter in flow.named_parameters():
         assert torch.all(torch.isfinite(parameter.grad)), name
@@ -155,8 +155,8 @@ def test_every_parameter_gets_a_gradient(kind, randomise):
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)
-def test_flow_gives_float32_under_autocast(kind, randomise):
-    flow = randomise(small_flow(FEATURES, CONTEXT, elementwise=kind))
+def test_flow_gives_float32_under_autocast(kind, randomize):
+    flow = randomize(small_flow(FEATURES, CONTEXT, elementwise=kind))
     inputs, context = torch.randn(100, FEATURES), torch.randn(100, CONTEXT)
     with torch.autocast("cpu", torch.bfloat16):
         log_prob, samples = flow.log_prob(inputs, context), flow.sample(inputs, context)
@@ -165,16 +165,16 @@ def test_flow_gives_float32_under_autocast(kind, randomise):
     assert torch.all(torch.isfinite(samples))
 
 
-def test_linear_transform_is_inverted_to_float32_under_autocast(randomise):
-    transform = randomise(LULinear(FEATURES))
+def test_linear_transform_is_inverted_to_float32_under_autocast(randomize):
+    transform = randomize(LULinear(FEATURES))
     inputs = torch.randn(100, FEATURES)
     with torch.autocast("cpu", torch.bfloat16):
         restored, _ = transform(transform.inverse(inputs)[0])
     assert_close(restored, inputs, rtol=1e-4, atol=1e-4)
 
 
-def test_flow_of_a_single_variable_rests_on_its_context(randomise):
-    flow = randomise(small_flow(1, 2)).double()
+def test_flow_of_a_single_variable_rests_on_its_context(randomize):
+    flow = randomize(small_flow(1, 2)).double()
     noise, context = doubles(50, 1), doubles(50, 2)
     samples = flow.sample(noise, context)
     slopes = log_det_by_autograd(lambda x: flow.sample(x, context), noise)
@@ -182,9 +182,9 @@ def test_flow_of_a_single_variable_rests_on_its_context(randomise):
     assert_close(flow.log_prob(samples, context), expected)
 
 
-def test_copula_flow_has_marginals_of_the_condition_alone(randomise):
+def test_copula_flow_has_marginals_of_the_condition_alone(randomize):
     """Entry by entry before anything couples them, and the density of both together is that of the mapped noise."""
-    flow = randomise(CopulaFlow(FEATURES, CONTEXT, small_flow, bins=6, bound=3.0), std=0.2).double()
+    flow = randomize(CopulaFlow(FEATURES, CONTEXT, small_flow, bins=6, bound=3.0), std=0.2).double()
     inputs, context = doubles(50, FEATURES), doubles(50, CONTEXT)
     jacobian = torch.autograd.functional.jacobian(lambda x: flow.transforms[0](x, context)[0].sum(0), inputs)
     assert torch.all(jacobian.transpose(1, 2)[~torch.eye(FEATURES, dtype=torch.bool)] == 0)
@@ -199,9 +199,9 @@ def test_short_fit_finds_the_structure_of_a_ring():
     train, test = points[:1500], points[1500:]
     flow = CouplingFlow(2, transforms=4, hidden=32, bound=3.0)
     before = flow.log_prob(test).mean().item()
-    optimiser = torch.optim.Adam(flow.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=5e-3)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (-flow.log_prob(train).mean()).backward()
-        optimiser.step()
+        optimizer.step()
     assert flow.log_prob(test).mean().item() > before + 0.5

@@ -9,7 +9,7 @@ from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.generation.closure import encode, reconstruct
 from caloman.generation.generate import generate
-from caloman.models import FactorisedShowerModel, ShapeModel
+from caloman.models import FactorizedShowerModel, ShapeModel
 from caloman.models.noise import Purpose, chunk_noise
 from caloman.preprocessing import LayerwiseTransform
 from caloman.showers.showers import Showers
@@ -31,15 +31,15 @@ def spec(autoencoder=VAE, transform=TRANSFORM, energy=ENERGY, residual=None):
     shape = {"autoencoder": autoencoder, "density": DENSITY, "residual": residual}
     shape = {"class_path": "caloman.models.ManifoldShape", "init_args": shape}
     parts = {"transform": transform, "shape": shape, "energy": energy}
-    return {"class_path": "caloman.models.FactorisedShowerModel", "init_args": parts}
+    return {"class_path": "caloman.models.FactorizedShowerModel", "init_args": parts}
 
 
 @pytest.fixture
-def save(small, randomise, tmp_path):
+def save(small, randomize, tmp_path):
     """Writes the bundle of a random model and returns its folder and the model."""
 
     def apply(arguments, change=lambda model: None):
-        model = randomise(bundle.build_model(arguments, small, tmp_path), std=0.2)
+        model = randomize(bundle.build_model(arguments, small, tmp_path), std=0.2)
         model.energy_range.copy_(torch.tensor([256.0, 2.0**22]))
         change(model)
         bundle.save(model, arguments, {"files": [], "showers": 0}, tmp_path / "run")
@@ -206,7 +206,7 @@ class Uniform(ShapeModel):
 
 
 def test_a_model_without_a_manifold_is_refused(truth, small, reconstructed, tmp_path, monkeypatch):
-    model = FactorisedShowerModel(small, LayerwiseTransform, shape=lambda geometry, context: Uniform())
+    model = FactorizedShowerModel(small, LayerwiseTransform, shape=lambda geometry, context: Uniform())
     monkeypatch.setattr("caloman.generation.closure.load", lambda run: model)  # a bundle cannot hold a class of a test
     for command in (reconstruct, encode):
         with pytest.raises(CalomanError, match="run: a Uniform has no manifold"):

@@ -101,8 +101,8 @@ def test_conditions_are_accepted_at_the_trained_point_only(generated):
     generated(energies="1GeV", conditions={"angle": 0.0})
     with pytest.raises(CalomanError, match="angle = 10"):
         generated(energies="1GeV", conditions={"angle": 10.0})
-    with pytest.raises(CalomanError, match=r"'colour'.*angle, position"):
-        generated(energies="1GeV", conditions={"colour": 1.0})
+    with pytest.raises(CalomanError, match=r"'color'.*angle, position"):
+        generated(energies="1GeV", conditions={"color": 1.0})
 
 
 def test_compression_changes_the_file_and_not_the_showers(generated, tmp_path):
@@ -251,13 +251,13 @@ def test_a_stream_gives_the_showers_of_a_file_each_once(run, generated, workers)
 def test_an_endless_stream_trains_a_network(run):
     stream = GeneratedShowers(bundle.load(run), "1GeV,10GeV", batch_size=64)
     network = torch.nn.Linear(stream.model.geometry.n_voxels, 1)
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     losses = []
     for (voxels, energies), _ in zip(stream, range(40), strict=False):
         loss = (network(voxels / energies) - energies.log10()).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
 

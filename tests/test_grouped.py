@@ -1,4 +1,4 @@
-"""A grouped decoder is one likelihood, factorised: later voxels see earlier ones, and never the other way round."""
+"""A grouped decoder is one likelihood, factorized: later voxels see earlier ones, and never the other way round."""
 
 import pytest
 import torch
@@ -15,12 +15,12 @@ CONTEXT = 5
 
 
 @pytest.fixture(params=["towers", "cylinder"])
-def vae(request, randomise):
+def vae(request, randomize):
     backbones = {
         "towers": TowerBackbone([16]),
         "cylinder": CylinderBackbone(patch=(2, 1, 3), pool=(2, 1, 1), hidden=6, blocks=1),
     }
-    return randomise(GroupedVAE(REGULAR, CONTEXT, LATENT, backbone=backbones[request.param]), std=0.2)
+    return randomize(GroupedVAE(REGULAR, CONTEXT, LATENT, backbone=backbones[request.param]), std=0.2)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def parameters_of_all(vae, latents, context, shapes):
     ))  # fmt: skip
 
 
-def test_neighbours_are_in_different_groups(vae):
+def test_neighbors_are_in_different_groups(vae):
     groups = vae.groups.reshape(4, 4, 3)
     assert sorted(groups.unique().tolist()) == [0, 1, 2, 3]
     for axis in range(3):

@@ -87,7 +87,7 @@ def test_softmax_head_refuses_the_global_transform(small, make_showers):
 def test_moments_are_the_observables_of_the_evaluation(photons, make_showers):
     showers = make_showers(200, photons)
     truth = compute_observables([showers], threshold=0.0)
-    names = ("centre_eta", "width_eta", "centre_phi", "width_phi")
+    names = ("center_eta", "width_eta", "center_phi", "width_phi")
     expected = np.stack([getattr(truth, name) for name in names], axis=1)
     shapes = prepared(LayerwiseTransform(photons), showers)
     scale = photons.layers[1].r_edges[-1]

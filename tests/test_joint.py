@@ -62,13 +62,13 @@ def test_log_prob_is_that_of_the_coordinates_and_of_what_was_filled_in(density, 
 
 def test_a_learned_filling_is_trained_with_its_density(small, batch):
     density = JointDensity(small, partial(CouplingFlow, transforms=1), VariationalFilling)
-    optimiser = torch.optim.Adam(density.filling.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(density.filling.parameters(), lr=1e-2)
     losses = []
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = density.loss(*batch)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 1
 

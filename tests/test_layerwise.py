@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import caloman
 from caloman.errors import CalomanError
 from caloman.flows import AutoregressiveFlow, CouplingFlow
-from caloman.models import FactorisedShowerModel
+from caloman.models import FactorizedShowerModel
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalFilling
 from caloman.rivals import ConvolutionalCouplingFlow, LayerwiseFlow, LayerwiseShape
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
@@ -45,9 +45,9 @@ def doubles(*shape):
 
 
 @pytest.fixture
-def make(randomise):
+def make(randomize):
     """A layer-wise flow far from the identity."""
-    return lambda kind, geometry=REGULAR: randomise(
+    return lambda kind, geometry=REGULAR: randomize(
         LayerwiseFlow(geometry, 1 + geometry.n_layers, settle=lambda voxels, energy: voxels, **KINDS[kind])
     ).double()
 
@@ -67,9 +67,9 @@ def test_density_is_that_of_the_mapped_noise(kind, make):
 
 
 @pytest.mark.parametrize(("scaling", "threshold"), [(Logit, 0.0), (Log, 0.02)])
-def test_density_is_exact_when_layers_are_given_their_energies(scaling, threshold, randomise):
+def test_density_is_exact_when_layers_are_given_their_energies(scaling, threshold, randomize):
     shape = LayerwiseShape(REGULAR, 5, DENSE, scaling=scaling, threshold=threshold)
-    flow = randomise(shape, std=0.3).double().density.flow
+    flow = randomize(shape, std=0.3).double().density.flow
     check_density(flow, REGULAR.n_voxels, doubles(3, 5))
 
 
@@ -153,7 +153,7 @@ def test_layers_that_differ_are_refused_where_they_have_to_be_alike(options, sma
 
 def test_layer_energies_are_needed():
     with pytest.raises(CalomanError, match="LayerwiseTransform"):
-        FactorisedShowerModel(REGULAR, GlobalTransform, partial(LayerwiseShape, flow=DENSE))
+        FactorizedShowerModel(REGULAR, GlobalTransform, partial(LayerwiseShape, flow=DENSE))
 
 
 def test_published_size_of_icaloflow():

@@ -80,7 +80,7 @@ def test_the_source_is_named_and_the_file_small():
         ("density", 1000.0, 16, "CaloMan", None),
     ],
 )
-def test_ranks_and_neighbours(metric, value, rank, better, worse):
+def test_ranks_and_neighbors(metric, value, rank, better, worse):
     (standing,) = standings("1-photons", {metric: value})
     assert (standing.metric, standing.label, standing.value) == (metric, METRICS[metric][0], value)
     assert (standing.rank, standing.of) == (rank, 16)

@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from caloman.manifold import AVB, VAE, WAE, Autoencoder, BernoulliHead, GaussianHead, HurdleHead, SoftmaxHead
-from caloman.preprocessing import LayerwiseTransform, LogStandardise
+from caloman.preprocessing import LayerwiseTransform, LogStandardize
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 
 
@@ -59,7 +59,7 @@ def integral(log_density):
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
-def test_hurdle_likelihood_is_normalised_over_zero_and_all_log_sizes(hurdle, spread):
+def test_hurdle_likelihood_is_normalized_over_zero_and_all_log_sizes(hurdle, spread):
     head = hurdle(1)
     for _ in range(5):
         parameters = spread * torch.randn(1, head.n_parameters)
@@ -154,7 +154,7 @@ def batch(make_showers, small):
 
 
 def make(kind, small, batch, head, **options):
-    autoencoder = kind(small, 4, latent_dim=3, hidden=(16, 16), head=head, scaling=LogStandardise, **options)
+    autoencoder = kind(small, 4, latent_dim=3, hidden=(16, 16), head=head, scaling=LogStandardize, **options)
     autoencoder.fit(lambda: [batch])
     return autoencoder
 
@@ -214,11 +214,11 @@ def test_variational_encoding_is_normal_around_its_mean(small, batch):
 def test_short_training_improves_the_likelihood(small, batch, head):
     vae = make(VAE, small, batch, head)
     before = vae.loss(*batch)["loss"].item()
-    optimiser = torch.optim.Adam(vae.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-2)
     for _ in range(50):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         vae.loss(*batch)["loss"].backward()
-        optimiser.step()
+        optimizer.step()
     assert vae.loss(*batch)["loss"].item() < before - 5
 
 

@@ -21,9 +21,9 @@ from caloman.showers.showers import Showers
 
 
 @pytest.fixture
-def mflow(randomise):
+def mflow(randomize):
     flows = [CouplingFlow(features, transforms=2, hidden=8, bins=4) for features in (4, 2)]
-    return randomise(MFlow(*flows), std=0.1).double()
+    return randomize(MFlow(*flows), std=0.1).double()
 
 
 def full_jacobian(decode, latents):

@@ -13,7 +13,7 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.flows import CouplingFlow
 from caloman.manifold import VAE, HurdleHead
-from caloman.models import Density, FactorisedShowerModel, LayerEnergyModel, ManifoldShape
+from caloman.models import Density, FactorizedShowerModel, LayerEnergyModel, ManifoldShape
 from caloman.models.noise import chunk_noise
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform
 from caloman.showers.showers import CHUNK
@@ -36,10 +36,10 @@ VARIANTS = {
 
 
 @pytest.fixture(params=VARIANTS)
-def model(request, small, randomise):
-    model = FactorisedShowerModel(small, shape=shape, **VARIANTS[request.param])
+def model(request, small, randomize):
+    model = FactorizedShowerModel(small, shape=shape, **VARIANTS[request.param])
     model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
-    return randomise(model, std=0.2).eval()
+    return randomize(model, std=0.2).eval()
 
 
 @pytest.fixture
@@ -91,15 +91,15 @@ def test_every_block_of_the_noise_and_the_energy_matter(model):
         start += size
 
 
-def test_layers_hold_the_energy_that_the_energy_model_gave_them(small, randomise):
-    model = randomise(FactorisedShowerModel(small, shape=shape, **VARIANTS["three-step"]), std=0.5)
+def test_layers_hold_the_energy_that_the_energy_model_gave_them(small, randomize):
+    model = randomize(FactorizedShowerModel(small, shape=shape, **VARIANTS["three-step"]), std=0.5)
     noise, incident = inputs(model, 500)
     expected = model.energy(noise[:, :3], incident)
     assert_close(model.transform.layers.sum(model(noise, incident)), expected, rtol=1e-5, atol=0)
 
 
-def test_energy_model_empties_layers_below_its_threshold(small, randomise):
-    model = randomise(LayerEnergyModel(small, flow, threshold=500.0))
+def test_energy_model_empties_layers_below_its_threshold(small, randomize):
+    model = randomize(LayerEnergyModel(small, flow, threshold=500.0))
     layers = model(torch.randn(500, 3), torch.full((500, 1), 1000.0))
     assert torch.all((layers == 0) | (layers >= 500))
     assert torch.any(layers == 0)
@@ -167,7 +167,7 @@ AUTOENCODER_SPEC = {
     "init_args": {"latent_dim": 3, "hidden": [8, 8], "head": {"class_path": "caloman.manifold.HurdleHead"}},
 }
 SPEC = {
-    "class_path": "caloman.models.FactorisedShowerModel",
+    "class_path": "caloman.models.FactorizedShowerModel",
     "init_args": {
         "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": THRESHOLD}},
         "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW_SPEC}},
@@ -184,9 +184,9 @@ TRAINING = {"files": [{"name": "train.hdf5", "sha256": "0" * 64}], "showers": 10
 
 
 @pytest.fixture
-def saved(small, randomise, tmp_path):
+def saved(small, randomize, tmp_path):
     """A bundle, and the model that it was made from."""
-    model = randomise(bundle.build_model(SPEC, small, tmp_path), std=0.2).eval()
+    model = randomize(bundle.build_model(SPEC, small, tmp_path), std=0.2).eval()
     model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
     bundle.save(model, SPEC, TRAINING, tmp_path / "bundle")
     return tmp_path / "bundle", model
@@ -208,9 +208,9 @@ def test_bundle_holds_what_the_readme_says_and_nothing_is_left_beside_it(saved):
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
 
-def test_saving_replaces_an_older_bundle(saved, randomise):
+def test_saving_replaces_an_older_bundle(saved, randomize):
     folder, model = saved
-    bundle.save(randomise(model), SPEC, TRAINING, folder)
+    bundle.save(randomize(model), SPEC, TRAINING, folder)
     assert np.array_equal(bundle.load(folder).sample([1e3]).voxels, model.sample([1e3]).voxels)
 
 
@@ -248,7 +248,7 @@ DAMAGES = {
     "config not text": (lambda f: (f / "config.yaml").write_bytes(b"\xff\xfe\x00"), "config.yaml"),
     "format not a number": (edit(lambda c: c.update(format="one")), "config.yaml"),
     "newer format": (edit(lambda c: c.update(format=99)), "newer"),
-    "unknown argument": (edit(lambda c: c["model"]["init_args"].update(colour=1)), "colour"),
+    "unknown argument": (edit(lambda c: c["model"]["init_args"].update(color=1)), "color"),
     "unknown class": (edit(lambda c: c["model"].update(class_path="caloman.models.Nothing")), "config.yaml"),
     "foreign class": (edit(lambda c: c["model"].update(class_path="os.system")), "not a caloman"),
     "foreign class inside": (replace_density({"class_path": "collections.OrderedDict"}), "OrderedDict"),

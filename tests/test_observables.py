@@ -6,7 +6,7 @@ from caloman.showers.observables import apply_threshold, compute_observables
 from caloman.showers.showers import Showers
 
 NAMES = (
-    "layer_energies", "sparsity", "centre_eta", "centre_phi", "centre_r", "width_eta", "width_phi", "width_r",
+    "layer_energies", "sparsity", "center_eta", "center_phi", "center_r", "width_eta", "width_phi", "width_r",
     "total_energy",
 )  # fmt: skip
 
@@ -31,7 +31,7 @@ def straightforward(voxels, geometry, threshold):
             if name == "r" or layer.n_alpha > 1:
                 mean = (x * energies).sum() / (energies.sum() + 1e-16)
                 square = (x**2 * energies).sum() / (energies.sum() + 1e-16)
-                result[f"centre_{name}"].append(mean)
+                result[f"center_{name}"].append(mean)
                 result[f"width_{name}"].append(np.sqrt(max(0, square - mean**2)))
     result["total_energy"] = sum(result["layer_energies"])
     return result
@@ -54,8 +54,8 @@ def test_observables_agree_with_a_loop_over_cells(make_showers, dataset, thresho
 
 def test_angular_observables_exist_in_the_angular_layers_only(make_showers, photons):
     observables = compute_observables([make_showers(3, photons)])
-    assert observables.centre_eta.shape == observables.width_phi.shape == (3, 2)
-    assert observables.centre_r.shape == observables.sparsity.shape == (3, 5)
+    assert observables.center_eta.shape == observables.width_phi.shape == (3, 2)
+    assert observables.center_r.shape == observables.sparsity.shape == (3, 5)
 
 
 def test_blocks_joined_equal_the_whole(make_showers, photons):
@@ -67,15 +67,15 @@ def test_blocks_joined_equal_the_whole(make_showers, photons):
     assert len(blocks) == 40
 
 
-def test_rotating_a_shower_by_one_bin_rotates_its_centre_only(make_showers):
+def test_rotating_a_shower_by_one_bin_rotates_its_center_only(make_showers):
     geometry = Geometry("ring", "photon", (Layer(0, (0, 2, 5, 9), 12),))
     showers = make_showers(20, geometry)
     rotated = Showers(showers.incident_energies, np.roll(showers.voxels, 3, axis=1), geometry)
     a, b = compute_observables([showers]), compute_observables([rotated])
-    centre_a, centre_b = (o.centre_eta + 1j * o.centre_phi for o in (a, b))
-    np.testing.assert_allclose(centre_b, centre_a * np.exp(2j * np.pi / 12), atol=1e-6)
+    center_a, center_b = (o.center_eta + 1j * o.center_phi for o in (a, b))
+    np.testing.assert_allclose(center_b, center_a * np.exp(2j * np.pi / 12), atol=1e-6)
     np.testing.assert_allclose(b.width_eta**2 + b.width_phi**2, a.width_eta**2 + a.width_phi**2, rtol=1e-6)
-    for name in ("layer_energies", "sparsity", "centre_r", "width_r"):
+    for name in ("layer_energies", "sparsity", "center_r", "width_r"):
         np.testing.assert_allclose(getattr(b, name), getattr(a, name), rtol=1e-5, atol=1e-6)
 
 

@@ -13,9 +13,9 @@ from caloman.preprocessing import (
     LayerLogarithms,
     LayerMap,
     LayerwiseTransform,
-    LogStandardise,
+    LogStandardize,
     MaxAbs,
-    Standardise,
+    Standardize,
     Whiten,
 )
 
@@ -212,13 +212,13 @@ def test_hits_that_the_energy_of_a_layer_cannot_pay_for_are_dropped(photons):
     assert_close(voxels.sum(), torch.tensor(35.0))
 
 
-def test_published_variant_does_not_renormalise(photons):
+def test_published_variant_does_not_renormalize(photons):
     shapes, layers = torch.rand(10, 368) / 100, torch.full((10, 5), 100.0)
-    transform = LayerwiseTransform(photons, renormalise=False)
+    transform = LayerwiseTransform(photons, renormalize=False)
     assert_close(transform.inverse(shapes, torch.ones(10, 1), layers), shapes * 100)
 
 
-SCALINGS = [Standardise, LogStandardise, MaxAbs, Whiten]
+SCALINGS = [Standardize, LogStandardize, MaxAbs, Whiten]
 
 
 @pytest.fixture
@@ -257,13 +257,13 @@ def test_state_dict_carries_the_statistics(kind, correlated):
     assert torch.equal(fresh(correlated), scaling(correlated))
 
 
-@pytest.mark.parametrize("kind", [Standardise, MaxAbs, Whiten])
+@pytest.mark.parametrize("kind", [Standardize, MaxAbs, Whiten])
 def test_scaling_is_the_identity_before_the_fit(kind, correlated):
     assert_close(kind(6)(correlated), correlated)
 
 
-@pytest.mark.parametrize("kind", [Standardise, LogStandardise])
-def test_standardised_entries_have_zero_mean_and_unit_variance(kind, correlated):
+@pytest.mark.parametrize("kind", [Standardize, LogStandardize])
+def test_standardized_entries_have_zero_mean_and_unit_variance(kind, correlated):
     scaled = fitted(kind, [correlated])(correlated)
     assert_close(scaled.mean(0), torch.zeros(6), rtol=0, atol=1e-4)
     assert_close(scaled[:, :5].std(0, correction=0), torch.ones(5), rtol=1e-3, atol=0)

@@ -45,8 +45,8 @@ def test_a_shard_that_cannot_be_is_refused(make, shard):
         make("out.hdf5", shard=shard)
 
 
-def other_model(small, randomise, folder):
-    model = randomise(bundle.load(folder / "run"), std=0.1)
+def other_model(small, randomize, folder):
+    model = randomize(bundle.load(folder / "run"), std=0.1)
     model.energy_range.copy_(torch.tensor([1e3, 1e5]))
     spec = bundle._read_config(folder / "run" / "bundle")["model"]
     bundle.save(model, spec, {"files": [], "showers": 0}, folder / "other" / "bundle")
@@ -83,8 +83,8 @@ def test_shards_that_do_not_belong_together_are_refused(shards, make, tmp_path, 
     assert not list(tmp_path.glob("*merged*"))
 
 
-def test_shards_of_different_models_are_refused(shards, make, small, randomise, tmp_path):
-    foreign = make("foreign.hdf5", run=other_model(small, randomise, tmp_path), shard="2/3")
+def test_shards_of_different_models_are_refused(shards, make, small, randomize, tmp_path):
+    foreign = make("foreign.hdf5", run=other_model(small, randomize, tmp_path), shard="2/3")
     with pytest.raises(CalomanError, match=r"foreign\.hdf5: model is"):
         merge(str(tmp_path / "merged.hdf5"), [*shards[:2], foreign])
 

@@ -52,7 +52,7 @@ def test_slopes_are_the_derivatives_of_the_inverse(spectrum, photons):
 
 def test_what_is_narrow_is_ironed_and_what_is_wide_stays(spectrum, hits):
     def roughness(logs):
-        """Largest ratio of neighbouring bins 0.1 wide."""
+        """Largest ratio of neighboring bins 0.1 wide."""
         counts = np.histogram(logs[logs.isfinite()].numpy(), np.arange(-1, 1, 0.1))[0]
         return np.abs(np.diff(np.log(counts))).max()
 

@@ -66,7 +66,7 @@ def inverse_softplus(values):
 @pytest.mark.parametrize("bins", [2, 8, 16])
 def test_spline_agrees_with_zuko_on_the_same_knots(bins):
     n = 2000
-    # shares and slopes away from the minima, where every parametrisation can express them
+    # shares and slopes away from the minima, where every parametrization can express them
     widths, heights = (torch.rand(n, bins, dtype=torch.float64) + 0.05 for _ in range(2))
     widths, heights = widths / widths.sum(1, keepdim=True), heights / heights.sum(1, keepdim=True)
     slopes = torch.rand(n, bins - 1, dtype=torch.float64) * 5 + 0.01

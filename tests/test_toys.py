@@ -58,8 +58,8 @@ def moments(target):
         variance = target.weights @ (target.widths**2 + target.means**2) - mean**2
         return np.full(target.features, mean), variance * np.eye(target.features)
     within = np.diag(target.weights @ target.widths**2)
-    centred = target.means - mean
-    return mean, within + centred.T @ (target.weights[:, None] * centred)
+    centered = target.means - mean
+    return mean, within + centered.T @ (target.weights[:, None] * centered)
 
 
 @pytest.mark.parametrize("make", TARGETS)

@@ -135,7 +135,7 @@ def test_symmetries_move_showers_without_changing_their_radial_observables():
     original = compute_observables([showers])
     for order in orders:
         moved = compute_observables([Showers(showers.incident_energies, showers.voxels[:, order], geometry)])
-        for name in ("layer_energies", "centre_r", "width_r", "sparsity"):
+        for name in ("layer_energies", "center_r", "width_r", "sparsity"):
             np.testing.assert_allclose(getattr(moved, name), getattr(original, name), rtol=1e-5, atol=1e-4)
-        radius = np.hypot(original.centre_eta, original.centre_phi)
-        np.testing.assert_allclose(np.hypot(moved.centre_eta, moved.centre_phi), radius, rtol=1e-4, atol=1e-3)
+        radius = np.hypot(original.center_eta, original.center_phi)
+        np.testing.assert_allclose(np.hypot(moved.center_eta, moved.center_phi), radius, rtol=1e-4, atol=1e-3)

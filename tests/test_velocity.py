@@ -19,17 +19,17 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("context", [0, C])
-def test_networks_start_at_zero_and_use_all_their_weights(name, context, randomise):
+def test_networks_start_at_zero_and_use_all_their_weights(name, context, randomize):
     network = NETWORKS[name](D, context)
     inputs = torch.randn(7, D), torch.rand(7, 1), torch.randn(7, context) if context else None
     assert torch.equal(network(*inputs), torch.zeros(7, D))
-    randomise(network)(*inputs).square().sum().backward()
+    randomize(network)(*inputs).square().sum().backward()
     assert [key for key, parameter in network.named_parameters() if not parameter.grad.any()] == []
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_showers_of_a_batch_do_not_see_one_another(name, randomise):
-    network = randomise(NETWORKS[name](D, C)).double()
+def test_showers_of_a_batch_do_not_see_one_another(name, randomize):
+    network = randomize(NETWORKS[name](D, C)).double()
     inputs = [torch.randn(4, size, dtype=torch.float64) for size in (D, 1, C)]
     assert_close(network(*inputs)[1:2], network(*(x[1:2] for x in inputs)))
     for i in range(3):
@@ -85,9 +85,9 @@ def test_meshes_that_cannot_be_cut_are_refused(settings, message):
         PatchTransformer(D, C, **{"shape": SHAPE, "patch": (2, 4, 1), "hidden": 12, "heads": 2, **settings})
 
 
-def test_density_of_a_transformer_is_that_of_what_it_samples(randomise):
+def test_density_of_a_transformer_is_that_of_what_it_samples(randomize):
     network = partial(PatchTransformer, shape=(2, 2, 1), patch=(1, 2, 1), hidden=6, depth=1, heads=1)
-    flow = randomise(FlowMatching(4, network=network, steps=40), std=0.2).double()
+    flow = randomize(FlowMatching(4, network=network, steps=40), std=0.2).double()
     noise = torch.randn(2, 4, dtype=torch.float64)
     jacobian = torch.stack([torch.autograd.functional.jacobian(lambda z: flow.sample(z[None])[0], z) for z in noise])
     expected = torch.distributions.Normal(0, 1).log_prob(noise).sum(1) - jacobian.slogdet().logabsdet

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from caloman.benchmark.engines import Generate
-from caloman.models import FactorisedShowerModel, ManifoldShape, ShowerModel
+from caloman.models import FactorizedShowerModel, ManifoldShape, ShowerModel
 from caloman.rivals import FlowShape
 
 SECONDS = 1.0
@@ -116,7 +116,7 @@ def shares(model: ShowerModel, energies: Tensor, runs: int) -> dict[str, float]:
 
 def _parts(model: ShowerModel) -> dict[str, tuple[nn.Module, str]]:
     """Name -> module and method."""
-    if not isinstance(model, FactorisedShowerModel):
+    if not isinstance(model, FactorizedShowerModel):
         return {}
     parts: dict[str, tuple[nn.Module | None, str]] = {"energy model": (model.energy, "forward")}
     if isinstance(model.shape, ManifoldShape):

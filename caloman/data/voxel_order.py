@@ -80,9 +80,9 @@ def _radii(mean: Array, geometry: Geometry) -> tuple[float, float]:
     for layer, part in zip(geometry.layers, geometry.layer_slices, strict=True):
         if layer.n_r > 1:
             energy = float(mean[part].sum())
-            centres = layer.r / layer.r_edges[-1]
+            centers = layer.r / layer.r_edges[-1]
             areas = np.tile(np.diff(np.square(layer.r_edges)), layer.n_alpha)
-            radius += float(mean[part] @ centres)
-            even += energy * float(centres @ areas / areas.sum())
+            radius += float(mean[part] @ centers)
+            even += energy * float(centers @ areas / areas.sum())
             total += energy
     return (radius / total, even / total) if total > 0 else (0.0, 1.0)

@@ -129,7 +129,7 @@ class Score:
     """Area under the ROC curve over repeated trainings.
 
     Args:
-        trainings: each with its own split and initialisation.
+        trainings: each with its own split and initialization.
         recalibrated: whether the area of the recalibrated scores is quoted, or that of the networks' own outputs.
     """
 
@@ -180,7 +180,7 @@ def train_classifiers(
     Args:
         inputs: two classes, generated and reference.
         preset: settings.
-        seeds: each decides split, initialisation and batches of one training.
+        seeds: each decides split, initialization and batches of one training.
         network: makes a network with one output and random initial weights.
 
     Raises:

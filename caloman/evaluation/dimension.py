@@ -1,4 +1,4 @@
-"""``caloman dimension``: how many coordinates showers need, as far as the distances of neighbours tell.
+"""``caloman dimension``: how many coordinates showers need, as far as the distances of neighbors tell.
 
 The estimates grow with the number of showers and depend on how their voxels are represented, so none of them stands
 alone: they come as a table over both.
@@ -29,7 +29,7 @@ KEPT = 0.9
 """TwoNN leaves the largest ratios out: its line is straight as long as the density is constant within a ratio."""
 
 
-def neighbour_distances(points: ArrayLike, k: int) -> Array:
+def neighbor_distances(points: ArrayLike, k: int) -> Array:
     """Distances of each point (N, D) to its k nearest others, ascending, shape (N, k).
 
     Raises:
@@ -37,17 +37,17 @@ def neighbour_distances(points: ArrayLike, k: int) -> Array:
     """
     values = np.asarray(points)
     if len(values) <= k:
-        raise CalomanError(f"{len(values)} points have no {k} neighbours each; give more points or a smaller k")
+        raise CalomanError(f"{len(values)} points have no {k} neighbors each; give more points or a smaller k")
     distances = NearestNeighbors(n_neighbors=k).fit(values).kneighbors()[0].astype(np.float64)
     n_equal = np.count_nonzero(distances[:, 0] == 0)
     if n_equal:
         raise CalomanError(f"{n_equal} of {len(values)} points equal another one: keep one of each, for the estimators "
-                           "divide by the distance of neighbours")  # fmt: skip
+                           "divide by the distance of neighbors")  # fmt: skip
     return distances
 
 
 def maximum_likelihood(distances: Array) -> float:
-    """Dimension by Levina and Bickel from `neighbour_distances` (N, k): one over the mean of log(T_k / T_j), j < k.
+    """Dimension by Levina and Bickel from `neighbor_distances` (N, k): one over the mean of log(T_k / T_j), j < k.
 
     A mean of inverses is unbiased as it is; the k - 2 that some write for k - 1 corrects a mean of dimensions.
     """
@@ -55,7 +55,7 @@ def maximum_likelihood(distances: Array) -> float:
 
 
 def two_nearest(distances: Array) -> float:
-    """Dimension by TwoNN from `neighbour_distances` (N, 2 or more): slope of -log(1 - F) in log(T_2 / T_1)."""
+    """Dimension by TwoNN from `neighbor_distances` (N, 2 or more): slope of -log(1 - F) in log(T_2 / T_1)."""
     log_ratio = np.sort(np.log(distances[:, 1] / distances[:, 0]))
     kept = round(KEPT * len(log_ratio))
     x, y = log_ratio[:kept], -np.log1p(-np.arange(1, kept + 1) / len(log_ratio))
@@ -63,9 +63,9 @@ def two_nearest(distances: Array) -> float:
 
 
 def with_error(estimator: Callable[[Array], float], distances: Array) -> tuple[float, float]:
-    """An estimate from `neighbour_distances` (N, k) and its jackknife error.
+    """An estimate from `neighbor_distances` (N, k) and its jackknife error.
 
-    The error counts points as independent; those that share neighbours are not, so it is about a quarter too small.
+    The error counts points as independent; those that share neighbors are not, so it is about a quarter too small.
     """
     group = np.arange(len(distances)) % GROUPS
     return estimator(distances), jackknife_error([estimator(distances[group != i]) for i in range(GROUPS)])
@@ -149,7 +149,7 @@ def dimension(
         dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; by default what the file names.
         representation: coordinates of a shower: voxels over the incident energy (incident), voxels over the energy of
             their layer (layer), and the square root or the logit of these.
-        k: numbers of neighbours of the maximum likelihood.
+        k: numbers of neighbors of the maximum likelihood.
         n: numbers of showers, drawn at random; as many as there are at most.
         by_energy: estimate for each octave of the incident energy by itself, as far as it has the showers.
         seed: of the draw.
@@ -211,7 +211,7 @@ def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _estimate(energies: str, representation: str, points: NDArray[np.float32], k: Sequence[int]) -> Row:
-    distances = neighbour_distances(points, max(k))
+    distances = neighbor_distances(points, max(k))
     likelihoods = {f"MLE, k = {j}": with_error(maximum_likelihood, distances[:, :j]) for j in k}
     return Row(energies, representation, len(points), {**likelihoods, "TwoNN": with_error(two_nearest, distances)})
 

@@ -14,7 +14,7 @@ from caloman.evaluation.judge import MULTICLASS, Comparison, Judge, Results, che
 from caloman.evaluation.metrics import collect_metrics
 from caloman.evaluation.presets import OFFICIAL, QUICK
 from caloman.evaluation.report import Report
-from caloman.evaluation.samples import Sample, summarise
+from caloman.evaluation.samples import Sample, summarize
 from caloman.showers.geometry import Geometry
 from caloman.showers.showers import find_geometry
 from caloman.showers.slices import parse_slices
@@ -53,7 +53,7 @@ def evaluate(
         modes: what to measure, of hist, cls-low, cls-low-normed, cls-high, cls-resnet, cls-multi, fpd, kpd, prdc and
             tests; by default all but cls-low-normed and cls-resnet.
         preset: quick takes minutes on two cores; official is the protocol of the CaloChallenge.
-        repeats: number of trainings of each classifier, every one with its own split and initialisation; by default
+        repeats: number of trainings of each classifier, every one with its own split and initialization; by default
             5 (quick) or 10 (official).
         seed: seed of the first training; the others count up from it.
         reconstruction: gate of a two-stage model: `caloman reconstruct` of the reference.
@@ -101,16 +101,16 @@ def _results(
     gate_files: GateFiles,
     ensemble: bool,
 ) -> Results:
-    truth = summarise(reference)
+    truth = summarize(reference)
     binnings = challenge_binnings(truth, reference.geometry)
-    generated = {name: summarise(sample, truth.spectrum_edges) for name, sample in samples.items()}
+    generated = {name: summarize(sample, truth.spectrum_edges) for name, sample in samples.items()}
     scores = {name: judge.compare(summary, truth, binnings) for name, summary in generated.items()}
     first = next(iter(generated.values()))
     if floor is None:
-        one, other = (summarise(half, truth.spectrum_edges) for half in reference.halves())
+        one, other = (summarize(half, truth.spectrum_edges) for half in reference.halves())
     else:
         matched = _enough(floor.matched_to(first.sample.incident_energies))
-        one, other = summarise(matched, truth.spectrum_edges), truth
+        one, other = summarize(matched, truth.spectrum_edges), truth
     return Results(
         preset=judge.preset_of(first, truth),
         modes=judge.modes,

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, nll_loss
 
 from caloman.errors import CalomanError
 from caloman.evaluation.inputs import Inputs
-from caloman.evaluation.networks import Standardisation
+from caloman.evaluation.networks import Standardization
 from caloman.evaluation.presets import ClassifierPreset
 
 EVALUATION_BATCH = 1000
@@ -47,7 +47,7 @@ def fit(
     """
     generator = torch.Generator().manual_seed(seed)
     parts = split(inputs.sizes, preset, generator)
-    judge = _initialised(network, inputs, parts.train, preset, seed)
+    judge = _initialized(network, inputs, parts.train, preset, seed)
     updates = max(len(parts.train) // preset.batch_size, 1)
     passes = max(math.ceil(preset.min_updates / (preset.epochs * updates)), 1)
     optimizer = torch.optim.AdamW(judge.parameters(), preset.learning_rate, weight_decay=preset.weight_decay)
@@ -98,16 +98,16 @@ def split(sizes: tuple[int, ...], preset: ClassifierPreset, generator: torch.Gen
     return Parts(*map(torch.cat, zip(*per_class, strict=True)))
 
 
-def _initialised(
+def _initialized(
     network: Callable[[], nn.Module], inputs: Inputs, rows: Tensor, preset: ClassifierPreset, seed: int
 ) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         judge = network()
     if preset.clip is not None:
-        standardise = Standardisation(inputs.n_features, preset.clip)
-        standardise.fit(torch.from_numpy(inputs.values), rows)
-        judge = nn.Sequential(standardise, judge)
+        standardize = Standardization(inputs.n_features, preset.clip)
+        standardize.fit(torch.from_numpy(inputs.values), rows)
+        judge = nn.Sequential(standardize, judge)
     return judge.to("cuda" if torch.cuda.is_available() else "cpu", getattr(torch, preset.precision))
 
 

@@ -13,7 +13,7 @@ from caloman.evaluation.classifier import Score
 from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.judge import CLASSIFIERS, Comparison, Gates, Judge
 from caloman.evaluation.networks import dense
-from caloman.evaluation.samples import Sample, Summary, summarise
+from caloman.evaluation.samples import Sample, Summary, summarize
 from caloman.showers.hdf5 import read_tables
 
 GATE_MODES = ("cls-low", "cls-high")
@@ -62,7 +62,7 @@ class GateFiles:
         levels = [mode for mode in GATE_MODES if mode in judge.modes]
         gates: Gates = {}
         for name, file in self.showers.items():
-            summary = summarise(Sample.open(file, truth.sample.geometry), truth.spectrum_edges)
+            summary = summarize(Sample.open(file, truth.sample.geometry), truth.spectrum_edges)
             scores = {CLASSIFIERS[mode]: judge.classify(mode, summary, truth) for mode in levels}
             gates[name] = {level: (score.mean, score.error) for level, score in scores.items()}
         if self.latents is not None:

@@ -26,15 +26,15 @@ LABELS = {
     RESPONSE_AT_ENERGY: "E_tot / E_inc at fixed E_inc",
     "layer_energies": "layer energy",
     "sparsity": "sparsity",
-    "centre_r": "centre in r",
+    "center_r": "center in r",
     "width_r": "width in r",
-    "centre_eta": "centre in η",
-    "centre_phi": "centre in φ",
+    "center_eta": "center in η",
+    "center_phi": "center in φ",
     "width_eta": "width in η",
     "width_phi": "width in φ",
     VOXEL_ENERGY: "voxel energy",
 }
-ANGULAR = ("centre_eta", "centre_phi", "width_eta", "width_phi")
+ANGULAR = ("center_eta", "center_phi", "width_eta", "width_phi")
 N_BOOTSTRAP = 100
 N_ENERGY_WINDOWS = 6
 ENERGY_TOLERANCE = 1e-3
@@ -136,7 +136,7 @@ class Histogram:
 
 
 def separation(reference: Array, generated: Array) -> Array:
-    """Separation power (triangular discrimination) of histograms, each normalised over its bins.
+    """Separation power (triangular discrimination) of histograms, each normalized over its bins.
 
     A histogram without entries is disjoint from any other (1), and equal to another empty one (0).
 
@@ -196,7 +196,7 @@ def _layer_binnings(reference: Observables, geometry: Geometry) -> Iterator[Binn
     for column, layer in enumerate(geometry.layers):
         edges = log_edges(geometry.threshold, float(reference.layer_energies[:, column].max()), 39)
         yield Binning("layer_energies", edges, "MeV", layer.id, column)
-    for observable in ("sparsity", "centre_r", "width_r", *ANGULAR):
+    for observable in ("sparsity", "center_r", "width_r", *ANGULAR):
         layers = angular if observable in ANGULAR else [layer.id for layer in geometry.layers]
         outer = {layer.id: layer.r_edges[-1] for layer in geometry.layers}
         for column, layer_id in enumerate(layers):
@@ -208,18 +208,18 @@ def _layer_binnings(reference: Observables, geometry: Geometry) -> Iterator[Binn
 
 
 def _moment_range(observable: str, layer_id: int, outer: float, geometry: Geometry) -> tuple[float, float]:
-    """Range of a centre or width [mm] in a layer of outer radius `outer` [mm]."""
+    """Range of a center or width [mm] in a layer of outer radius `outer` [mm]."""
     kind = f"{observable.split('_')[0]}_{'r' if observable.endswith('_r') else 'angular'}"
     if BUILT_IN.get(geometry.name) != geometry:
-        scale = {"centre_angular": 0.75, "width_angular": 0.75, "centre_r": 1.0, "width_r": 0.5}[kind]
+        scale = {"center_angular": 0.75, "width_angular": 0.75, "center_r": 1.0, "width_r": 0.5}[kind]
         upper = scale * outer
     elif geometry.name in ("2", "3"):
-        upper = {"centre_angular": 30.0, "width_angular": 30.0, "centre_r": 42.0, "width_r": 20.0}[kind]
+        upper = {"center_angular": 30.0, "width_angular": 30.0, "center_r": 42.0, "width_r": 20.0}[kind]
     elif layer_id >= 12:
-        upper = {"centre_angular": 500.0, "width_angular": 400.0, "centre_r": 1500.0, "width_r": 1500.0}[kind]
+        upper = {"center_angular": 500.0, "width_angular": 400.0, "center_r": 1500.0, "width_r": 1500.0}[kind]
     else:
-        upper = {"centre_angular": 100.0, "width_angular": 100.0, "centre_r": 500.0, "width_r": 500.0}[kind]
-    return (-upper if kind == "centre_angular" else 0.0), upper
+        upper = {"center_angular": 100.0, "width_angular": 100.0, "center_r": 500.0, "width_r": 500.0}[kind]
+    return (-upper if kind == "center_angular" else 0.0), upper
 
 
 def _response_windows(reference: Observables, geometry: Geometry) -> Iterator[Binning]:

@@ -85,8 +85,8 @@ def high_level_inputs(observables: Observables) -> Array:
     o = observables
     columns = [
         np.log10(o.incident_energies)[:, None], np.log10(o.layer_energies + 1e-8),
-        o.centre_eta / 100, o.centre_phi / 100, o.width_eta / 100, o.width_phi / 100,
-        np.log10(o.total_energy + 1e-8)[:, None], o.sparsity, o.centre_r / 100, o.width_r / 100,
+        o.center_eta / 100, o.center_phi / 100, o.width_eta / 100, o.width_phi / 100,
+        np.log10(o.total_energy + 1e-8)[:, None], o.sparsity, o.center_r / 100, o.width_r / 100,
     ]  # fmt: skip
     return np.concatenate(columns, axis=1, dtype=np.float32)
 

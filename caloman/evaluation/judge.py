@@ -16,7 +16,7 @@ from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import Binning, Histogram, by_observable, compare
 from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
 from caloman.evaluation.multiclass import LogPosterior, train_multiclass
-from caloman.evaluation.neighbours import prdc, prdc_legacy_inputs
+from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
 from caloman.evaluation.networks import ResNet, dense
 from caloman.evaluation.presets import ClassifierPreset, preset_for
 from caloman.evaluation.samples import Summary
@@ -30,8 +30,8 @@ DISTANCES = ("fpd", "kpd", "prdc", "tests")
 MODES = ("hist", *CLASSIFIERS, MULTICLASS, *DISTANCES)
 DEFAULT_MODES = ("hist", "cls-low", "cls-high", *DISTANCES)
 
-NEIGHBOUR_SHOWERS = 10_000
-"""Most showers of each sample whose neighbours the quick preset looks for; the time goes with the square."""
+NEIGHBOR_SHOWERS = 10_000
+"""Most showers of each sample whose neighbors the quick preset looks for; the time goes with the square."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Judge:
                 value, error = kpd(x, y)
                 measured[mode] = (1e3 * value, 1e3 * error)
             elif mode == "prdc":
-                limit = NEIGHBOUR_SHOWERS if self.preset == "quick" else None
+                limit = NEIGHBOR_SHOWERS if self.preset == "quick" else None
                 points = [prdc_legacy_inputs(summary.sample.first(limit)) for summary in (reference, generated)]
                 measured.update(prdc(points[0], points[1]))
             elif mode == "tests":

@@ -80,7 +80,7 @@ class Standing:
 PUBLISHED = (
     *("auc_low", "auc_high", "auc_resnet", "fpd", "kpd", "precision", "recall", "density", "coverage"),
     *("separation_layer_energies", "separation_response", "separation_voxel_energy"),
-    *("separation_centre_eta", "separation_centre_phi", "separation_centre_r"),
+    *("separation_center_eta", "separation_center_phi", "separation_center_r"),
     *("separation_width_eta", "separation_width_phi", "separation_width_r"),
     *("separation_sparsity", "layer_correlations"),
 )

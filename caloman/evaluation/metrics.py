@@ -88,7 +88,7 @@ def _field(score: Comparison, preset: str, reference_md5: Sequence[str]) -> dict
     dataset, values = score.reference.sample.geometry.name, {key: value for key, (value, _) in score.values.items()}
     counts = len(score.generated.sample), len(score.reference.sample)
 
-    def neighbour(entry: Entry | None, metric: str) -> dict | None:
+    def neighbor(entry: Entry | None, metric: str) -> dict | None:
         return {"name": entry.name, "value": entry.metrics[metric].value} if entry else None
 
     return {
@@ -100,8 +100,8 @@ def _field(score: Comparison, preset: str, reference_md5: Sequence[str]) -> dict
                 "value": standing.value,
                 "rank": standing.rank,
                 "of": standing.of,
-                "better": neighbour(standing.better, standing.metric),
-                "worse": neighbour(standing.worse, standing.metric),
+                "better": neighbor(standing.better, standing.metric),
+                "worse": neighbor(standing.worse, standing.metric),
                 "geant4": standing.geant4.value if standing.geant4 else None,
             }
             for standing in standings(dataset, values)

@@ -38,7 +38,7 @@ class LogPosterior:
     """Log-posterior of each sample over repeated trainings; higher is better.
 
     Args:
-        trainings: each with its own split and initialisation.
+        trainings: each with its own split and initialization.
     """
 
     trainings: tuple[Posterior, ...]
@@ -77,7 +77,7 @@ def train_multiclass(
         inputs: one class for each sample.
         reference: Geant4 showers, which belong to no class.
         preset: settings; the best epoch is that with the largest log-posterior of the right sample.
-        seeds: each decides split, initialisation and batches of one training.
+        seeds: each decides split, initialization and batches of one training.
         network: makes a network with one log-probability for each class and random initial weights.
 
     Raises:

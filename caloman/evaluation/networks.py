@@ -18,7 +18,7 @@ from caloman.nn.mlp import MLP
 from caloman.showers.geometry import Geometry
 
 WIDTHS = (32, 32, 64, 64, 128)
-STANDARDISATION_BATCH = 1000
+STANDARDIZATION_BATCH = 1000
 
 
 def dense(n_features: int, hidden: Sequence[int], n_outputs: int = 1) -> nn.Module:
@@ -105,7 +105,7 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.convolutions(inputs) + self.shortcut(inputs))
 
 
-class Standardisation(nn.Module):
+class Standardization(nn.Module):
     """Shifts and scales inputs to mean 0 and standard deviation 1, and clips outliers.
 
     Args:
@@ -125,7 +125,7 @@ class Standardisation(nn.Module):
     def fit(self, features: Tensor, rows: Tensor) -> None:
         """Takes mean and standard deviation of some rows of the features (N, D)."""
         total, squares = torch.zeros(2, features.shape[1], dtype=torch.float64, device=features.device)
-        for part in rows.split(STANDARDISATION_BATCH):
+        for part in rows.split(STANDARDIZATION_BATCH):
             batch = features[part].double()
             total += batch.sum(dim=0)
             squares += batch.square().sum(dim=0)
@@ -135,7 +135,7 @@ class Standardisation(nn.Module):
         self.scale.copy_(torch.where(std > 1e-6 * mean.abs(), 1 / std, 0))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps inputs (N, D) to standardised ones; constant columns become 0."""
+        """Maps inputs (N, D) to standardized ones; constant columns become 0."""
         return ((inputs - self.mean) * self.scale).clamp(-self.clip, self.clip)
 
 

@@ -9,7 +9,7 @@ from string import Template
 from caloman.evaluation.histograms import LABELS
 from caloman.evaluation.measures import number
 from caloman.evaluation.plots import Picture
-from caloman.evaluation.plots.style import sample_colour
+from caloman.evaluation.plots.style import sample_color
 
 KEY_MEASURES = (
     *("auc_low", "auc_high", "auc_resnet", "separation_response", "separation_layer_energies"),
@@ -23,7 +23,7 @@ GATES = {
 }
 QUICK = (
     "<strong>Not comparable with the published CaloChallenge leaderboard:</strong> the quick preset trains smaller "
-    "networks on standardised inputs; use <code>--preset official</code> for the published protocol."
+    "networks on standardized inputs; use <code>--preset official</code> for the published protocol."
 )
 
 
@@ -152,8 +152,8 @@ def _field(sample: Mapping) -> str:
             standing["label"],
             f"{standing['value']:.4g}",
             f"{standing['rank']} of {standing['of']}",
-            _neighbour(standing["better"]),
-            _neighbour(standing["worse"]),
+            _neighbor(standing["better"]),
+            _neighbor(standing["worse"]),
             f"{standing['geant4']:.4g}" if standing["geant4"] is not None else "",
         )
         for standing in field["standings"]
@@ -164,7 +164,7 @@ def _field(sample: Mapping) -> str:
     return f"<h3>{escape(sample['name'])} in the published field</h3>{warning}{_table(header, rows)}"
 
 
-def _neighbour(entry: Mapping | None) -> str:
+def _neighbor(entry: Mapping | None) -> str:
     return f"{entry['name']} ({entry['value']:.4g})" if entry else ""
 
 
@@ -214,7 +214,7 @@ def _provenance(metrics: Mapping) -> str:
 
 
 def _dot(position: int) -> str:
-    return f'<span class="dot" style="background:{sample_colour(position)}"></span>'
+    return f'<span class="dot" style="background:{sample_color(position)}"></span>'
 
 
 def _text(text: str) -> str:

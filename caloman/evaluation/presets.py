@@ -14,7 +14,7 @@ class ClassifierPreset:
 
     Args:
         name: name that is reported with every score.
-        repeats: usual number of trainings, each with its own split and initialisation.
+        repeats: usual number of trainings, each with its own split and initialization.
         hidden: sizes of the hidden layers of a dense network.
         precision: floating point numbers of weights and inputs.
         learning_rate: learning rate of AdamW, which without weight decay is Adam; with `one_cycle` the largest one.
@@ -26,7 +26,7 @@ class ClassifierPreset:
         train: fraction of each class to train on; from 1 upward the number of showers.
         select: fraction or number on which the best epoch is selected and scores are calibrated; the rest is scored.
         select_by: what the best epoch has most of.
-        clip: inputs are standardised and clipped to this magnitude; None leaves them as they are.
+        clip: inputs are standardized and clipped to this magnitude; None leaves them as they are.
         recalibrated: whether the AUC to quote is that of the recalibrated scores or of the network's own.
         max_showers: largest number of showers of each class; None for all.
     """

@@ -173,7 +173,7 @@ class Summary:
     occupied: int
 
 
-def summarise(sample: Sample, spectrum_edges: Array | None = None) -> Summary:
+def summarize(sample: Sample, spectrum_edges: Array | None = None) -> Summary:
     """Passes over a sample block by block.
 
     Args:

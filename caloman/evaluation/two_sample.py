@@ -61,7 +61,7 @@ def kolmogorov_smirnov_of_dimensions(reference: ArrayLike, generated: ArrayLike)
 
 
 def anderson_darling(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
-    """Anderson-Darling two-sample statistic of each dimension, standardised: mean 0 and standard deviation 1 for equal
+    """Anderson-Darling two-sample statistic of each dimension, standardized: mean 0 and standard deviation 1 for equal
     distributions, and positive for others. A dimension in which all points are equal gives 0.
 
     Args:
@@ -72,7 +72,7 @@ def anderson_darling(reference: ArrayLike, generated: ArrayLike, over: Reduction
     Raises:
         CalomanError: if the arrays do not fit each other or hold NaN.
     """
-    return reduced(_of_dimensions(reference, generated, _standardised_anderson_darling), over)
+    return reduced(_of_dimensions(reference, generated, _standardized_anderson_darling), over)
 
 
 def wasserstein(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
@@ -201,7 +201,7 @@ def _wasserstein(values: Array, counts: Array) -> float:
     return float(np.abs(first - second)[:-1] @ np.diff(values))
 
 
-def _standardised_anderson_darling(values: Array, counts: Array) -> float:
+def _standardized_anderson_darling(values: Array, counts: Array) -> float:
     """Statistic A^2_akN of Scholz and Stephens, with distribution functions taken in the middle of equal values."""
     n, m = counts[:, -1].tolist()
     both = n + m

@@ -8,7 +8,7 @@ from caloman import __version__
 from caloman.export.targets import Target
 from caloman.models import ShowerModel
 
-LICENCE = "MIT for the code that made it; the weights belong to whoever trained them"
+LICENSE = "MIT for the code that made it; the weights belong to whoever trained them"
 
 
 def describe(target: Target, name: str, training: dict) -> dict[str, object]:
@@ -33,7 +33,7 @@ def describe(target: Target, name: str, training: dict) -> dict[str, object]:
         "geometry": model.geometry.to_text(),
         "model_sha256": fingerprint(model),
         "training": training,
-        "licence": LICENCE,
+        "license": LICENSE,
     }
 
 

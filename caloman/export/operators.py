@@ -8,7 +8,7 @@ from onnxscript import ir, opset18
 
 op: Any = opset18  # its types are those of script functions; here values of a graph go in and out
 
-CENTRE = (
+CENTER = (
     2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164,
     0.246640727, 1.50140941,
 )  # fmt: skip
@@ -47,9 +47,9 @@ def ndtri(probability: ir.Value) -> ir.Value:
     """
     x = op.Sub(op.Mul(_number(2), probability), _number(1))
     w = op.Neg(op.Log(op.Mul(op.Mul(_number(4), probability), op.Sub(_number(1), probability))))
-    centre = _polynomial(CENTRE, op.Sub(w, _number(2.5)))
+    center = _polynomial(CENTER, op.Sub(w, _number(2.5)))
     tail = _polynomial(TAIL, op.Sub(op.Sqrt(w), _number(3)))
-    return op.Mul(op.Mul(_number(2**0.5), x), op.Where(op.Less(w, _number(5)), centre, tail))
+    return op.Mul(op.Mul(_number(2**0.5), x), op.Where(op.Less(w, _number(5)), center, tail))
 
 
 def cumprod(values: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:

@@ -40,7 +40,7 @@ class Distribution(nn.Module, ABC):
         return -0.5 * (noise.square().sum(dim=1) + self.features * math.log(2 * math.pi))
 
     def loss(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
-        """What training minimises on inputs (N, D) under a context (N, C): the mean of -log p, unless redefined."""
+        """What training minimizes on inputs (N, D) under a context (N, C): the mean of -log p, unless redefined."""
         return -self.log_prob(inputs, context).mean()
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]]) -> None:

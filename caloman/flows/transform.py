@@ -30,11 +30,11 @@ class Transform(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Maps data (N, D) under a context (N, C) towards noise; returns (N, D) and log |det J| of shape (N,)."""
+        """Maps data (N, D) under a context (N, C) toward noise; returns (N, D) and log |det J| of shape (N,)."""
 
     @abstractmethod
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Maps noise (N, D) under a context (N, C) towards data; returns (N, D) and log |det J| of shape (N,)."""
+        """Maps noise (N, D) under a context (N, C) toward data; returns (N, D) and log |det J| of shape (N,)."""
 
     def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
         """Either direction, together with the raw outputs of the conditioner."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from caloman.evaluation.significance import Significances
 from caloman.generation.closure import batches, load_manifold, open_showers
 from caloman.manifold.density import log_volume
-from caloman.models import FactorisedShowerModel
+from caloman.models import FactorizedShowerModel
 from caloman.models.noise import Purpose
 from caloman.showers.hdf5 import new_tables, read_tables
 
@@ -86,7 +86,7 @@ def score(
     return Scored(message, Significances(usual, anomalous))
 
 
-def anomaly_scores(model: FactorisedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
+def anomaly_scores(model: FactorizedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
     """The scores, each of shape (N,), of voxels (N, V) at incident energies (N, 1) [MeV]; see `score`.
 
     Raises:
@@ -98,7 +98,7 @@ def anomaly_scores(model: FactorisedShowerModel, voxels: Tensor, incident_energi
     return {name: torch.cat([part[name] for part in scores]) for name in scores[0]}
 
 
-def _scores(model: FactorisedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
+def _scores(model: FactorizedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
     shapes, context, layer_energies = model.transform(voxels, incident_energies)
     autoencoder, density = model.manifold.autoencoder, model.manifold.density
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from caloman.bundle import load
 from caloman.errors import CalomanError
-from caloman.models import FactorisedShowerModel
+from caloman.models import FactorizedShowerModel
 from caloman.models.noise import Purpose, chunk_noise
 from caloman.showers.hdf5 import new_tables
 from caloman.showers.showers import CHUNK, Showers, ShowerWriter
@@ -111,14 +111,14 @@ def encode(
     return f"{start} {purpose.name.lower()} written to {output}"
 
 
-def _load(run: str | Path, device: str) -> FactorisedShowerModel:
+def _load(run: str | Path, device: str) -> FactorizedShowerModel:
     model = load(run)
-    if not isinstance(model, FactorisedShowerModel):
-        raise CalomanError(f"{run}: a {type(model).__name__} has no shape model; use a FactorisedShowerModel")
+    if not isinstance(model, FactorizedShowerModel):
+        raise CalomanError(f"{run}: a {type(model).__name__} has no shape model; use a FactorizedShowerModel")
     return model.to(device)
 
 
-def load_manifold(run: str | Path, device: str) -> FactorisedShowerModel:
+def load_manifold(run: str | Path, device: str) -> FactorizedShowerModel:
     """Loads a model with a manifold.
 
     Raises:
@@ -133,7 +133,7 @@ def load_manifold(run: str | Path, device: str) -> FactorisedShowerModel:
 
 
 def _write_showers(
-    model: FactorisedShowerModel,
+    model: FactorizedShowerModel,
     showers: str,
     output: str | Path,
     seed: int,
@@ -153,7 +153,7 @@ def _write_showers(
         return f"{len(source)} {purpose.name.lower()} written to {output}"
 
 
-def open_showers(showers: str, model: FactorisedShowerModel, output: str | Path) -> ShowerFiles:
+def open_showers(showers: str, model: FactorizedShowerModel, output: str | Path) -> ShowerFiles:
     """Opens showers that the model covers, and that the output would not replace.
 
     Raises:
@@ -167,7 +167,7 @@ def open_showers(showers: str, model: FactorisedShowerModel, output: str | Path)
 
 
 def batches(
-    source: ShowerFiles, model: FactorisedShowerModel, seed: int, purpose: Purpose, noise_dim: int
+    source: ShowerFiles, model: FactorizedShowerModel, seed: int, purpose: Purpose, noise_dim: int
 ) -> Iterator[Batch]:
     """Reads the showers chunk by chunk, with noise that belongs to the chunk, and gives parts of chunks."""
     device = model.energy_range.device

@@ -109,18 +109,18 @@ class Adversary(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Log-density at x (N, D) under contexts (N, C), shape (N,)."""
-        standardised, log_normal = self._contrast(x, context)
-        return log_normal + self.discriminator(standardised, context).squeeze(1)
+        standardized, log_normal = self._contrast(x, context)
+        return log_normal + self.discriminator(standardized, context).squeeze(1)
 
     def loss(self, x: Tensor, context: Tensor) -> Tensor:
-        """What is minimised on samples x (N, D) under contexts (N, C): that of the normal and of the discriminator."""
-        standardised, log_normal = self._contrast(x, context)
-        sample = self.discriminator(standardised.detach(), context)
+        """What is minimized on samples x (N, D) under contexts (N, C): that of the normal and of the discriminator."""
+        standardized, log_normal = self._contrast(x, context)
+        sample = self.discriminator(standardized.detach(), context)
         normal = self.discriminator(torch.randn_like(x), context)
         return (F.softplus(-sample) + F.softplus(normal)).mean() - log_normal.mean()
 
     def _contrast(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Samples x in units of the normal density (N, D), and the logarithm of that density (N,)."""
         mean, log_width = self.contrast(context).chunk(2, dim=1)
-        standardised = (x - mean) * (-log_width).exp()
-        return standardised, -(0.5 * standardised.square() + log_width + HALF_LOG_2PI).sum(dim=1)
+        standardized = (x - mean) * (-log_width).exp()
+        return standardized, -(0.5 * standardized.square() + log_width + HALF_LOG_2PI).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Generalised autoencoders: the map from shapes to the manifold's coordinates and back."""
+"""Generalized autoencoders: the map from shapes to the manifold's coordinates and back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -10,7 +10,7 @@ from caloman.errors import CalomanError
 from caloman.manifold.backbones import Backbone, TowerBackbone
 from caloman.manifold.heads import DeterministicHead, GaussianHead, Head
 from caloman.manifold.moments import MomentLoss
-from caloman.preprocessing.scaling import Scaling, Standardise
+from caloman.preprocessing.scaling import Scaling, Standardize
 from caloman.showers.geometry import Geometry
 
 
@@ -25,7 +25,7 @@ class Autoencoder(nn.Module):
         head: likelihood of the decoder.
         scaling: what the encoder sees of a shape; by default the shape itself.
         backbone: builds encoder and decoder; by default CaloMan's dense networks.
-        moment_weight: weight of the distance between decoded and true centres and widths [1/mm]; for a head that
+        moment_weight: weight of the distance between decoded and true centers and widths [1/mm]; for a head that
             decodes to a mean.
 
     Raises:
@@ -57,7 +57,7 @@ class Autoencoder(nn.Module):
         self.moment_weight = moment_weight
         self.moment_loss = MomentLoss(geometry) if moment_weight else None
         self.scaling = scaling(geometry.n_voxels) if scaling else None
-        self.context_scaling = Standardise(context)
+        self.context_scaling = Standardize(context)
         backbone = backbone or TowerBackbone(hidden)
         self.encoder = backbone.encoder(geometry, context, self._encoder_outputs)
         self.decoder = self._make_decoder(backbone, geometry, context)

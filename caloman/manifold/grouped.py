@@ -1,4 +1,4 @@
-"""A decoder that gives the voxels in groups, for correlations of neighbours that a latent does not hold."""
+"""A decoder that gives the voxels in groups, for correlations of neighbors that a latent does not hold."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ SEEN = 3
 class GroupedVAE(VAE):
     """A conditional VAE whose decoder gives the voxels in four groups, each under those before.
 
-    Every other layer comes first, and in each layer one colour of a checkerboard in alpha and r: neighbours are in
+    Every other layer comes first, and in each layer one color of a checkerboard in alpha and r: neighbors are in
     different groups, and voxels of a group are independent of one another given the latent and the earlier groups.
     Each voxel has the likelihood of a hurdle. Training sees one group of each shower, sampling takes four passes.
 

@@ -1,4 +1,4 @@
-"""Centres of energy and widths of decoded shapes, as a loss."""
+"""Centers of energy and widths of decoded shapes, as a loss."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from caloman.showers.geometry import Geometry
 
 
 class MomentLoss(nn.Module):
-    """Distance of two shapes in the centres of energy and widths of their layers, in eta and phi.
+    """Distance of two shapes in the centers of energy and widths of their layers, in eta and phi.
 
     Only layers with several angular bins count, and those that are not empty.
 
@@ -37,13 +37,13 @@ class MomentLoss(nn.Module):
         return ((self.moments(decoded) - self.moments(shapes)).abs() * filled).sum(dim=(1, 2)).mean()
 
     def moments(self, shapes: Tensor) -> Tensor:
-        """Centre in eta, width in eta, centre in phi and width in phi [mm] of each layer, shape (N, 4, La)."""
+        """Center in eta, width in eta, center in phi and width in phi [mm] of each layer, shape (N, 4, La)."""
         weights = shapes.clamp(min=0)
         energy = self.layers.sum(weights)
         norm = torch.where(energy > 0, energy, 1.0)
         moments = []
         for position in self.positions:
-            centre = self.layers.sum(weights * position) / norm
-            variance = self.layers.sum(weights * (position - self.layers.spread(centre)).square()) / norm
-            moments += [centre, variance.clamp(min=1e-12).sqrt()]  # the root's slope at 0 is infinite
+            center = self.layers.sum(weights * position) / norm
+            variance = self.layers.sum(weights * (position - self.layers.spread(center)).square()) / norm
+            moments += [center, variance.clamp(min=1e-12).sqrt()]  # the root's slope at 0 is infinite
         return torch.stack(moments, dim=1)[:, :, self.angular]

@@ -4,9 +4,9 @@ from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.ensemble import EnsembleShowerModel
 from caloman.models.shape import ManifoldShape, ShapeModel
-from caloman.models.shower import FactorisedShowerModel, ShowerModel
+from caloman.models.shower import FactorizedShowerModel, ShowerModel
 
 __all__ = [
-    "Density", "EnsembleShowerModel", "FactorisedShowerModel", "LayerEnergyModel", "ManifoldShape", "ShapeModel",
+    "Density", "EnsembleShowerModel", "FactorizedShowerModel", "LayerEnergyModel", "ManifoldShape", "ShapeModel",
     "ShowerModel",
 ]  # fmt: skip

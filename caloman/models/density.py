@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor, nn
 
 from caloman.flows import Distribution
-from caloman.preprocessing.scaling import Scaling, Standardise, Whiten
+from caloman.preprocessing.scaling import Scaling, Standardize, Whiten
 
 
 class Density(nn.Module):
@@ -25,7 +25,7 @@ class Density(nn.Module):
         context: int,
         flow: Callable[[int, int], Distribution],
         scaling: Callable[[int], Scaling] = Whiten,
-        context_scaling: Callable[[int], Scaling] = Standardise,
+        context_scaling: Callable[[int], Scaling] = Standardize,
     ) -> None:
         super().__init__()
         self.scaling = scaling(features)
@@ -49,7 +49,7 @@ class Density(nn.Module):
         return self.flow.log_prob(self.scaling(x), self.context_scaling(context))
 
     def loss(self, x: Tensor, context: Tensor) -> Tensor:
-        """What training minimises on x (N, D) under contexts (N, C)."""
+        """What training minimizes on x (N, D) under contexts (N, C)."""
         return self.flow.loss(self.scaling(x), self.context_scaling(context))
 
     def sample(self, noise: Tensor, context: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.flows import BernoulliMask, Distribution
 from caloman.models.density import Density
-from caloman.preprocessing.dequantisation import LogUniformFilling
+from caloman.preprocessing.dequantization import LogUniformFilling
 from caloman.preprocessing.layers import LayerCoordinates, LayerFractions
-from caloman.preprocessing.scaling import Standardise
+from caloman.preprocessing.scaling import Standardize
 from caloman.showers.geometry import Geometry
 
 
@@ -28,7 +28,7 @@ class LayerEnergyModel(nn.Module):
 
     Args:
         geometry: the voxel mesh with L layers.
-        flow: density of the standardised coordinates under the incident energy, and under the mask if there is one.
+        flow: density of the standardized coordinates under the incident energy, and under the mask if there is one.
         mask: probability that layers have energy, under the incident energy.
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
         max_deposit_ratio: upper bound of E_tot / E_inc.
@@ -61,7 +61,7 @@ class LayerEnergyModel(nn.Module):
         self.filling = LogUniformFilling(threshold) if threshold > 0 else None
         self.mask = mask(geometry.n_layers, 1) if mask else None
         n_coordinates = geometry.n_layers + self.coordinates.extra
-        self.density = Density(n_coordinates, 1 + (geometry.n_layers if mask else 0), flow, Standardise)
+        self.density = Density(n_coordinates, 1 + (geometry.n_layers if mask else 0), flow, Standardize)
         self.noise_dim = self.density.noise_dim + (self.mask.noise_dim if self.mask else 0)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
@@ -83,7 +83,7 @@ class LayerEnergyModel(nn.Module):
         return log_prob + self._log_mask(context) + minus_log_q
 
     def loss(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        """What training minimises: `log_prob` without the terms that no parameter changes."""
+        """What training minimizes: `log_prob` without the terms that no parameter changes."""
         coordinates, context, _ = self._prepare(layer_energies, incident_energies)
         return self.density.loss(coordinates, context) - self._log_mask(context).mean()
 

@@ -132,7 +132,7 @@ class ShowerModel(nn.Module, ABC):
                 )
 
 
-class FactorisedShowerModel(ShowerModel):
+class FactorizedShowerModel(ShowerModel):
     """p(shower | E) = p(layer energies | E) p(shape | layer energies, E); without an energy model the shape has it all.
 
     Args:

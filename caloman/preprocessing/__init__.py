@@ -1,6 +1,6 @@
 """Invertible preprocessing; it is part of the model, so generation needs nothing but the model."""
 
-from caloman.preprocessing.dequantisation import (
+from caloman.preprocessing.dequantization import (
     Filling,
     LogNormalFilling,
     LogUniformFilling,
@@ -8,7 +8,7 @@ from caloman.preprocessing.dequantisation import (
     VariationalFilling,
 )
 from caloman.preprocessing.layers import LayerCoordinates, LayerFractions, LayerLogarithms, LayerMap
-from caloman.preprocessing.scaling import Log, Logit, LogStandardise, MaxAbs, Scaling, Standardise, Whiten
+from caloman.preprocessing.scaling import Log, Logit, LogStandardize, MaxAbs, Scaling, Standardize, Whiten
 from caloman.preprocessing.showers import (
     ExcessTransform,
     GlobalTransform,
@@ -20,7 +20,7 @@ from caloman.preprocessing.spectrum import SmoothSpectrum
 
 __all__ = [
     "ExcessTransform", "Filling", "GlobalTransform", "LayerCoordinates", "LayerFractions", "LayerLogarithms",
-    "LayerMap", "LayerwiseTransform", "Log", "LogNormalFilling", "LogStandardise", "LogUniformFilling", "Logit",
-    "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "SmoothSpectrum", "Standardise", "UniformFilling",
+    "LayerMap", "LayerwiseTransform", "Log", "LogNormalFilling", "LogStandardize", "LogUniformFilling", "Logit",
+    "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "SmoothSpectrum", "Standardize", "UniformFilling",
     "VariationalFilling", "Whiten",
 ]  # fmt: skip

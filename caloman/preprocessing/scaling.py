@@ -33,7 +33,7 @@ class Scaling(nn.Module, ABC):
         """Undoes `forward`."""
 
 
-class Standardise(Scaling):
+class Standardize(Scaling):
     """Zero mean and unit variance per entry; a constant entry is only shifted."""
 
     mean: Tensor
@@ -61,7 +61,7 @@ class Standardise(Scaling):
         return inputs * self.std + self.mean
 
 
-class LogStandardise(Standardise):
+class LogStandardize(Standardize):
     """Zero mean and unit variance of log(x + offset), for entries from zero to many decades.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.preprocessing.dequantisation import Filling
+from caloman.preprocessing.dequantization import Filling
 from caloman.preprocessing.layers import LayerMap, reciprocal
 from caloman.preprocessing.spectrum import SmoothSpectrum
 from caloman.showers.geometry import Geometry
@@ -81,14 +81,14 @@ class LayerwiseTransform(ShowerTransform):
     Args:
         geometry: the voxel mesh with V voxels in L layers.
         threshold: voxels below it are cut before training and after generation [MeV].
-        renormalise: make the voxels of each layer add up to its energy; the published CaloMan did not.
+        renormalize: make the voxels of each layer add up to its energy; the published CaloMan did not.
         filling: what takes the place of zeros before a layer is scaled to unit sum, for a flow on the voxels; its
             -log q does not depend on what is trained, and is left out here.
         unit_sum: otherwise shapes are the filled energies themselves [MeV], and only the inverse scales layers: what
             was filled in then looks alike in every layer, which a flow that layers share learns sooner.
 
     Raises:
-        CalomanError: if shapes have no unit sum and are not renormalised, or if the filling is learned or would not be
+        CalomanError: if shapes have no unit sum and are not renormalized, or if the filling is learned or would not be
             cut again.
     """
 
@@ -96,14 +96,14 @@ class LayerwiseTransform(ShowerTransform):
         self,
         geometry: Geometry,
         threshold: float = 0.0,
-        renormalise: bool = True,
+        renormalize: bool = True,
         filling: Callable[[int, int], Filling] | None = None,
         unit_sum: bool = True,
     ) -> None:
         super().__init__(geometry, threshold)
-        if not (renormalise or unit_sum):
-            raise CalomanError("energies as shapes have to be scaled to those of the layers; set renormalise: true")
-        self.renormalise = renormalise
+        if not (renormalize or unit_sum):
+            raise CalomanError("energies as shapes have to be scaled to those of the layers; set renormalize: true")
+        self.renormalize = renormalize
         self.unit_sum = unit_sum
         self.filling = filling(geometry.n_voxels, 0) if filling else None
         if self.filling:
@@ -126,7 +126,7 @@ class LayerwiseTransform(ShowerTransform):
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)
-        if not self.renormalise:
+        if not self.renormalize:
             return _cut(shapes.clamp(0, 1) * self.layers.spread(layer_energies), self.threshold)
         # what was filled in is cut before energies are scaled, or it could rise above the threshold
         voxels = self.layers.scaled(shapes.clamp(0, 1), layer_energies) if self.unit_sum else shapes.clamp(min=0)

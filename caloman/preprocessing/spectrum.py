@@ -16,7 +16,7 @@ LOWEST, HIGHEST = math.log(1e-5), math.log(1e5)
 class SmoothSpectrum(nn.Module):
     """A monotone map of log-energies in each layer that irons out what is narrow in their spectrum.
 
-    The steps of minimum ionising particles lie at the same energies in every shower, where a network that has to place
+    The steps of minimum ionizing particles lie at the same energies in every shower, where a network that has to place
     them by itself would need a width far below those of its voxels. The map stretches the axis where hits crowd and
     shrinks it where they are few, against the same spectrum blurred by a normal distribution: locally its slope is the
     ratio of the two, and what is wider than the blur stays as it is.
@@ -76,7 +76,7 @@ class SmoothSpectrum(nn.Module):
         return LOWEST + self.step * torch.arange(self.n_steps + 1, dtype=torch.float64)
 
     def _blur(self) -> Tensor:
-        """The matrix (n_steps, n_steps) whose rows spread a count over its neighbours."""
+        """The matrix (n_steps, n_steps) whose rows spread a count over its neighbors."""
         distance = torch.arange(self.n_steps, dtype=torch.float64)
         weights = (-0.5 * ((distance[:, None] - distance) * self.step / self.width).square()).exp()
         return weights / weights.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Coupling flows on planes (alpha, r): neighbours are squeezed into channels, and convolutions condition on them.
+"""Coupling flows on planes (alpha, r): neighbors are squeezed into channels, and convolutions condition on them.
 
 References:
     Kingma & Dhariwal, Glow (arXiv:1807.03039); convolutional L2LFlows (arXiv:2405.20407).

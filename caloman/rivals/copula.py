@@ -8,7 +8,7 @@ from caloman.manifold import HurdleHead
 from caloman.models.density import Density
 from caloman.models.shape import ShapeModel
 from caloman.nn.mlp import MLP, start_at_zero
-from caloman.preprocessing.scaling import Standardise
+from caloman.preprocessing.scaling import Standardize
 from caloman.showers.geometry import Geometry
 
 
@@ -24,7 +24,7 @@ class Marginals(nn.Module):
     def __init__(self, geometry: Geometry, context: int, hidden: Sequence[int] = (256, 256)) -> None:
         super().__init__()
         self.head = HurdleHead(geometry)
-        self.context_scaling = Standardise(context)
+        self.context_scaling = Standardize(context)
         self.network = MLP(context, hidden, self.head.n_parameters, nn.SiLU)
         start_at_zero(self.network[-1])
 

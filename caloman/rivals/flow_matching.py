@@ -22,7 +22,7 @@ Solver = Literal["midpoint", "heun"]
 class FlowMatching(Distribution):
     """A density whose velocity field is learned by regression, on arcs from noise to data.
 
-    With noise z and data x at a random time t, the network at cos(pi t / 2) z + sin(pi t / 2) x is trained towards the
+    With noise z and data x at a random time t, the network at cos(pi t / 2) z + sin(pi t / 2) x is trained toward the
     velocity there, over pi / 2. Of data with unit covariance all points on the way have it, too, and so have the
     targets: what is left to learn is what is not Gaussian, and few steps are enough. Sampling takes a fixed number of
     steps. The density takes D derivatives per step, and is meant for few dimensions.

@@ -69,7 +69,7 @@ class JointDensity(nn.Module):
         return self.flow.log_prob(coordinates, context) + minus_log_q
 
     def loss(self, voxels: Tensor, incident_energies: Tensor) -> Tensor:
-        """What training minimises on voxels (N, V) at incident energies (N, 1) [MeV]."""
+        """What training minimizes on voxels (N, V) at incident energies (N, 1) [MeV]."""
         coordinates, context, minus_log_q = self._coordinates(voxels, incident_energies)
         return self.flow.loss(coordinates, context) - minus_log_q.mean()
 

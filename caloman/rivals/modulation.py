@@ -10,7 +10,7 @@ from caloman.nn.mlp import zero_linear
 
 
 class Modulation(nn.Module):
-    """Scales and shifts normalised activations by the condition, and leaves them as they are at the start.
+    """Scales and shifts normalized activations by the condition, and leaves them as they are at the start.
 
     Args:
         condition: size of the condition.

@@ -13,7 +13,7 @@ KERNEL = (1, 3, 3)
 
 
 def squeeze(vectors: Tensor, shape: tuple[int, int], factors: tuple[int, int]) -> Tensor:
-    """Cuts planes into blocks of neighbours, each of which becomes a channel.
+    """Cuts planes into blocks of neighbors, each of which becomes a channel.
 
     Args:
         vectors: k planes one after the other, shape (N, k alpha r).

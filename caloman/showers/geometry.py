@@ -49,15 +49,15 @@ class Layer:
 
     @property
     def r(self) -> NDArray[np.float64]:
-        """Radius of each voxel's centre [mm], shape (n_voxels,)."""
+        """Radius of each voxel's center [mm], shape (n_voxels,)."""
         edges = np.asarray(self.r_edges, dtype=np.float64)
         return np.tile((edges[:-1] + edges[1:]) / 2, self.n_alpha)
 
     @property
     def alpha(self) -> NDArray[np.float64]:
-        """Angle of each voxel's centre [rad], shape (n_voxels,)."""
-        centres = -np.pi + (np.arange(self.n_alpha) + 0.5) * 2 * np.pi / self.n_alpha
-        return np.repeat(centres, self.n_r)
+        """Angle of each voxel's center [rad], shape (n_voxels,)."""
+        centers = -np.pi + (np.arange(self.n_alpha) + 0.5) * 2 * np.pi / self.n_alpha
+        return np.repeat(centers, self.n_r)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""High-level shower observables of the CaloChallenge: energies, centres, widths and sparsity per layer.
+"""High-level shower observables of the CaloChallenge: energies, centers, widths and sparsity per layer.
 
 References:
     Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
@@ -23,16 +23,16 @@ N_MOMENTS = 7
 
 @dataclass(frozen=True)
 class Observables:
-    """Observables of N showers in L layers; centres and widths in eta and phi exist in the layers with several
-    angular bins only (La of them). Empty layers have centre and width 0.
+    """Observables of N showers in L layers; centers and widths in eta and phi exist in the layers with several
+    angular bins only (La of them). Empty layers have center and width 0.
 
     Args:
         incident_energies: [MeV], shape (N,).
         layer_energies: sum of the voxels of each layer [MeV], shape (N, L).
         sparsity: fraction of each layer's voxels without energy, shape (N, L).
-        centre_eta: energy-weighted mean of eta = r cos(alpha) [mm], shape (N, La).
-        centre_phi: energy-weighted mean of phi = r sin(alpha) [mm], shape (N, La).
-        centre_r: energy-weighted mean radius [mm], shape (N, L).
+        center_eta: energy-weighted mean of eta = r cos(alpha) [mm], shape (N, La).
+        center_phi: energy-weighted mean of phi = r sin(alpha) [mm], shape (N, La).
+        center_r: energy-weighted mean radius [mm], shape (N, L).
         width_eta: energy-weighted standard deviation of eta [mm], shape (N, La).
         width_phi: energy-weighted standard deviation of phi [mm], shape (N, La).
         width_r: energy-weighted standard deviation of the radius [mm], shape (N, L).
@@ -41,9 +41,9 @@ class Observables:
     incident_energies: Array
     layer_energies: Array
     sparsity: Array
-    centre_eta: Array
-    centre_phi: Array
-    centre_r: Array
+    center_eta: Array
+    center_phi: Array
+    center_r: Array
     width_eta: Array
     width_phi: Array
     width_r: Array
@@ -88,7 +88,7 @@ def _block_observables(showers: Showers, threshold: float | None) -> Observables
         mean = moments[i] / norm
         width = np.sqrt(np.maximum(moments[i + 3] / norm - mean**2, 0))
         everywhere = name == "r" or len(angular) == geometry.n_layers
-        result[f"centre_{name}"] = mean if everywhere else mean[:, angular]
+        result[f"center_{name}"] = mean if everywhere else mean[:, angular]
         result[f"width_{name}"] = width if everywhere else width[:, angular]
     return Observables(
         incident_energies=showers.incident_energies.astype(np.float64),

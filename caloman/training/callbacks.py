@@ -1,4 +1,4 @@
-"""What happens beside the optimisation: progress, and where random numbers and signals come from."""
+"""What happens beside the optimization: progress, and where random numbers and signals come from."""
 
 import logging
 import sys

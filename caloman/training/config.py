@@ -51,7 +51,7 @@ class Stage:
     """One stage of training.
 
     Args:
-        task: which part of the model is trained, and its optimiser.
+        task: which part of the model is trained, and its optimizer.
         trainer: how long.
     """
 

@@ -16,7 +16,7 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.flows import Conditioned, Flow, Step
-from caloman.models import Density, FactorisedShowerModel, ShowerModel
+from caloman.models import Density, FactorizedShowerModel, ShowerModel
 from caloman.rivals import FlowShape
 from caloman.training.data import Batch
 from caloman.training.tasks import FlowTask
@@ -60,7 +60,7 @@ class DistillationTask(FlowTask):
     def teacher(self) -> Density:
         """The frozen teacher; no part of this module, so it takes no room in checkpoints."""
         model = bundle.load(self.path)
-        if not (isinstance(model, FactorisedShowerModel) and isinstance(model.shape, FlowShape)):
+        if not (isinstance(model, FactorizedShowerModel) and isinstance(model.shape, FlowShape)):
             raise CalomanError(f"{self.path}: a teacher has to be a FlowShape, this is a {type(model).__name__}")
         teacher = model.shape.density.requires_grad_(False)
         if model.geometry != self.model.geometry or self._plan(teacher) != self._plan(self.density):

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from caloman.errors import CalomanError
 from caloman.evaluation.histograms import Histogram, by_observable, challenge_binnings, compare
 from caloman.evaluation.plots import panels
-from caloman.evaluation.samples import LoadedSample, summarise
+from caloman.evaluation.samples import LoadedSample, summarize
 from caloman.files import write
 from caloman.showers.showers import Showers
 from caloman.training.config import Monitor
@@ -75,10 +75,10 @@ class ShowerMonitor(pl.Callback):
             LoadedSample.of(Showers(incident_energies[:, 0].numpy(), showers.cpu().numpy(), geometry))
             for showers in (voxels, torch.cat(parts))
         )
-        expected = summarise(reference)
+        expected = summarize(reference)
         binnings = challenge_binnings(expected, geometry)
         chosen = [binning for binning in binnings if not task.observables or binning.observable in task.observables]
-        return compare(chosen, expected, summarise(generated, expected.spectrum_edges))
+        return compare(chosen, expected, summarize(generated, expected.spectrum_edges))
 
 
 def mean_separations(histograms: Sequence[Histogram]) -> dict[str, float]:

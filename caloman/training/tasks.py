@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from caloman.errors import CalomanError
-from caloman.models import Density, FactorisedShowerModel, ShowerModel
+from caloman.models import Density, FactorizedShowerModel, ShowerModel
 from caloman.rivals import FlowShape, JointShowerModel
 from caloman.training.data import Batch
 
@@ -170,7 +170,7 @@ class EnergyTask(Task):
 
     part = "energy"
     observables = ("response", "response_at_energy", "layer_energies")
-    model: FactorisedShowerModel
+    model: FactorizedShowerModel
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         voxels, incident_energies = batch
@@ -208,7 +208,7 @@ class JointTask(Task):
 class ShapeTask(Task):
     """A task on the shape model."""
 
-    model: FactorisedShowerModel
+    model: FactorizedShowerModel
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         prepared = self.model.transform(*batch)

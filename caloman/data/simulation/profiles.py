@@ -109,7 +109,7 @@ def electromagnetic_depth(log_y: Array, detector: Detector, start: Array, normal
     Returns:
         The profile, and the scale that turns depth from the start into tau, 1 at the maximum, shape (N,).
     """
-    ln_y = np.maximum(log_y, 3.0)  # the parametrisation was made above about 1 GeV; below, its widths would diverge
+    ln_y = np.maximum(log_y, 3.0)  # the parametrization was made above about 1 GeV; below, its widths would diverge
     sampling, migration = detector.sampling_frequency, detector.migration
     mean_t = np.maximum(ln_y - 0.812 - 0.55 * sampling - 0.69 * migration + detector.depth_shift, 0.5)
     mean_alpha = np.maximum(0.81 + (0.458 + 2.26 / detector.z) * ln_y - 0.476 * sampling, 1.2)

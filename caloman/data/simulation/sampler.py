@@ -1,4 +1,4 @@
-"""Showers of any mesh from parametrisations: deposits thrown at profiles that fluctuate from shower to shower.
+"""Showers of any mesh from parametrizations: deposits thrown at profiles that fluctuate from shower to shower.
 
 The literature behind the profiles is named in `caloman.data.simulation.profiles`.
 """
@@ -93,7 +93,7 @@ class ShowerSampler:
         incident = np.asarray(energies, dtype=np.float64)
         if not ((incident >= LOWEST) & (incident <= HIGHEST)).all():
             raise CalomanError(
-                f"incident energies from {incident.min():g} to {incident.max():g} MeV: the parametrisation serves "
+                f"incident energies from {incident.min():g} to {incident.max():g} MeV: the parametrization serves "
                 f"{LOWEST:g} to {HIGHEST:g} MeV, choose --energies within"
             )
         expected = self._expected(incident, generator) * self._calibration(incident, generator)[:, None]

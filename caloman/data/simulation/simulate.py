@@ -1,4 +1,4 @@
-"""``caloman simulate``: showers from parametrisations, for any mesh and energies, without Geant4 and without training.
+"""``caloman simulate``: showers from parametrizations, for any mesh and energies, without Geant4 and without training.
 
 A stand-in for size and tests; the files say so.
 """

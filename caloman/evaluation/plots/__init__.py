@@ -54,7 +54,7 @@ def _scores(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
             gates(results.gates, floor),
             "gates",
             "Gates",
-            "AUC with one part of the model in the place of the truth; the grey band is Geant4 against Geant4. The "
+            "AUC with one part of the model in the place of the truth; the gray band is Geant4 against Geant4. The "
             "part with the largest AUC limits the model.",
         )
     if times:
@@ -83,7 +83,7 @@ def _published_field(results: Results, times: Sequence[float]) -> Iterator[Drawn
                 quality_against_speed(field, samples, MEASURES[key].label, "published: CPU, batch 100"),
                 f"speed_{key}",
                 f"Quality against speed, {MEASURES[key].label}",
-                "Grey: published results of the CaloChallenge, on other showers and other machines. Left and low is "
+                "Gray: published results of the CaloChallenge, on other showers and other machines. Left and low is "
                 "better.",
             )
 
@@ -104,7 +104,7 @@ def _showers(results: Results) -> Iterator[Drawn]:
         mean_showers(summaries),
         "mean_showers",
         "Mean showers",
-        "Mean energy per voxel of each layer. Colours and radial scale (square root) are the same in all rows.",
+        "Mean energy per voxel of each layer. Colors and radial scale (square root) are the same in all rows.",
     )
     yield (
         single_showers(summaries),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caloman.evaluation.bands import histogram_bands
 from caloman.evaluation.histograms import LABELS, Binning, Histogram
-from caloman.evaluation.plots.style import REFERENCE, sample_colour
+from caloman.evaluation.plots.style import REFERENCE, sample_color
 
 Array = NDArray[np.floating]
 
@@ -45,7 +45,7 @@ def histogram_panels(samples: Mapping[str, Sequence[Histogram]], ensemble: bool 
             ratio.set_ylabel("ratio")
     handles: list[Patch | Line2D] = [Patch(color=REFERENCE, alpha=0.5, label="Geant4")]
     names = [f"{len(samples)} members, mean and spread"] if ensemble else list(samples)
-    handles += [Line2D([], [], color=sample_colour(i), label=name) for i, name in enumerate(names)]
+    handles += [Line2D([], [], color=sample_color(i), label=name) for i, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=1.2)
     return figure
 
@@ -76,7 +76,7 @@ def correlation_matrices(samples: Mapping[str, Array], layers: Sequence[int]) ->
 
 def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram], ensemble: bool) -> None:
     binning, edges = histograms[0].binning, histograms[0].binning.edges
-    reference, reference_error = _normalised(histograms[0].reference)
+    reference, reference_error = _normalized(histograms[0].reference)
     main.sharex(ratio)
     if binning.unit == "MeV":
         ratio.set_xscale("log")
@@ -88,11 +88,11 @@ def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram], ensemble: b
     content = reference.copy()
     counts = [histogram.generated for histogram in histograms]
     band = histogram_bands(counts) if ensemble else None
-    curves = [(band.mean, band.spread)] if band else [_normalised(generated) for generated in counts]
+    curves = [(band.mean, band.spread)] if band else [_normalized(generated) for generated in counts]
     for i, (values, errors) in enumerate(curves):
         content += values
-        _band(main, edges, values, errors, sample_colour(i))
-        _band(ratio, edges, values / scale, errors / scale, sample_colour(i))
+        _band(main, edges, values, errors, sample_color(i))
+        _band(ratio, edges, values / scale, errors / scale, sample_color(i))
     separations = ", ".join(f"{h.separation:.2g} ± {h.separation_error:.1g}" for h in histograms[:2])
     separations += ", ..." if len(histograms) > 2 else ""
     main.set_title(f"{binning.place or _label(binning)}\nseparation {separations}")
@@ -102,11 +102,11 @@ def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram], ensemble: b
     ratio.set_xlabel(_label(binning) + (f" [{binning.unit}]" if binning.unit else ""))
 
 
-def _band(axes: Axes, edges: Array, values: Array, errors: Array, colour: str) -> None:
+def _band(axes: Axes, edges: Array, values: Array, errors: Array, color: str) -> None:
     """Draws a histogram with its statistical errors; bins without a value are left out."""
-    axes.stairs(values, edges, baseline=None, color=colour, linewidth=1.2)
+    axes.stairs(values, edges, baseline=None, color=color, linewidth=1.2)
     low, high = (np.append(bound, bound[-1]) for bound in (values - errors, values + errors))
-    axes.fill_between(edges, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
+    axes.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
 
 
 def _label(binning: Binning) -> str:
@@ -115,7 +115,7 @@ def _label(binning: Binning) -> str:
     )
 
 
-def _normalised(counts: Array) -> tuple[Array, Array]:
+def _normalized(counts: Array) -> tuple[Array, Array]:
     total = max(counts.sum(), 1)
     return counts / total, np.sqrt(counts) / total
 

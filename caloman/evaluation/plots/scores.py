@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from caloman.evaluation.plots.style import REFERENCE, sample_colour
+from caloman.evaluation.plots.style import REFERENCE, sample_color
 
 Interval = tuple[float, float]
 """A value and its error."""
@@ -24,9 +24,9 @@ def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[
     edges = np.linspace(-LOG_RATIO_RANGE, LOG_RATIO_RANGE, 49)
     grid = figure.subplots(1, len(samples), squeeze=False, sharey=True)[0]
     for position, (axes, (name, (generated, reference))) in enumerate(zip(grid, samples.items(), strict=True)):
-        for values, label, colour in ((reference, "Geant4", REFERENCE), (generated, name, sample_colour(position))):
+        for values, label, color in ((reference, "Geant4", REFERENCE), (generated, name, sample_color(position))):
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-            axes.stairs(counts / max(len(values), 1), edges, color=colour, label=label, linewidth=1.4)
+            axes.stairs(counts / max(len(values), 1), edges, color=color, label=label, linewidth=1.4)
         axes.set(xlabel="ln p(Geant4) / p(generated)")
         axes.legend()
     grid[0].set_ylabel("fraction of showers")
@@ -43,15 +43,15 @@ def gates(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[str, Int
     figure = Figure(figsize=(7, 0.55 * len(entries) + 1.1), layout="constrained")
     axes = figure.subplots()
     height = {name: len(entries) - 1 - i for i, name in enumerate(entries)}
-    for offset, (level, colour) in zip(
-        (0.12, -0.12), (("low", sample_colour(0)), ("high", sample_colour(1))), strict=True
+    for offset, (level, color) in zip(
+        (0.12, -0.12), (("low", sample_color(0)), ("high", sample_color(1))), strict=True
     ):
         points = [(height[name] + offset, *entry[level]) for name, entry in entries.items() if level in entry]
         y, values, errors = zip(*points, strict=True) if points else ((), (), ())
-        axes.errorbar(values, y, xerr=errors, fmt="o", color=colour, label=f"{level} level", markersize=5)
+        axes.errorbar(values, y, xerr=errors, fmt="o", color=color, label=f"{level} level", markersize=5)
         if level in floor:
-            centre, error = floor[level]
-            axes.axvspan(centre - error, centre + error, color=REFERENCE, alpha=0.25, linewidth=0)
+            center, error = floor[level]
+            axes.axvspan(center - error, center + error, color=REFERENCE, alpha=0.25, linewidth=0)
     axes.set_yticks(list(height.values()), list(height))
     axes.set(xlabel="AUC", xlim=(min(0.45, axes.get_xlim()[0]), axes.get_xlim()[1]))
     axes.legend(loc="best")
@@ -75,7 +75,7 @@ def quality_against_speed(
         axes.errorbar(milliseconds, value, yerr=error, fmt="o", color=REFERENCE, markersize=4)
         axes.annotate(name, (milliseconds, value), xytext=(5, 3), textcoords="offset points", fontsize=7)
     for position, (name, (milliseconds, (value, error))) in enumerate(samples.items()):
-        axes.errorbar(milliseconds, value, yerr=error, fmt="*", color=sample_colour(position), markersize=13)
+        axes.errorbar(milliseconds, value, yerr=error, fmt="*", color=sample_color(position), markersize=13)
         axes.annotate(name, (milliseconds, value), xytext=(8, -9), textcoords="offset points", weight="bold")
     axes.set(xscale="log", xlabel=f"ms per shower ({time})", ylabel=label)
     return figure

@@ -15,7 +15,7 @@ from caloman.showers.geometry import Geometry, Layer
 
 Array = NDArray[np.floating]
 
-COLOURS = "viridis"
+COLORS = "viridis"
 DECADES = 5
 MAX_LAYERS = 7
 
@@ -45,7 +45,7 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def _polar_rows(rows: Sequence[tuple[str, Array]], geometry: Geometry, label: str) -> Figure:
-    """Draws showers, one per row, in the layers of the mesh, one per column, on one colour scale."""
+    """Draws showers, one per row, in the layers of the mesh, one per column, on one color scale."""
     positions = spread(geometry.n_layers, MAX_LAYERS)
     layers = [(geometry.layers[i], geometry.layer_slices[i]) for i in positions]
     largest = max(float(voxels.max()) for _, voxels in rows) or 1.0
@@ -75,7 +75,7 @@ def _polar(axes: PolarAxes, layer: Layer, voxels: Array, norm: LogNorm) -> QuadM
     energies = np.repeat(voxels.reshape(layer.n_alpha, layer.n_r), sections // layer.n_alpha, axis=0)
     axes.set_facecolor("white")
     mesh = axes.pcolormesh(
-        angle, radius, np.ma.masked_less_equal(energies, 0).T, norm=norm, cmap=COLOURS, rasterized=True
+        angle, radius, np.ma.masked_less_equal(energies, 0).T, norm=norm, cmap=COLORS, rasterized=True
     )
     axes.grid(visible=False)
     axes.set_xticks([])

@@ -23,7 +23,7 @@ STYLE = {
     "savefig.dpi": 150,
 }
 REFERENCE = "#7a8087"
-# colours of Okabe and Ito, which differ for every kind of colour vision
+# colors of Okabe and Ito, which differ for every kind of color vision
 SAMPLES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -53,8 +53,8 @@ class Picture:
         return cls(name, title, caption, png, rendered(figure, "pdf"))
 
 
-def sample_colour(position: int) -> str:
-    """Colour of the sample at a position of the report."""
+def sample_color(position: int) -> str:
+    """Color of the sample at a position of the report."""
     return SAMPLES[position % len(SAMPLES)]
 
 

@@ -13,7 +13,7 @@ from caloman.evaluation.samples import Sample
 
 Floats = NDArray[np.float32]
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 TILE = 2**25
 """Distances that are held at a time."""
 SAME = 1e-5
@@ -34,26 +34,26 @@ def prdc_legacy_inputs(sample: Sample) -> Floats:
     return inputs
 
 
-def prdc(reference: ArrayLike, generated: ArrayLike, k: int = NEIGHBOURS) -> dict[str, tuple[float, float]]:
+def prdc(reference: ArrayLike, generated: ArrayLike, k: int = NEIGHBORS) -> dict[str, tuple[float, float]]:
     """Returns precision, recall, density and coverage, each with its error.
 
     A ball around a point reaches to the k-th nearest other point of the same set. Precision is the fraction of
     generated points in any ball of the reference, recall the fraction of reference points in any generated ball,
     density the mean number of reference balls around a generated point over k, and coverage the fraction of reference
     points whose nearest generated point is in their ball. Errors are the standard errors of these means over points,
-    which a bootstrap of the points converges to; neighbourhoods count as given.
+    which a bootstrap of the points converges to; neighborhoods count as given.
 
     Args:
         reference: points, shape (N, D).
         generated: points, shape (M, D).
-        k: which neighbour decides the radius.
+        k: which neighbor decides the radius.
 
     Raises:
         CalomanError: if the arrays do not fit each other or hold NaN.
     """
     x, y = (np.asarray(points, dtype=np.float32) for points in checked_pair(reference, generated))
-    centre = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    x, y = x - centre, y - centre  # smaller norms, smaller rounding errors
+    center = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    x, y = x - center, y - center  # smaller norms, smaller rounding errors
     reference_radii, generated_radii = squared_radii(x, k), squared_radii(y, k)
     balls = np.zeros(len(y))
     recalled = np.zeros(len(x), dtype=bool)

@@ -70,7 +70,7 @@ def test_variational_bound_becomes_tight():
     density = Normal(math.log(5e-3), 0.7)
     exact = density.cdf(torch.tensor(THRESHOLD).log()).log().item()
     filling = VariationalFilling(1, 0, THRESHOLD, hidden=8)
-    optimiser = torch.optim.Adam(filling.parameters(), lr=3e-2)
+    optimizer = torch.optim.Adam(filling.parameters(), lr=3e-2)
 
     def bound(n):
         filled, minus_log_q = filling(torch.zeros(n, 1))
@@ -78,9 +78,9 @@ def test_variational_bound_becomes_tight():
 
     assert bound(20_000).item() < exact - 0.1
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (-bound(256)).backward()
-        optimiser.step()
+        optimizer.step()
     assert exact - 0.05 < bound(20_000).item() < exact + 0.005
 
 
@@ -93,8 +93,8 @@ def test_a_filling_that_would_not_be_cut_again_is_refused(small):
         LayerwiseTransform(small, threshold=THRESHOLD, filling=VariationalFilling)
 
 
-def test_masks_have_probabilities_and_come_as_often(randomise):
-    mask = randomise(BernoulliMask(4, 1, hidden=16), std=0.5).double()
+def test_masks_have_probabilities_and_come_as_often(randomize):
+    mask = randomize(BernoulliMask(4, 1, hidden=16), std=0.5).double()
     masks = torch.tensor(list(product([0.0, 1.0], repeat=4)), dtype=torch.float64)
     probabilities = mask.log_prob(masks, torch.ones(16, 1, dtype=torch.float64)).exp()
     assert probabilities.sum().item() == pytest.approx(1)
@@ -114,10 +114,10 @@ def test_log_determinant_of_layer_fractions():
 
 
 @pytest.mark.parametrize("mask", [None, partial(BernoulliMask, hidden=8)])
-def test_density_of_layer_energies_is_normalised(mask, small, randomise):
+def test_density_of_layer_energies_is_normalized(mask, small, randomize):
     """Importance sampling where all layers have energy: a mask has its probability there, nothing else is lost."""
     flow, n = partial(CouplingFlow, transforms=2, hidden=8), 100_000
-    model = randomise(LayerEnergyModel(small, flow, threshold=THRESHOLD, mask=mask), std=0.1).double()
+    model = randomize(LayerEnergyModel(small, flow, threshold=THRESHOLD, mask=mask), std=0.1).double()
     incident = torch.full((n, 1), 100.0, dtype=torch.float64)
     logits = 1.5 * torch.randn(n, 3, dtype=torch.float64)
     energies = model.coordinates.inverse(logits, incident)
@@ -131,7 +131,7 @@ def test_density_of_layer_energies_is_normalised(mask, small, randomise):
     assert weights.std().item() / math.sqrt(n) < 0.02
 
 
-def test_density_of_layer_logarithms_is_normalised():
+def test_density_of_layer_logarithms_is_normalized():
     """The blur is a dimension more, over which the estimate of the density has the right mean."""
     coordinates, n, normal = LayerLogarithms(3.1, blur=3.0), 400_000, Normal(0.0, 1.0)
     proposal, incident = Normal(0.0, 2.0), torch.full((n, 1), 2.0, dtype=torch.float64)
@@ -143,8 +143,8 @@ def test_density_of_layer_logarithms_is_normalised():
     assert weights.mean().item() == pytest.approx(1, abs=5 * weights.std().item() / math.sqrt(n))
 
 
-def test_logarithms_of_layers_need_a_filling_of_empty_ones(small, randomise):
-    model = randomise(LayerEnergyModel(small, CouplingFlow, THRESHOLD, coordinates=LayerLogarithms))
+def test_logarithms_of_layers_need_a_filling_of_empty_ones(small, randomize):
+    model = randomize(LayerEnergyModel(small, CouplingFlow, THRESHOLD, coordinates=LayerLogarithms))
     layers, incident = torch.tensor([[0.0, 50.0, 3.0]] * 4), torch.full((4, 1), 100.0)
     assert torch.all(torch.isfinite(model.log_prob(layers, incident)))
     generated = model(torch.randn(500, model.noise_dim), torch.full((500, 1), 0.03))
@@ -155,8 +155,8 @@ def test_logarithms_of_layers_need_a_filling_of_empty_ones(small, randomise):
         LayerEnergyModel(small, CouplingFlow, coordinates=LayerLogarithms)
 
 
-def test_mask_decides_which_layers_are_empty(small, randomise):
-    model = randomise(
+def test_mask_decides_which_layers_are_empty(small, randomize):
+    model = randomize(
         LayerEnergyModel(small, partial(CouplingFlow, transforms=1), THRESHOLD, mask=partial(BernoulliMask, hidden=8))
     )
     incident = torch.full((2000, 1), 1e4)

@@ -1,7 +1,7 @@
 """Work on a running Dask cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CanceledError
+from concurrent.futures import CancelledError
 
 from caloman.errors import CalomanError
 
@@ -47,7 +47,7 @@ def run_on_cluster(
         try:
             for task in as_completed(tasks):
                 yield from task.result()
-        except (KilledWorker, CanceledError):
+        except (KilledWorker, CancelledError):
             raise CalomanError(
                 f"--dask {address}: the scheduler or one worker after the other was lost, see their logs; repeat the "
                 "command, which goes on"

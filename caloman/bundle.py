@@ -8,17 +8,13 @@ tells how the model was trained, and ``README.md`` is the model card.
 import hashlib
 import json
 import platform
-import re
 import shutil
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -27,10 +23,11 @@ from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.models import ShowerModel
 from caloman.showers.geometry import Geometry
+from caloman.specification import build, read_yaml, to_yaml
 
 FORMAT = 1
 HASHED = ("geometry.xml", "model.safetensors")
-DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+MODEL = Callable[[Geometry], ShowerModel]
 
 
 def load(path: str | Path) -> ShowerModel:
@@ -118,7 +115,7 @@ def save(
         "model": spec,
         "training": training,
     }
-    (partial / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (partial / "config.yaml").write_text(to_yaml(config))
     (partial / "README.md").write_text(_card(model, training, record or {}))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -130,69 +127,34 @@ def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> Sh
     Raises:
         CalomanError: if the specification does not fit the classes, or names one outside caloman.
     """
-    check_class_paths(spec, source)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--model", type=Callable[[Geometry], ShowerModel])
-    try:
-        factory = parser.instantiate(parser.parse_object({"model": dict(spec)})).model
-    except Exception as error:  # jsonargparse raises several kinds
-        reason = " ".join(str(error).split())[:300]
-        raise CalomanError(f"{source}: 'model' does not fit this version of caloman ({reason})") from None
+    factory, _ = build(spec, MODEL, f"{source}: model")
     return factory(geometry)
-
-
-def check_class_paths(spec: object, source: Path) -> None:
-    """Refuses everything but classes of caloman, for building a model imports and calls what its configuration names.
-
-    Raises:
-        CalomanError: with the first dotted name that is not a class defined in caloman.
-    """
-    if isinstance(spec, Mapping):
-        for value in spec.values():
-            check_class_paths(value, source)
-    elif isinstance(spec, list):
-        for value in spec:
-            check_class_paths(value, source)
-    elif isinstance(spec, str) and DOTTED_NAME.fullmatch(spec) and not _is_caloman_class(spec):
-        raise CalomanError(f"{source}: {spec!r} is not a caloman class; only those are loaded")
-
-
-def _is_caloman_class(path: str) -> bool:
-    """Whether a class of that name is defined, not merely imported, within caloman."""
-    module, _, name = path.rpartition(".")
-    if not module.startswith("caloman."):
-        return False
-    try:
-        found = getattr(import_module(module), name, None)
-    except ImportError:
-        return False
-    return isinstance(found, type) and found.__module__.startswith("caloman.")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise CalomanError(f"{folder}: no finished model here; run `caloman fit` to its last stage, or name a bundle")
-    try:
-        config = yaml.safe_load(path.read_text())
-        newer = config["format"] > FORMAT
-        config["model"]["class_path"]
-        config["files"] = dict(config.get("files", {}))
-        known = config.get("conditions", ShowerModel.conditions)
-        config["conditions"] = {name: (float(low), float(high)) for name, (low, high) in known.items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError):
-        raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again") from None
-    if newer:
-        raise CalomanError(f"{path}: written by caloman {config.get('caloman')}, newer than this one; upgrade caloman")
+    config = read_yaml(path)
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again")
+    if config["format"] != FORMAT:
+        made, cure = str(config.get("caloman"))[:20], "upgrade" if config["format"] > FORMAT else "train it again with"
+        raise CalomanError(
+            f"{path}: bundle format {config['format']} of caloman {made}, this one reads {FORMAT}; {cure} caloman"
+        )
+    files, training = config.get("files"), config.get("training")
+    if not isinstance(files, dict) or set(files) != set(HASHED) or not isinstance(training, dict):
+        raise CalomanError(f"{path}: needs 'files' with the SHA-256 of {' and '.join(HASHED)}, and 'training'")
     return config
 
 
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    for name, digest in digests.items():
+    for name in HASHED:
         path = folder / name
         if not path.is_file():
             raise CalomanError(f"{path}: missing from the bundle; copy the bundle again")
-        if sha256(path) != digest:
+        if sha256(path) != digests[name]:
             raise CalomanError(f"{path}: not the file that the bundle was made with; copy the bundle again")
 
 

@@ -1,21 +1,17 @@
 """The typed form of a pipeline file, and its parser."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser
 from jsonargparse.typing import PositiveInt
 
-from caloman.bundle import check_class_paths
-from caloman.errors import CalomanError
-from caloman.files import shipped
 from caloman.models import ShowerModel
 from caloman.showers.geometry import Geometry
+from caloman.specification import build, parse_yaml
 from caloman.training.data import DataConfig
+from caloman.training.layers import overlay, read_layers, set_key, split_overrides
 from caloman.training.tasks import Task
 
 
@@ -137,12 +133,13 @@ class Pipeline:
     monitor: Monitor | None = field(default_factory=Monitor)
 
 
-def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, dict[str, Any]]:
-    """Reads a pipeline file and checks every key against the signatures.
+def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, dict[str, Any]]:
+    """Reads a pipeline and checks every key against the signatures.
 
     Args:
-        path: YAML file, or one of those that come with the package, such as ``configs/2/caloman.yaml``.
-        overrides: command-line options for single keys, such as ``--stages.latent.trainer.max_epochs=5``.
+        path: YAML file, or the name of one that comes with the package, such as ``2/caloman``.
+        overrides: options for single keys, such as ``--stages.latent.trainer.max_epochs=5``; ``--trainer=FILE`` lays a
+            whole file over the pipeline.
 
     Returns:
         The pipeline, and the complete configuration with all defaults.
@@ -150,42 +147,13 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> tuple[Pipeline, 
     Raises:
         CalomanError: with the first key or value that does not fit.
     """
-    path = path if path.exists() else shipped(path)
-    _check_file(path)
-    parser = ArgumentParser(exit_on_error=False)
-    add_pipeline_arguments(parser)
-    try:
-        namespace = parser.parse_args([f"--config={path}", *overrides])
-        pipeline = parser.instantiate(namespace)
-    except Exception as error:  # jsonargparse raises several kinds
-        raise CalomanError(f"{path}: {_explain(str(error))}") from None
-    del pipeline.config
-    return Pipeline(**vars(pipeline)), yaml.safe_load(parser.dump(namespace))
-
-
-def _check_file(path: Path) -> None:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        reason = error.strerror
-        raise CalomanError(f"{path}: {reason}; give a pipeline YAML, such as those in configs/") from None
-    except yaml.YAMLError as error:
-        raise CalomanError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise CalomanError(f"{path}: not a pipeline; it needs the keys geometry, data, model and stages")
-    for section in ("model", "stages"):  # file names in the data section would look like names of classes
-        check_class_paths(content.get(section), path)
-
-
-def add_pipeline_arguments(parser: ArgumentParser) -> None:
-    """Adds the pipeline file and an option for each of its keys."""
-    parser.add_argument(
-        *("--config", "--trainer"),
-        action=ActionConfigFile,
-        help="pipeline YAML, such as those in configs/; a --trainer replaces keys of it, as configs/trainer/*.yaml do "
-        "for one or several GPUs",
-    )
-    parser.add_class_arguments(Pipeline)
+    config = read_layers(path)
+    for key, value in split_overrides(overrides):
+        if key == "trainer":
+            config = overlay(config, read_layers(value))
+        else:
+            set_key(config, key, parse_yaml(value, f"--{key}"))
+    return build(config, Pipeline, str(path))
 
 
 def part_of(config: Mapping[str, Any], part: str) -> list[object]:
@@ -201,11 +169,3 @@ def part_of(config: Mapping[str, Any], part: str) -> list[object]:
         result.append({key: option for key, option in arguments.items() if not isinstance(option, Mapping)})
         value = arguments[name]
     return [*result, value]
-
-
-def _explain(message: str) -> str:
-    """One sentence from jsonargparse's nested messages: where, and what is wrong."""
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    reason = re.split(r"\. Got value:|Given value", message)[0].strip().splitlines()[-1].strip(" :-")
-    reason = reason.split("a callable class: ")[-1]
-    return f"'{'.'.join(keys)}': {reason}; see `caloman fit --help`" if keys else f"{reason}; see `caloman fit --help`"

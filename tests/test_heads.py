@@ -36,7 +36,7 @@ def test_fraction_heads_start_at_the_mean_shape_and_take_no_noise(kind, small, s
     head, parameters = fitted(kind, small, shapes)
     average = shapes.mean(0)
     if kind is SoftmaxHead:  # some layers are empty, but never in what is decoded
-        average = average / head.layers.spread(head.layers.sum(average[None]))[0]
+        average = average / head.layers.broadcast(head.layers.sum(average[None]))[0]
     assert_close(head.sample(torch.zeros_like(parameters), torch.zeros(64, 0)), average.expand(64, -1))
     assert head.scores(parameters, shapes).shape == (64, head.noise_dim) == (64, 0)
 

@@ -13,7 +13,7 @@ import caloman
 from caloman.errors import CalomanError
 from caloman.flows import AutoregressiveFlow, CouplingFlow
 from caloman.models import FactorizedShowerModel
-from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalFilling
+from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalDequantization
 from caloman.rivals import ConvolutionalCouplingFlow, LayerwiseFlow, LayerwiseShape
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.training import fit
@@ -75,8 +75,8 @@ def test_density_is_exact_when_layers_are_given_their_energies(scaling, threshol
 
 @pytest.mark.parametrize(("scaling", "threshold", "error"), [(Logit, 0.0, 0.7), (Log, 0.015, 1.5)])
 def test_true_layers_are_seen_as_they_are_and_others_with_their_energies(scaling, threshold, error, make_showers):
-    filling = partial(LogNormalFilling, mean=-3.1)
-    transform = LayerwiseTransform(REGULAR, threshold=0.015, filling=filling, unit_sum=threshold == 0)
+    noise = LogNormalDequantization(-3.1)
+    transform = LayerwiseTransform(REGULAR, threshold=0.015, dequantization=noise, unit_sum=threshold == 0)
     showers = make_showers(50, REGULAR)
     incident = torch.from_numpy(showers.incident_energies).double()[:, None]
     shapes, context, _ = transform(torch.from_numpy(showers.voxels).double(), incident)
@@ -163,8 +163,8 @@ def test_published_size_of_icaloflow():
 
 
 def test_filled_energies_are_a_shape_as_well(make_showers):
-    filling = partial(LogNormalFilling, mean=-3.1)
-    transform = LayerwiseTransform(REGULAR, threshold=0.015, filling=filling, unit_sum=False)
+    noise = LogNormalDequantization(-3.1)
+    transform = LayerwiseTransform(REGULAR, threshold=0.015, dequantization=noise, unit_sum=False)
     showers = make_showers(50, REGULAR)
     voxels, incident = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     voxels = torch.where(voxels < 0.1, 0, voxels)  # so that scaling a layer cuts no hit

@@ -227,12 +227,12 @@ def test_scores_are_the_noise_that_gives_the_shapes_back(photons, make_showers):
     head = HurdleHead(photons)
     voxels = torch.from_numpy(make_showers(200, photons).voxels)
     layers = head.layers
-    shapes = voxels * layers.spread(torch.where(layers.sum(voxels) > 0, 1 / layers.sum(voxels), 0))
+    shapes = voxels * layers.broadcast(torch.where(layers.sum(voxels) > 0, 1 / layers.sum(voxels), 0))
     head.fit([shapes])
     parameters = 0.3 * torch.randn(200, head.n_parameters)
     scores = head.scores(parameters, shapes)
     again = head.sample(parameters, scores)
-    filled = layers.spread(layers.sum(shapes)) > 0  # an empty layer is given a hit here
+    filled = layers.broadcast(layers.sum(shapes)) > 0  # an empty layer is given a hit here
     assert torch.equal((again > 0)[filled], (shapes > 0)[filled])
     hits = (shapes > 0) & (scores.abs() < 4)
     same = torch.isclose(again[hits], shapes[hits], rtol=1e-2)

@@ -44,6 +44,6 @@ class MomentLoss(nn.Module):
         moments = []
         for position in self.positions:
             center = self.layers.sum(weights * position) / norm
-            variance = self.layers.sum(weights * (position - self.layers.spread(center)).square()) / norm
+            variance = self.layers.sum(weights * (position - self.layers.broadcast(center)).square()) / norm
             moments += [center, variance.clamp(min=1e-12).sqrt()]  # the root's slope at 0 is infinite
         return torch.stack(moments, dim=1)[:, :, self.angular]

@@ -4,24 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.flows import samples_in_one_pass
+from caloman.flows import Sampler
 from caloman.manifold import Autoencoder
 from caloman.models.density import Density
 from caloman.showers.geometry import Geometry
 
 
-class ShapeModel(nn.Module, ABC):
+class ShapeModel(Sampler, ABC):
     """Shapes from noise under a condition; `noise_blocks` names the parts of the noise and gives their sizes."""
 
     noise_blocks: dict[str, int]
-
-    @property
-    def one_pass_sampling(self) -> bool:
-        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
-        return samples_in_one_pass(self)
 
     @abstractmethod
     def forward(self, noise: Tensor, context: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.flows import samples_in_one_pass
+from caloman.flows import Sampler
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
 from caloman.models.shape import ManifoldShape, ShapeModel
@@ -21,7 +21,7 @@ VOXELS_AT_ONCE = 6_500_000
 """A chunk of dataset 2; the decoder of a larger one would only fill the memory and leave the cache."""
 
 
-class ShowerModel(nn.Module, ABC):
+class ShowerModel(Sampler, ABC):
     """A generator: a pure function of standard normal noise and incident energies.
 
     Args:
@@ -45,11 +45,6 @@ class ShowerModel(nn.Module, ABC):
     def noise_dim(self) -> int:
         """Number of standard normal numbers that one shower consumes."""
         return sum(self.noise_blocks.values())
-
-    @property
-    def one_pass_sampling(self) -> bool:
-        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
-        return samples_in_one_pass(self)
 
     @property
     def rows_at_once(self) -> int:

@@ -53,7 +53,6 @@ def load(path: str | Path) -> ShowerModel:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
-    model.conditions = config["conditions"]
     return model.eval()
 
 
@@ -113,7 +112,6 @@ def save(
     config = {
         "format": FORMAT,
         "caloman": __version__,
-        "conditions": {name: list(limits) for name, limits in model.conditions.items()},
         "files": {name: sha256(partial / name) for name in HASHED},
         "model": spec,
         "training": training,
@@ -178,8 +176,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
         newer = config["format"] > FORMAT
         config["model"]["class_path"]
         config["files"] = dict(config.get("files", {}))
-        known = config.get("conditions", ShowerModel.conditions)
-        config["conditions"] = {name: (float(low), float(high)) for name, (low, high) in known.items()}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError):
         raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again") from None
     if newer:
@@ -200,7 +196,6 @@ def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, 
     low, high = model.energy_range.tolist()
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = "\n".join(f"| {f['name']} | `{f['sha256']}` |" for f in training["files"])
-    conditions = "".join(f"- {name} from {a:g} to {b:g}\n" for name, (a, b) in model.conditions.items())
     stages = "".join(
         f"| {name} | {_figure(stage['validation_loss'])} | {_figure(stage['separation'])} |\n"
         for name, stage in record.get("stages", {}).items()
@@ -209,7 +204,7 @@ def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, 
     return f"""# caloman generator for dataset {model.geometry.name}
 
 - incident {model.geometry.particle}s of {low:g} to {high:g} MeV, {model.geometry.n_voxels} voxels
-{conditions}- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
+- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
 - made by caloman {__version__} with {versions}
 - MIT license, as caloman, if that of the training files allows it (official CaloChallenge files: CC BY 4.0)
 

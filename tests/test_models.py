@@ -150,8 +150,8 @@ def test_showers_do_not_depend_on_how_many_follow_in_other_chunks(model, energie
 
 def test_showers_do_not_depend_on_how_many_are_computed_together(model, energies, monkeypatch):
     together = model.sample(energies, seed=3).voxels
-    monkeypatch.setattr("caloman.models.shower.VOXELS_AT_ONCE", 7 * model.geometry.n_voxels)
-    assert model.rows_at_once == 7
+    monkeypatch.setattr("caloman.models.shower.MAX_BATCH_VOXELS", 7 * model.geometry.n_voxels)
+    assert model.batch_size == 7
     np.testing.assert_allclose(model.sample(energies, seed=3).voxels, together, rtol=1e-3, atol=1e-3)
 
 

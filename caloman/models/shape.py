@@ -31,8 +31,8 @@ class ManifoldShape(ShapeModel):
         context: size of the condition.
         autoencoder: the manifold.
         density: the density of the latents, trained when the manifold is fixed.
-        residual: density of the decoder's normal scores given the latents, for the correlations of voxels that the
-            decoder leaves out; without it the scores are independent.
+        residual: density of the decoder's noise given the latents, for the correlations of voxels that the decoder
+            leaves out; without it the noise is independent.
         sample_posterior: train the density on samples of a variational encoder, not on its means; right when the
             decoder is a likelihood that is sampled.
 
@@ -55,12 +55,12 @@ class ManifoldShape(ShapeModel):
         super().__init__()
         self.autoencoder = autoencoder(geometry, context)
         self.density = density(self.autoencoder.latent_dim, context)
-        n_scores, latent_dim = self.autoencoder.head.noise_dim, self.autoencoder.latent_dim
-        if residual and n_scores == 0:
+        noise_dim, latent_dim = self.autoencoder.head.noise_dim, self.autoencoder.latent_dim
+        if residual and noise_dim == 0:
             raise CalomanError(f"a residual needs a stochastic head, not {type(self.autoencoder.head).__name__}")
-        self.residual = residual(n_scores, latent_dim + context) if residual else None
+        self.residual = residual(noise_dim, latent_dim + context) if residual else None
         self.sample_posterior = sample_posterior
-        decoder_noise = self.residual.noise_dim if self.residual else n_scores
+        decoder_noise = self.residual.noise_dim if self.residual else noise_dim
         self.noise_blocks = {"latent": self.density.noise_dim, "decoder": decoder_noise}
 
     def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -25,7 +25,7 @@ from caloman.models import ShowerModel
 from caloman.showers.geometry import Geometry
 from caloman.specification import build, read_yaml, to_yaml
 
-FORMAT = 1
+FORMAT = 2
 HASHED = ("geometry.xml", "model.safetensors")
 MODEL = Callable[[Geometry], ShowerModel]
 
@@ -50,7 +50,6 @@ def load(path: str | Path) -> ShowerModel:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
-    model.conditions = config["conditions"]
     return model.eval()
 
 
@@ -110,7 +109,6 @@ def save(
     config = {
         "format": FORMAT,
         "caloman": __version__,
-        "conditions": {name: list(limits) for name, limits in model.conditions.items()},
         "files": {name: sha256(partial / name) for name in HASHED},
         "model": spec,
         "training": training,
@@ -139,9 +137,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("format"), int):
         raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again")
     if config["format"] != FORMAT:
-        made, cure = str(config.get("caloman"))[:20], "upgrade" if config["format"] > FORMAT else "train it again with"
+        cure = "upgrade to" if config["format"] > FORMAT else "train it again, or use"
         raise CalomanError(
-            f"{path}: bundle format {config['format']} of caloman {made}, this one reads {FORMAT}; {cure} caloman"
+            f"{path}: a bundle of format {config['format']}, while this version reads {FORMAT}; {cure} caloman "
+            f"{str(config.get('caloman'))[:20]}"
         )
     files, training = config.get("files"), config.get("training")
     if not isinstance(files, dict) or set(files) != set(HASHED) or not isinstance(training, dict):
@@ -162,7 +161,6 @@ def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, 
     low, high = model.energy_range.tolist()
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = "\n".join(f"| {f['name']} | `{f['sha256']}` |" for f in training["files"])
-    conditions = "".join(f"- {name} from {a:g} to {b:g}\n" for name, (a, b) in model.conditions.items())
     stages = "".join(
         f"| {name} | {_figure(stage['validation_loss'])} | {_figure(stage['separation'])} |\n"
         for name, stage in record.get("stages", {}).items()
@@ -171,7 +169,7 @@ def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, 
     return f"""# caloman generator for dataset {model.geometry.name}
 
 - incident {model.geometry.particle}s of {low:g} to {high:g} MeV, {model.geometry.n_voxels} voxels
-{conditions}- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
+- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
 - made by caloman {__version__} with {versions}
 - MIT license, as caloman, if that of the training files allows it (official CaloChallenge files: CC BY 4.0)
 

@@ -48,18 +48,10 @@ def test_a_manifest_that_makes_no_sense_is_refused(folder, values):
         bundle.load(folder)
 
 
-def test_conditions_of_the_manifest_decide(folder):
-    change_config(folder, conditions={"angle": [-5, 5]})
-    model = bundle.load(folder)
-    assert len(model.sample([2e3], conditions={"angle": 5.0})) == 1
-    with pytest.raises(CalomanError, match=r"angle = 5\.1 is outside what the model was trained on, -5 to 5"):
-        model.sample([2e3], conditions={"angle": 5.1})
-
-
 def test_the_fingerprint_changes_with_every_file_and_not_with_the_place(run, folder, tmp_path):
     first = bundle.fingerprint(run)
     assert bundle.fingerprint(folder.rename(tmp_path / "moved")) == first
-    change_config(tmp_path / "moved", conditions={})
+    change_config(tmp_path / "moved", training={})
     assert bundle.fingerprint(tmp_path / "moved") != first
 
 
@@ -68,7 +60,6 @@ def test_the_card_says_what_a_user_has_to_know(folder):
     for fact in (
         "1000 to 100000 MeV",
         "16 voxels",
-        "angle from 0 to 0",
         "MIT",
         f"torch {torch.__version__}",
         np.__version__,

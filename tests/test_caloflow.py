@@ -12,7 +12,7 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.flows import AutoregressiveFlow, CouplingFlow
 from caloman.models import Density, FactorizedShowerModel, LayerEnergyModel
-from caloman.preprocessing import LayerwiseTransform, Logit, UniformFilling
+from caloman.preprocessing import LayerwiseTransform, Logit, UniformDequantization
 from caloman.rivals import FlowShape
 from caloman.showers.geometry import Geometry
 from caloman.training import DistillationTask, fit
@@ -21,7 +21,7 @@ from caloman.training.config import load_pipeline
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
 CONFIGS = ROOT / "configs" / "1-photons"
-NOISE = partial(UniformFilling, width=1e-3)
+NOISE = UniformDequantization(1e-3)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("caloflow", 28_043_810), ("caloflow_student", 56_554_930)])
@@ -41,7 +41,7 @@ def test_logit_is_inverted_at_both_ends():
 
 
 def test_noise_fills_zeros_and_is_cut_again(small, make_showers):
-    transform = LayerwiseTransform(small, threshold=0.01, filling=NOISE)
+    transform = LayerwiseTransform(small, threshold=0.01, dequantization=NOISE)
     showers = make_showers(200, small)
     voxels, incident = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     prepared = transform(voxels, incident)
@@ -56,7 +56,7 @@ def test_noise_fills_zeros_and_is_cut_again(small, make_showers):
 def model(geometry, flow):
     return FactorizedShowerModel(
         geometry,
-        transform=partial(LayerwiseTransform, threshold=0.01, filling=NOISE),
+        transform=partial(LayerwiseTransform, threshold=0.01, dequantization=NOISE),
         energy=partial(LayerEnergyModel, flow=partial(CouplingFlow, transforms=1)),
         shape=partial(FlowShape, density=partial(Density, flow=flow, scaling=Logit)),
     )

@@ -27,7 +27,7 @@ def test_scores_lead_back_to_the_shapes(marginals):
     hits = torch.rand(200, 16) < 0.5
     hits[:, ::2] = True  # a layer without any would be given one
     shapes = hits * (0.3 + torch.rand(200, 16))
-    restored = marginals.sample(marginals.scores(shapes, context), context)
+    restored = marginals.sample(marginals.to_noise(shapes, context), context)
     assert torch.equal(restored > 0, shapes > 0)
     same = torch.isclose(restored, shapes, rtol=1e-2, atol=1e-6)
     assert same.float().mean() > 0.99  # the others are far smaller than random marginals expect, and are cut off there
@@ -37,7 +37,7 @@ def test_scores_of_each_voxel_are_standard_normal(marginals):
     marginals.head.hit_logit.fill_(1.0)
     context = torch.randn(1, 2).expand(5000, 2)
     shapes = marginals.sample(torch.randn(5000, 16), context)
-    scores = marginals.scores(shapes, context)[:, 2:14]  # of two voxels, as in the other layers, one is always hit
+    scores = marginals.to_noise(shapes, context)[:, 2:14]  # of two voxels, as in the other layers, one is always hit
     assert min(stats.kstest(column.numpy(), "norm").pvalue for column in scores.detach().T) > 1e-4
 
 

@@ -124,7 +124,7 @@ def test_posterior_head_and_residual_are_sampled(save, truth):
 
 def test_large_meshes_are_reconstructed_in_parts_of_a_chunk(save, truth, tmp_path, monkeypatch):
     folder, _ = save(spec(IDENTITY))
-    monkeypatch.setattr("caloman.models.shower.VOXELS_AT_ONCE", 300 * truth.geometry.n_voxels)
+    monkeypatch.setattr("caloman.models.shower.MAX_BATCH_VOXELS", 300 * truth.geometry.n_voxels)
     reconstruct(folder, str(tmp_path / "truth.hdf5"), tmp_path / "parts.hdf5")
     monkeypatch.undo()
     reconstruct(folder, str(tmp_path / "truth.hdf5"), tmp_path / "whole.hdf5")

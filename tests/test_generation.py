@@ -97,14 +97,6 @@ def test_extrapolation_is_insisted_on_and_recorded(generated, tmp_path):
         assert (out.attrs["extrapolated"], inside.attrs["extrapolated"]) == (True, False)
 
 
-def test_conditions_are_accepted_at_the_trained_point_only(generated):
-    generated(energies="1GeV", conditions={"angle": 0.0})
-    with pytest.raises(CalomanError, match="angle = 10"):
-        generated(energies="1GeV", conditions={"angle": 10.0})
-    with pytest.raises(CalomanError, match=r"'color'.*angle, position"):
-        generated(energies="1GeV", conditions={"color": 1.0})
-
-
 def test_compression_changes_the_file_and_not_the_showers(generated, tmp_path):
     zipped, plain = (generated(name=f"{c}.hdf5", energies=SPECTRUM, n=1500, compression=c) for c in ("gzip", "none"))
     np.testing.assert_array_equal(zipped.voxels, plain.voxels)

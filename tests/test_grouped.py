@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from caloman.manifold import CylinderBackbone, GroupedVAE, TowerBackbone
+from caloman.manifold import CylinderArchitecture, DenseArchitecture, GroupedVAE
 from caloman.showers.geometry import Geometry, Layer
 
 REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4), 4) for i in range(4)), threshold=0.01)
@@ -16,11 +16,11 @@ CONTEXT = 5
 
 @pytest.fixture(params=["towers", "cylinder"])
 def vae(request, randomize):
-    backbones = {
-        "towers": TowerBackbone([16]),
-        "cylinder": CylinderBackbone(patch=(2, 1, 3), pool=(2, 1, 1), hidden=6, blocks=1),
+    architectures = {
+        "towers": DenseArchitecture([16]),
+        "cylinder": CylinderArchitecture(patch=(2, 1, 3), pool=(2, 1, 1), hidden=6, blocks=1),
     }
-    return randomize(GroupedVAE(REGULAR, CONTEXT, LATENT, backbone=backbones[request.param]), std=0.2)
+    return randomize(GroupedVAE(REGULAR, CONTEXT, LATENT, architecture=architectures[request.param]), std=0.2)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_scores_are_the_noise_that_gives_the_shapes_back(vae, batch):
     _, context, latents = batch
     vae.head.log_mean.fill_(-3.0)
     shapes = vae.decode(latents, context, torch.randn(40, V))
-    again = vae.decode(latents, context, vae.scores(latents, context, shapes))
+    again = vae.decode(latents, context, vae.to_noise(latents, context, shapes))
     assert (torch.isclose(again, shapes, rtol=1e-2).float().mean()) > 0.99  # a score beyond 4.8 sigma is cut off
 
 

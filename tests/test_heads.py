@@ -7,10 +7,8 @@ from torch.distributions import Bernoulli
 from torch.testing import assert_close
 
 from caloman.errors import CalomanError
-from caloman.manifold import VAE, BernoulliHead, GaussianHead, HurdleHead, SoftmaxHead
-from caloman.manifold.moments import MomentLoss
+from caloman.manifold import BernoulliHead, SoftmaxHead
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform
-from caloman.showers.observables import compute_observables
 
 FRACTION_HEADS = [BernoulliHead, SoftmaxHead]
 
@@ -36,9 +34,9 @@ def test_fraction_heads_start_at_the_mean_shape_and_take_no_noise(kind, small, s
     head, parameters = fitted(kind, small, shapes)
     average = shapes.mean(0)
     if kind is SoftmaxHead:  # some layers are empty, but never in what is decoded
-        average = average / head.layers.spread(head.layers.sum(average[None]))[0]
+        average = average / head.layers.broadcast(head.layers.sum(average[None]))[0]
     assert_close(head.sample(torch.zeros_like(parameters), torch.zeros(64, 0)), average.expand(64, -1))
-    assert head.scores(parameters, shapes).shape == (64, head.noise_dim) == (64, 0)
+    assert head.to_noise(parameters, shapes).shape == (64, head.noise_dim) == (64, 0)
 
 
 def test_bernoulli_head_is_the_expected_likelihood_of_hits(small, shapes):
@@ -82,48 +80,3 @@ def test_fraction_heads_refuse_shapes_that_are_no_fractions(kind, wrong, small, 
 def test_softmax_head_refuses_the_global_transform(small, make_showers):
     with pytest.raises(CalomanError, match="SoftmaxHead needs shapes of unit sum"):
         SoftmaxHead(small).fit([prepared(GlobalTransform(small), make_showers(20, small))])
-
-
-def test_moments_are_the_observables_of_the_evaluation(photons, make_showers):
-    showers = make_showers(200, photons)
-    truth = compute_observables([showers], threshold=0.0)
-    names = ("center_eta", "width_eta", "center_phi", "width_phi")
-    expected = np.stack([getattr(truth, name) for name in names], axis=1)
-    shapes = prepared(LayerwiseTransform(photons), showers)
-    scale = photons.layers[1].r_edges[-1]
-    assert_close(MomentLoss(photons).moments(shapes) / scale, torch.from_numpy(expected / scale).float(), rtol=0,
-                 atol=1e-5)  # fmt: skip
-
-
-def test_moment_loss_is_the_mean_distance_and_leaves_out_empty_layers(small):
-    loss = MomentLoss(small)
-    shapes = torch.zeros(2, 16)
-    shapes[0, 2:5] = torch.tensor([0.5, 0.2, 0.3])
-    decoded = torch.rand(2, 16)
-    expected = (loss.moments(decoded[:1]) - loss.moments(shapes[:1])).abs().sum() / 2
-    assert_close(loss(decoded, shapes), expected)
-    assert loss(3 * shapes, shapes) == 0
-
-
-def test_moment_loss_has_a_gradient_everywhere(small):
-    decoded = torch.zeros(3, 16)
-    decoded[0, 4], decoded[1] = 1.0, -1.0  # one voxel, and less than nothing
-    decoded.requires_grad_(True)
-    MomentLoss(small)(decoded, torch.rand(3, 16)).backward()
-    assert torch.all(torch.isfinite(decoded.grad))
-
-
-@pytest.mark.parametrize("head", [GaussianHead, *FRACTION_HEADS])
-def test_moment_weight_adds_the_distance_of_what_is_decoded(head, small, shapes):
-    context = torch.randn(64, 2)
-    vae = VAE(small, 2, 3, (8,), head, moment_weight=0.1)
-    losses = vae.loss(shapes, context)
-    assert_close(losses["loss"], losses["divergence"] - losses["log_likelihood"] + 0.1 * losses["moment_distance"])
-    parameters = vae.decoder(torch.zeros(64, 3), vae.context_scaling(context))
-    decoded = vae.decode(torch.zeros(64, 3), context, torch.zeros(64, 0))
-    assert_close(vae.head.mean(parameters), decoded)
-
-
-def test_moment_weight_needs_a_mean(small):
-    with pytest.raises(CalomanError, match="moment_weight needs a head with a mean, not HurdleHead; set it to 0"):
-        VAE(small, 2, head=HurdleHead, moment_weight=0.1)

@@ -13,7 +13,7 @@ import caloman
 from caloman.errors import CalomanError
 from caloman.flows import AutoregressiveFlow, CouplingFlow
 from caloman.models import FactorizedShowerModel
-from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalFilling
+from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalDequantization
 from caloman.rivals import ConvolutionalCouplingFlow, LayerwiseFlow, LayerwiseShape
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.training import fit
@@ -25,11 +25,11 @@ SMALL = {"transforms": 2, "bins": 4, "hidden": 6, "blocks": 1}
 DENSE = partial(CouplingFlow, **SMALL)
 KINDS = {
     "inductive": {"flow": partial(AutoregressiveFlow, **SMALL), "previous": 1},
-    "dense": {"flow": DENSE, "previous": 2, "shared": False},
+    "dense": {"flow": DENSE, "previous": 2, "share_weights": False},
     "convolutional": {
         "flow": partial(ConvolutionalCouplingFlow, shape=(2, 2), squeeze=(2, 1), **SMALL),
         "previous": 2,
-        "shared": False,
+        "share_weights": False,
         "embedding": 2,
     },
     "convolutional shared": {
@@ -48,7 +48,7 @@ def doubles(*shape):
 def make(randomize):
     """A layer-wise flow far from the identity."""
     return lambda kind, geometry=REGULAR: randomize(
-        LayerwiseFlow(geometry, 1 + geometry.n_layers, settle=lambda voxels, energy: voxels, **KINDS[kind])
+        LayerwiseFlow(geometry, 1 + geometry.n_layers, rescale=lambda voxels, energy: voxels, **KINDS[kind])
     ).double()
 
 
@@ -75,16 +75,16 @@ def test_density_is_exact_when_layers_are_given_their_energies(scaling, threshol
 
 @pytest.mark.parametrize(("scaling", "threshold", "error"), [(Logit, 0.0, 0.7), (Log, 0.015, 1.5)])
 def test_true_layers_are_seen_as_they_are_and_others_with_their_energies(scaling, threshold, error, make_showers):
-    filling = partial(LogNormalFilling, mean=-3.1)
-    transform = LayerwiseTransform(REGULAR, threshold=0.015, filling=filling, unit_sum=threshold == 0)
+    noise = LogNormalDequantization(-3.1)
+    transform = LayerwiseTransform(REGULAR, threshold=0.015, dequantization=noise, unit_sum=threshold == 0)
     showers = make_showers(50, REGULAR)
     incident = torch.from_numpy(showers.incident_energies).double()[:, None]
     shapes, context, _ = transform(torch.from_numpy(showers.voxels).double(), incident)
     shape = LayerwiseShape(REGULAR, 5, DENSE, scaling=scaling, threshold=threshold).double()
     voxels, first, energy = shape.density.scaling(shapes)[:, :4], shapes[:, :4], context[:, 1:2]
-    assert_close(shape._settle(voxels, energy), voxels, rtol=1e-4, atol=1e-4)
+    assert_close(shape._rescale(voxels, energy), voxels, rtol=1e-4, atol=1e-4)
     wrong = shape.density.scaling(first * torch.where(first > threshold, error, 1.0))
-    assert_close(shape._settle(wrong, energy), voxels, rtol=1e-2, atol=1e-2)
+    assert_close(shape._rescale(wrong, energy), voxels, rtol=1e-2, atol=1e-2)
 
 
 def test_layers_may_differ_where_each_has_a_flow(make, small):
@@ -125,7 +125,7 @@ def test_training_on_a_share_estimates_the_likelihood(kind, make):
     flow = make(kind)
     inputs, context = doubles(1, REGULAR.n_voxels).expand(10, -1), doubles(1, 5).expand(10, -1)
     expected = -flow.log_prob(inputs, context).mean()
-    flow.share = 0.3
+    flow.subsample = 0.3
     assert_close(flow.train().loss(inputs, context), expected)
     mixed = torch.cat([inputs, doubles(10, REGULAR.n_voxels)])
     contexts = context.repeat(2, 1)
@@ -145,7 +145,7 @@ def test_whether_it_samples_in_one_pass():
     assert LayerwiseShape(REGULAR, 5, **KINDS["convolutional"]).one_pass_sampling
 
 
-@pytest.mark.parametrize("options", [{"shared": True}, {"shared": False, "embedding": 3}])
+@pytest.mark.parametrize("options", [{"share_weights": True}, {"share_weights": False, "embedding": 3}])
 def test_layers_that_differ_are_refused_where_they_have_to_be_alike(options, small):
     with pytest.raises(CalomanError, match="differ in their bins"):
         LayerwiseShape(small, 4, DENSE, **options)
@@ -163,8 +163,8 @@ def test_published_size_of_icaloflow():
 
 
 def test_filled_energies_are_a_shape_as_well(make_showers):
-    filling = partial(LogNormalFilling, mean=-3.1)
-    transform = LayerwiseTransform(REGULAR, threshold=0.015, filling=filling, unit_sum=False)
+    noise = LogNormalDequantization(-3.1)
+    transform = LayerwiseTransform(REGULAR, threshold=0.015, dequantization=noise, unit_sum=False)
     showers = make_showers(50, REGULAR)
     voxels, incident = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     voxels = torch.where(voxels < 0.1, 0, voxels)  # so that scaling a layer cuts no hit

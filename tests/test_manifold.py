@@ -126,7 +126,7 @@ def test_hurdle_scores_restore_the_shapes_that_they_came_from(hurdle):
     head = hurdle(30)
     parameters, noise = 0.3 * torch.randn(500, head.n_parameters), torch.randn(500, 30).clamp(-4, 4)
     shapes = head.sample(parameters, noise)
-    scores = head.scores(parameters, shapes)
+    scores = head.to_noise(parameters, shapes)
     hit = (shapes > 1e-10) & (shapes < 1)  # sizes end at 1, the whole layer
     assert_close(scores[hit], noise[hit], rtol=1e-2, atol=1e-2)
     assert_close(head.sample(parameters, scores), shapes, rtol=5e-2, atol=0)
@@ -227,12 +227,12 @@ def test_scores_are_the_noise_that_gives_the_shapes_back(photons, make_showers):
     head = HurdleHead(photons)
     voxels = torch.from_numpy(make_showers(200, photons).voxels)
     layers = head.layers
-    shapes = voxels * layers.spread(torch.where(layers.sum(voxels) > 0, 1 / layers.sum(voxels), 0))
+    shapes = voxels * layers.broadcast(torch.where(layers.sum(voxels) > 0, 1 / layers.sum(voxels), 0))
     head.fit([shapes])
     parameters = 0.3 * torch.randn(200, head.n_parameters)
-    scores = head.scores(parameters, shapes)
+    scores = head.to_noise(parameters, shapes)
     again = head.sample(parameters, scores)
-    filled = layers.spread(layers.sum(shapes)) > 0  # an empty layer is given a hit here
+    filled = layers.broadcast(layers.sum(shapes)) > 0  # an empty layer is given a hit here
     assert torch.equal((again > 0)[filled], (shapes > 0)[filled])
     hits = (shapes > 0) & (scores.abs() < 4)
     same = torch.isclose(again[hits], shapes[hits], rtol=1e-2)
@@ -243,7 +243,7 @@ def test_scores_of_samples_are_standard_normal(photons):
     head = HurdleHead(photons)
     head.log_mean.fill_(-8.0)
     parameters = 0.3 * torch.randn(1, head.n_parameters).expand(2000, -1)
-    scores = head.scores(parameters, head.sample(parameters, torch.randn(2000, head.noise_dim)))
+    scores = head.to_noise(parameters, head.sample(parameters, torch.randn(2000, head.noise_dim)))
     assert kstest(scores[:, 20:30].flatten().numpy(), "norm").pvalue > 1e-3
 
 

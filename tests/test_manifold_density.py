@@ -165,7 +165,7 @@ def test_scores_of_a_model_are_those_of_its_parts(run, truth, small):
     assert_allclose(scores["decoder"], -likelihood.detach(), rtol=1e-5)
     assert_allclose(scores["latent"], -density.log_prob(latents, context).detach())
     assert tuple(scores) == SCORES
-    model.energy.filling = None  # an empty layer has no density then
+    model.energy.dequantization = None  # an empty layer has no density then
     assert "layer_energies" not in anomaly_scores(model, voxels, energies.double())
     assert all(values.isfinite().all() for values in scores.values())
 
@@ -177,14 +177,15 @@ def test_the_projected_density_does_not_depend_on_the_coordinates(run, truth, sm
     inputs = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     with torch.no_grad():
         before = anomaly_scores(model, *inputs)
-        model.manifold.density.scaling.matrix.mul_(3)  # of the latents, before the flow
-        model.manifold.density.scaling.inverse_matrix.div_(3)
-        flow = model.manifold.density.flow
-        log_prob = flow.log_prob
-        flow.log_prob = lambda x, context: log_prob(x / 3, context) - len(x[0]) * math.log(3)
+        autoencoder, scaling = model.manifold.autoencoder, model.manifold.density.scaling
+        for stretched in (autoencoder.encoder.last.weight, autoencoder.encoder.last.bias, scaling.mean):
+            stretched.mul_(3)
+        autoencoder.decoder.tower[0].weight[:, :3].div_(3)
+        scaling.matrix.div_(3)
+        scaling.inverse_matrix.mul_(3)
         after = anomaly_scores(model, *inputs)
     assert_allclose(after["projected"], before["projected"], rtol=1e-4, atol=1e-3)
-    assert (after["latent"] > before["latent"] + 3).all()
+    assert_allclose(after["latent"], before["latent"] + 3 * math.log(3), rtol=1e-4, atol=1e-3)
 
 
 def test_the_command_writes_scores_and_judges_them(run, truth, tmp_path, capsys):

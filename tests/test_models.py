@@ -15,7 +15,7 @@ from caloman.flows import CouplingFlow
 from caloman.manifold import VAE, HurdleHead
 from caloman.models import Density, FactorizedShowerModel, LayerEnergyModel, ManifoldShape
 from caloman.models.noise import chunk_noise
-from caloman.preprocessing import GlobalTransform, LayerwiseTransform
+from caloman.preprocessing import GlobalTransform, LayerwiseTransform, LogStandardize, Standardize, Whiten
 from caloman.showers.showers import CHUNK
 from caloman.showers.spectra import parse_energies
 
@@ -98,6 +98,24 @@ def test_layers_hold_the_energy_that_the_energy_model_gave_them(small, randomize
     assert_close(model.transform.layers.sum(model(noise, incident)), expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("scaling", [Whiten, Standardize, LogStandardize])
+def test_a_density_is_that_of_its_unscaled_variables(scaling, randomize):
+    density = randomize(Density(4, 1, flow, scaling), std=0.3).double()
+    x, context = torch.randn(50, 4, dtype=torch.float64).exp(), torch.randn(50, 1, dtype=torch.float64)
+    density.fit(lambda: [(x, context)])
+
+    def to_noise(x, context):
+        return density.flow.trace(density.scaling(x[None]), density.context_scaling(context[None]))[-1].outputs[0]
+
+    noise = torch.func.vmap(to_noise)(x, context)
+    jacobians = torch.func.vmap(torch.func.jacrev(to_noise))(x, context)
+    expected = torch.distributions.Normal(0, 1).log_prob(noise).sum(1) + torch.linalg.slogdet(jacobians).logabsdet
+    assert_close(density.log_prob(x, context), expected)
+    assert_close(density.sample(noise, context), x)
+    constant = density.scaling.log_det(x).mean()
+    assert_close(density.loss(x, context), constant - density.log_prob(x, context).mean())
+
+
 def test_energy_model_empties_layers_below_its_threshold(small, randomize):
     model = randomize(LayerEnergyModel(small, flow, threshold=500.0))
     layers = model(torch.randn(500, 3), torch.full((500, 1), 1000.0))
@@ -132,8 +150,8 @@ def test_showers_do_not_depend_on_how_many_follow_in_other_chunks(model, energie
 
 def test_showers_do_not_depend_on_how_many_are_computed_together(model, energies, monkeypatch):
     together = model.sample(energies, seed=3).voxels
-    monkeypatch.setattr("caloman.models.shower.VOXELS_AT_ONCE", 7 * model.geometry.n_voxels)
-    assert model.rows_at_once == 7
+    monkeypatch.setattr("caloman.models.shower.MAX_BATCH_VOXELS", 7 * model.geometry.n_voxels)
+    assert model.batch_size == 7
     np.testing.assert_allclose(model.sample(energies, seed=3).voxels, together, rtol=1e-3, atol=1e-3)
 
 

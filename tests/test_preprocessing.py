@@ -13,6 +13,8 @@ from caloman.preprocessing import (
     LayerLogarithms,
     LayerMap,
     LayerwiseTransform,
+    Log,
+    Logit,
     LogStandardize,
     MaxAbs,
     Standardize,
@@ -82,13 +84,13 @@ def test_layer_energies_never_exceed_the_largest_deposit(coordinates):
     assert layers.sum(1).max() <= RATIO * 512 * (1 + 1e-5)
 
 
-def test_layer_map_sums_and_spreads(make_showers, photons):
+def test_layer_map_sums_and_broadcasts(make_showers, photons):
     voxels, _ = as_tensors(make_showers(20, photons))
     layers = LayerMap(photons)
     sums = layers.sum(voxels)
     for i, columns in enumerate(photons.layer_slices):
         assert_close(sums[:, i], voxels[:, columns].sum(1))
-        assert torch.all(layers.spread(sums)[:, columns] == sums[:, i : i + 1])
+        assert torch.all(layers.broadcast(sums)[:, columns] == sums[:, i : i + 1])
     assert torch.all(layers.sum(layers.is_largest(voxels).float()) == 1)
     assert_close(layers.sum(torch.where(layers.is_largest(voxels), voxels, 0)).max(1).values, voxels.max(1).values)
 
@@ -218,7 +220,7 @@ def test_published_variant_does_not_renormalize(photons):
     assert_close(transform.inverse(shapes, torch.ones(10, 1), layers), shapes * 100)
 
 
-SCALINGS = [Standardize, LogStandardize, MaxAbs, Whiten]
+SCALINGS = [Standardize, LogStandardize, MaxAbs, Whiten]  # those with statistics
 
 
 @pytest.fixture
@@ -276,6 +278,15 @@ def test_whitened_entries_have_unit_covariance_and_a_constant_stays_constant(cor
     variances = torch.linalg.eigvalsh(torch.cov(scaled.T, correction=0))
     assert_close(variances, torch.tensor([0.0, 1, 1, 1, 1, 1]), rtol=0, atol=1e-3)
     assert_close(scaled.mean(0), torch.zeros(6), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [*SCALINGS, Log, Logit])
+def test_log_determinants_of_scalings_are_those_of_their_jacobians(kind, correlated):
+    rows = torch.rand(500, 6, dtype=torch.float64) if kind is Logit else correlated.double()
+    scaling = kind(6).double()
+    scaling.fit([rows])
+    expected = torch.linalg.slogdet(torch.func.vmap(torch.func.jacrev(lambda x: scaling(x[None])[0]))(rows)).logabsdet
+    assert_close(scaling.log_det(rows), expected)
 
 
 def test_max_abs_uses_one_scale_for_all_entries():

@@ -24,7 +24,6 @@ def describe(target: Target, name: str, training: dict) -> dict[str, object]:
         "noise_blocks": dict(model.noise_blocks),
         "noise": "standard normal",
         "energy_range_mev": [low, high],
-        "conditions": "angle and position are fixed at the point of the training data; only the incident energy varies",
         "output": {"showers": [-1, model.geometry.n_voxels]},
         "units": target.units,
         "order": target.order,

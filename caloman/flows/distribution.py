@@ -4,12 +4,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from caloman.flows.transform import samples_in_one_pass
+from caloman.flows.transform import Sampler
 
 
-class Distribution(nn.Module, ABC):
+class Distribution(Sampler, ABC):
     """A conditional density of vectors, which samples as a function of given noise.
 
     Args:
@@ -21,11 +21,6 @@ class Distribution(nn.Module, ABC):
         super().__init__()
         self.features = features
         self.noise_dim = noise_dim
-
-    @property
-    def one_pass_sampling(self) -> bool:
-        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
-        return samples_in_one_pass(self)
 
     @abstractmethod
     def log_prob(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:

@@ -56,6 +56,10 @@ class Conditioned(Transform):
     def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step: ...
 
 
-def samples_in_one_pass(module: nn.Module) -> bool:
-    """Whether none of the transforms inside a module samples entry by entry; only then can it be exported."""
-    return all(part.one_pass_sampling for part in module.modules() if isinstance(part, Transform))
+class Sampler(nn.Module):
+    """A module that turns noise into samples."""
+
+    @property
+    def one_pass_sampling(self) -> bool:
+        """Whether sampling takes a fixed number of operations, not one pass for each entry, as an export needs it."""
+        return all(part.one_pass_sampling for part in self.modules() if isinstance(part, Transform))

@@ -62,7 +62,7 @@ def score(
             energies, or a file cannot be read or written.
     """
     model = load_manifold(run, device)
-    names = SCORES if model.energy and model.energy.filling else SCORES[:-1]
+    names = SCORES if model.energy and model.energy.dequantization else SCORES[:-1]
     others = read_tables(Path(anomalies), names, "score") if anomalies else None
     attributes = {"generator": "caloman", "content": "scores", "showers": str(showers), "dataset": model.geometry.name}
     with (
@@ -102,19 +102,18 @@ def _scores(model: FactorizedShowerModel, voxels: Tensor, incident_energies: Ten
     shapes, context, layer_energies = model.transform(voxels, incident_energies)
     autoencoder, density = model.manifold.autoencoder, model.manifold.density
 
-    def decode(scaled: Tensor) -> Tensor:
-        no_noise = scaled.new_zeros(len(scaled), autoencoder.head.noise_dim)
-        return autoencoder.decode(density.scaling.inverse(scaled), context, no_noise)
+    def decode(latents: Tensor) -> Tensor:
+        no_noise = latents.new_zeros(len(latents), autoencoder.head.noise_dim)
+        return autoencoder.decode(latents, context, no_noise)
 
     latents = autoencoder.encode(shapes, context)
-    scaled = density.scaling(latents)  # the coordinates of which the density is one
     latent = -density.log_prob(latents, context)
     scores = {
-        "reconstruction": (shapes - decode(scaled)).norm(dim=1),
+        "reconstruction": (shapes - decode(latents)).norm(dim=1),
         "decoder": -autoencoder.log_likelihood(latents, context, shapes),
         "latent": latent,
-        "projected": latent + log_volume(decode, scaled),
+        "projected": latent + log_volume(decode, latents),
     }
-    if model.energy and model.energy.filling:  # without one an empty layer has no density
+    if model.energy and model.energy.dequantization:  # without one an empty layer has no density
         scores["layer_energies"] = -model.energy.log_prob(layer_energies, incident_energies)
     return scores

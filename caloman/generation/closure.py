@@ -179,7 +179,7 @@ def batches(
             energies = showers.incident_energies[:, None]
             numbers = [torch.from_numpy(values).to(device) for values in (noise, showers.voxels, energies)]
             torch.manual_seed(seed + chunk)  # of what a transform draws
-            yield from zip(*(rows.split(model.rows_at_once) for rows in numbers), strict=True)
+            yield from zip(*(rows.split(model.batch_size) for rows in numbers), strict=True)
             bar.update(len(showers))
 
 

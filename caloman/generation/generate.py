@@ -40,7 +40,6 @@ def generate(
     compression: Compression = "gzip",
     shard: str = "0/1",
     extrapolate: bool = False,
-    conditions: dict[str, float] | None = None,
     dask: str | None = None,
     layer_energies: str | None = None,
     member: int | None = None,
@@ -64,7 +63,6 @@ def generate(
         compression: of the file.
         shard: generate only this part of the showers, such as 3/16, counted from 0; `caloman merge` joins all of them.
         extrapolate: insist on energies outside the trained range; the file says so.
-        conditions: angle [deg] and position [mm] relative to the training files; refused outside the trained range.
         dask: address of a Dask scheduler, such as tcp://host:8786; its workers see the same files.
         layer_energies: HDF5 file with showers whose incident and layer energies are used, with generated shapes.
         member: of an ensemble, to generate with this one only; all by default.
@@ -97,7 +95,6 @@ def generate(
         member=member,
     )
     generation = Generation(job)
-    generation.model.check_conditions(conditions or {})
     parts, chunks, n_showers = generation.parts, generation.chunks, generation.n_showers
     with parts.locked():
         finished = parts.finished(chunks)

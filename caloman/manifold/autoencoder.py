@@ -1,15 +1,13 @@
 """Generalized autoencoders: the map from shapes to the manifold's coordinates and back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from caloman.errors import CalomanError
-from caloman.manifold.backbones import Backbone, TowerBackbone
-from caloman.manifold.heads import DeterministicHead, GaussianHead, Head
-from caloman.manifold.moments import MomentLoss
+from caloman.manifold.architectures import Architecture, DenseArchitecture
+from caloman.manifold.heads import GaussianHead, Head
 from caloman.preprocessing.scaling import Scaling, Standardize
 from caloman.showers.geometry import Geometry
 
@@ -21,15 +19,10 @@ class Autoencoder(nn.Module):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
+        hidden: sizes of the hidden layers of encoder and decoder, if no architecture is given.
         head: likelihood of the decoder.
-        scaling: what the encoder sees of a shape; by default the shape itself.
-        backbone: builds encoder and decoder; by default CaloMan's dense networks.
-        moment_weight: weight of the distance between decoded and true centers and widths [1/mm]; for a head that
-            decodes to a mean.
-
-    Raises:
-        CalomanError: if there is such a weight and the head is stochastic.
+        scaling: of the shapes that the encoder sees; by default none.
+        architecture: builds encoder and decoder; by default CaloMan's dense networks.
 
     References:
         Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -46,28 +39,23 @@ class Autoencoder(nn.Module):
         hidden: Sequence[int] = (512, 512, 512),
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
-        backbone: Backbone | None = None,
-        moment_weight: float = 0.0,
+        architecture: Architecture | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.head = head(geometry)
-        if moment_weight and not isinstance(self.head, DeterministicHead):
-            raise CalomanError(f"moment_weight needs a head with a mean, not {type(self.head).__name__}; set it to 0")
-        self.moment_weight = moment_weight
-        self.moment_loss = MomentLoss(geometry) if moment_weight else None
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardize(context)
-        backbone = backbone or TowerBackbone(hidden)
-        self.encoder = backbone.encoder(geometry, context, self._encoder_outputs)
-        self.decoder = self._make_decoder(backbone, geometry, context)
+        architecture = architecture or DenseArchitecture(hidden)
+        self.encoder = architecture.encoder(geometry, context, self._encoder_outputs)
+        self.decoder = self._make_decoder(architecture, geometry, context)
 
     @property
     def _encoder_outputs(self) -> int:
         return self.latent_dim
 
-    def _make_decoder(self, backbone: Backbone, geometry: Geometry, context: int) -> nn.Module:
-        return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters)
+    def _make_decoder(self, architecture: Architecture, geometry: Geometry, context: int) -> nn.Module:
+        return architecture.decoder(geometry, context, self.latent_dim, self.head.n_parameters)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
@@ -90,9 +78,9 @@ class Autoencoder(nn.Module):
         """Decodes latents (N, latent_dim) with standard normal noise (N, head.noise_dim) to shapes (N, V)."""
         return self.head.sample(self._decoder_output(latents, context), noise)
 
-    def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+    def to_noise(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
         """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back."""
-        return self.head.scores(self._decoder_output(latents, context), shapes)
+        return self.head.to_noise(self._decoder_output(latents, context), shapes)
 
     def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
         """Logarithm of the head's density at shapes (N, V) under latents (N, latent_dim), shape (N,)."""
@@ -106,15 +94,7 @@ class Autoencoder(nn.Module):
         """Mean loss of what is decoded from the latents, and its parts."""
         parameters = self._decoder_output(latents, context)
         likelihood = self.head.log_prob(parameters, shapes).mean()
-        if not self.moment_loss:
-            return {"loss": -likelihood, "log_likelihood": likelihood}
-        assert isinstance(self.head, DeterministicHead)  # or the loss would not exist
-        distance = self.moment_loss(self.head.mean(parameters), shapes)
-        return {
-            "loss": self.moment_weight * distance - likelihood,
-            "log_likelihood": likelihood,
-            "moment_distance": distance,
-        }
+        return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def _encoder_output(self, shapes: Tensor, context: Tensor) -> Tensor:
         inputs = self.scaling(shapes) if self.scaling else shapes
@@ -131,12 +111,8 @@ class VAE(Autoencoder):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder, if there is no backbone.
-        head: likelihood of the decoder.
-        scaling: what the encoder sees of a shape; by default the shape itself.
         beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
-        backbone: builds encoder and decoder; by default CaloMan's dense networks.
-        moment_weight: as in `Autoencoder`.
+        options: of every `Autoencoder`.
 
     References:
         Kingma & Welling (arXiv:1312.6114); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -147,14 +123,10 @@ class VAE(Autoencoder):
         geometry: Geometry,
         context: int,
         latent_dim: int = 35,
-        hidden: Sequence[int] = (512, 512, 512),
-        head: Callable[[Geometry], Head] = GaussianHead,
-        scaling: Callable[[int], Scaling] | None = None,
         beta: float = 1.0,
-        backbone: Backbone | None = None,
-        moment_weight: float = 0.0,
+        **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(geometry, context, latent_dim, hidden, head, scaling, backbone, moment_weight)
+        super().__init__(geometry, context, latent_dim, **options)
         self.beta = beta
 
     @property

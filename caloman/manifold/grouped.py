@@ -1,15 +1,14 @@
 """A decoder that gives the voxels in groups, for correlations of neighbors that a latent does not hold."""
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caloman.manifold.architectures import Architecture
 from caloman.manifold.autoencoder import VAE
-from caloman.manifold.backbones import Backbone
 from caloman.manifold.heads import HurdleHead
-from caloman.preprocessing.scaling import Scaling
 from caloman.showers.geometry import Geometry
 
 N_GROUPS = 4
@@ -28,9 +27,7 @@ class GroupedVAE(VAE):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        scaling: what the encoder sees of a shape; by default the shape itself.
-        beta: weight of the Kullback-Leibler term; 1 gives the evidence lower bound.
-        backbone: builds encoder and decoder; by default CaloMan's dense networks.
+        options: of every `VAE`, but for the head.
 
     References:
         Reed et al., Parallel multiscale autoregressive density estimation (arXiv:1703.03664).
@@ -46,19 +43,17 @@ class GroupedVAE(VAE):
         geometry: Geometry,
         context: int,
         latent_dim: int = 35,
-        scaling: Callable[[int], Scaling] | None = None,
-        beta: float = 1.0,
-        backbone: Backbone | None = None,
+        **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(geometry, context, latent_dim, head=HurdleHead, scaling=scaling, beta=beta, backbone=backbone)
+        super().__init__(geometry, context, latent_dim, head=HurdleHead, **options)
         groups = _groups(geometry)
         self.group_sizes = groups.bincount().tolist()
         self.register_buffer("groups", groups, persistent=False)
         self.register_buffer("members", groups.argsort(), persistent=False)
         self.register_buffer("place", self.members.argsort(), persistent=False)
 
-    def _make_decoder(self, backbone: Backbone, geometry: Geometry, context: int) -> nn.Module:
-        return backbone.decoder(geometry, context, self.latent_dim, self.head.n_parameters, SEEN)
+    def _make_decoder(self, architecture: Architecture, geometry: Geometry, context: int) -> nn.Module:
+        return architecture.decoder(geometry, context, self.latent_dim, self.head.n_parameters, SEEN)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
         members = self.members.split(self.group_sizes)
@@ -77,8 +72,8 @@ class GroupedVAE(VAE):
         """Numbers of the voxels of each group as numbers of all voxels (N, V)."""
         return torch.cat(parts, dim=1).index_select(1, self.place)
 
-    def scores(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        return self.head.scores(self._all_parameters(latents, context, shapes), shapes)
+    def to_noise(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        return self.head.to_noise(self._all_parameters(latents, context, shapes), shapes)
 
     def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
         return self.head.log_prob(self._all_parameters(latents, context, shapes), shapes)

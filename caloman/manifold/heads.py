@@ -42,7 +42,7 @@ class Head(nn.Module, ABC):
         """Shapes (N, V) from parameters (N, n_parameters) and standard normal noise (N, noise_dim)."""
 
     @abstractmethod
-    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+    def to_noise(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         """The noise (N, noise_dim) from which `sample` makes the shapes (N, V), drawn at random where many do."""
 
 
@@ -58,7 +58,7 @@ class DeterministicHead(Head):
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         return self.mean(parameters)
 
-    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+    def to_noise(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         return shapes.new_zeros(len(shapes), 0)
 
 
@@ -148,7 +148,7 @@ class HurdleHead(Head):
         log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
         return torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))
 
-    def scores(self, parameters: Tensor, shapes: Tensor) -> Tensor:
+    def to_noise(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         hit, sizes = self._unpack(parameters)
         probability = hit.sigmoid()
         score, _ = sizes.score(torch.where(shapes > 0, shapes, torch.ones_like(shapes)).log())

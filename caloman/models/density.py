@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloman.flows import Distribution
 from caloman.preprocessing.scaling import Scaling, Standardize, Whiten
 
 
-class Density(nn.Module):
-    """An energy-conditioned density p(x | c) on scaled variables.
+class Density(Distribution):
+    """A conditional density p(x | c): a flow behind a scaling with fitted statistics.
 
     Args:
         features: size D of x.
@@ -27,31 +27,29 @@ class Density(nn.Module):
         scaling: Callable[[int], Scaling] = Whiten,
         context_scaling: Callable[[int], Scaling] = Standardize,
     ) -> None:
-        super().__init__()
+        distribution = flow(features, context)
+        super().__init__(features, distribution.noise_dim)
         self.scaling = scaling(features)
         self.context_scaling = context_scaling(context)
-        self.flow = flow(features, context)
-        self.noise_dim = self.flow.noise_dim
+        self.flow = distribution
 
-    @property
-    def one_pass_sampling(self) -> bool:
-        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
-        return self.flow.one_pass_sampling
-
-    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits the scalings, and what the flow takes from data, on batches of x (n, D) and c (n, C)."""
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:  # type: ignore[override]
+        """Fits the scalings, and the statistics of the flow, on batches of x (n, D) and c (n, C)."""
         self.scaling.fit(x for x, _ in batches())
         self.context_scaling.fit(c for _, c in batches())
         self.flow.fit(lambda: ((self.scaling(x), self.context_scaling(c)) for x, c in batches()))
 
-    def log_prob(self, x: Tensor, context: Tensor) -> Tensor:
-        """Log-density of the scaled x (N, D) under contexts (N, C), shape (N,)."""
-        return self.flow.log_prob(self.scaling(x), self.context_scaling(context))
+    def log_prob(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
+        log_prob = self.flow.log_prob(self.scaling(inputs), self.context_scaling(context))
+        return log_prob + self.scaling.log_det(inputs)
 
-    def loss(self, x: Tensor, context: Tensor) -> Tensor:
-        """What training minimizes on x (N, D) under contexts (N, C)."""
-        return self.flow.loss(self.scaling(x), self.context_scaling(context))
+    def loss(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
+        """Loss of the flow on the scaled inputs (N, D) under a context (N, C).
 
-    def sample(self, noise: Tensor, context: Tensor) -> Tensor:
-        """Turns standard normal noise (N, noise_dim) into x (N, D)."""
+        For a likelihood it differs from -log p by the log-determinant of the scaling, which no trained parameter
+        changes.
+        """
+        return self.flow.loss(self.scaling(inputs), self.context_scaling(context))
+
+    def sample(self, noise: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
         return self.scaling.inverse(self.flow.sample(noise, self.context_scaling(context)))

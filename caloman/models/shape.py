@@ -4,24 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.flows import samples_in_one_pass
+from caloman.flows import Sampler
 from caloman.manifold import Autoencoder
 from caloman.models.density import Density
 from caloman.showers.geometry import Geometry
 
 
-class ShapeModel(nn.Module, ABC):
+class ShapeModel(Sampler, ABC):
     """Shapes from noise under a condition; `noise_blocks` names the parts of the noise and gives their sizes."""
 
     noise_blocks: dict[str, int]
-
-    @property
-    def one_pass_sampling(self) -> bool:
-        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
-        return samples_in_one_pass(self)
 
     @abstractmethod
     def forward(self, noise: Tensor, context: Tensor) -> Tensor:
@@ -36,8 +31,8 @@ class ManifoldShape(ShapeModel):
         context: size of the condition.
         autoencoder: the manifold.
         density: the density of the latents, trained when the manifold is fixed.
-        residual: density of the decoder's normal scores given the latents, for the correlations of voxels that the
-            decoder leaves out; without it the scores are independent.
+        residual: density of the decoder's noise given the latents, for the correlations of voxels that the decoder
+            leaves out; without it the noise is independent.
         sample_posterior: train the density on samples of a variational encoder, not on its means; right when the
             decoder is a likelihood that is sampled.
 
@@ -60,12 +55,12 @@ class ManifoldShape(ShapeModel):
         super().__init__()
         self.autoencoder = autoencoder(geometry, context)
         self.density = density(self.autoencoder.latent_dim, context)
-        n_scores, latent_dim = self.autoencoder.head.noise_dim, self.autoencoder.latent_dim
-        if residual and n_scores == 0:
+        noise_dim, latent_dim = self.autoencoder.head.noise_dim, self.autoencoder.latent_dim
+        if residual and noise_dim == 0:
             raise CalomanError(f"a residual needs a stochastic head, not {type(self.autoencoder.head).__name__}")
-        self.residual = residual(n_scores, latent_dim + context) if residual else None
+        self.residual = residual(noise_dim, latent_dim + context) if residual else None
         self.sample_posterior = sample_posterior
-        decoder_noise = self.residual.noise_dim if self.residual else n_scores
+        decoder_noise = self.residual.noise_dim if self.residual else noise_dim
         self.noise_blocks = {"latent": self.density.noise_dim, "decoder": decoder_noise}
 
     def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:

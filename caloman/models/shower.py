@@ -1,15 +1,15 @@
 """Generators of showers: one signature for all, `forward(noise, incident_energies) -> showers [MeV]`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.flows import samples_in_one_pass
+from caloman.flows import Sampler
 from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
 from caloman.models.shape import ManifoldShape, ShapeModel
@@ -17,11 +17,11 @@ from caloman.preprocessing import ShowerTransform
 from caloman.showers.geometry import Geometry
 from caloman.showers.showers import CHUNK, Showers
 
-VOXELS_AT_ONCE = 6_500_000
+MAX_BATCH_VOXELS = 6_500_000
 """A chunk of dataset 2; the decoder of a larger one would only fill the memory and leave the cache."""
 
 
-class ShowerModel(nn.Module, ABC):
+class ShowerModel(Sampler, ABC):
     """A generator: a pure function of standard normal noise and incident energies.
 
     Args:
@@ -30,11 +30,6 @@ class ShowerModel(nn.Module, ABC):
 
     noise_blocks: dict[str, int]
     energy_range: Tensor
-    conditions: Mapping[str, tuple[float, float]] = {"angle": (0.0, 0.0), "position": (0.0, 0.0)}
-    """Lowest and highest value trained on: angle to the particles of the training files [deg], distance to them [mm].
-
-    The CaloChallenge has particles of one direction at one point.
-    """
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -47,14 +42,9 @@ class ShowerModel(nn.Module, ABC):
         return sum(self.noise_blocks.values())
 
     @property
-    def one_pass_sampling(self) -> bool:
-        """Whether sampling takes a fixed number of operations, not one pass for each entry."""
-        return samples_in_one_pass(self)
-
-    @property
-    def rows_at_once(self) -> int:
+    def batch_size(self) -> int:
         """Number of showers of a chunk that are computed together."""
-        return max(1, min(CHUNK, VOXELS_AT_ONCE // self.geometry.n_voxels))
+        return max(1, min(CHUNK, MAX_BATCH_VOXELS // self.geometry.n_voxels))
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
         """Fits on batches of training voxels (n, V) [MeV] what is fixed before any part is trained."""
@@ -63,20 +53,14 @@ class ShowerModel(nn.Module, ABC):
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         """Turns noise (N, noise_dim) at incident energies (N, 1) [MeV] into showers (N, V) [MeV]."""
 
-    def sample(
-        self,
-        incident_energies: Sequence[float] | NDArray[np.floating],
-        seed: int = 0,
-        conditions: Mapping[str, float] | None = None,
-    ) -> Showers:
+    def sample(self, incident_energies: Sequence[float] | NDArray[np.floating], seed: int = 0) -> Showers:
         """Generates one shower for each incident energy [MeV]; the same seed gives the same showers.
 
         Raises:
-            CalomanError: if an energy or another condition lies outside the range that the model was trained on.
+            CalomanError: if an energy lies outside the trained range.
         """
         energies = np.asarray(incident_energies, dtype=np.float32).reshape(-1)
         self.check_energies(energies)
-        self.check_conditions(conditions or {})
         parts = [
             self.sample_chunk(energies[start : start + CHUNK], seed, start // CHUNK)
             for start in range(0, len(energies), CHUNK)
@@ -89,7 +73,7 @@ class ShowerModel(nn.Module, ABC):
         device = self.energy_range.device
         noise = torch.from_numpy(chunk_noise(seed, chunk, len(incident_energies), self.noise_dim)).to(device)
         energies = torch.from_numpy(incident_energies.astype(np.float32)).unsqueeze(1).to(device)
-        parts = zip(noise.split(self.rows_at_once), energies.split(self.rows_at_once), strict=True)
+        parts = zip(noise.split(self.batch_size), energies.split(self.batch_size), strict=True)
         with torch.inference_mode():
             voxels = torch.cat([self(*part).float().cpu() for part in parts])
         return Showers(incident_energies, voxels.numpy(), self.geometry)
@@ -114,22 +98,6 @@ class ShowerModel(nn.Module, ABC):
                 f"trained on, {low:g} to {high:g} MeV; ask for energies inside it, or insist with "
                 "`caloman generate --extrapolate`"
             )
-
-    def check_conditions(self, conditions: Mapping[str, float]) -> None:
-        """Refuses conditions, such as ``{"angle": 10.0}``, that the model was not trained on.
-
-        Raises:
-            CalomanError: with the first condition that is unknown or outside the trained range.
-        """
-        for name, value in conditions.items():
-            if name not in self.conditions:
-                raise CalomanError(f"unknown condition {name!r}: the model knows {', '.join(self.conditions)}")
-            low, high = self.conditions[name]
-            if not low <= value <= high:
-                raise CalomanError(
-                    f"condition {name} = {value:g} is outside what the model was trained on, {low:g} to {high:g}; "
-                    "ask for a value inside it"
-                )
 
 
 class FactorizedShowerModel(ShowerModel):

@@ -1,11 +1,10 @@
 """Invertible preprocessing; it is part of the model, so generation needs nothing but the model."""
 
 from caloman.preprocessing.dequantization import (
-    Filling,
-    LogNormalFilling,
-    LogUniformFilling,
-    UniformFilling,
-    VariationalFilling,
+    Dequantization,
+    LogNormalDequantization,
+    LogUniformDequantization,
+    UniformDequantization,
 )
 from caloman.preprocessing.layers import LayerCoordinates, LayerFractions, LayerLogarithms, LayerMap
 from caloman.preprocessing.scaling import Log, Logit, LogStandardize, MaxAbs, Scaling, Standardize, Whiten
@@ -19,8 +18,8 @@ from caloman.preprocessing.showers import (
 from caloman.preprocessing.spectrum import SmoothSpectrum
 
 __all__ = [
-    "ExcessTransform", "Filling", "GlobalTransform", "LayerCoordinates", "LayerFractions", "LayerLogarithms",
-    "LayerMap", "LayerwiseTransform", "Log", "LogNormalFilling", "LogStandardize", "LogUniformFilling", "Logit",
-    "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "SmoothSpectrum", "Standardize", "UniformFilling",
-    "VariationalFilling", "Whiten",
+    "Dequantization", "ExcessTransform", "GlobalTransform", "LayerCoordinates", "LayerFractions", "LayerLogarithms",
+    "LayerMap", "LayerwiseTransform", "Log", "LogNormalDequantization", "LogStandardize", "LogUniformDequantization",
+    "Logit", "MaxAbs", "Prepared", "Scaling", "ShowerTransform", "SmoothSpectrum", "Standardize",
+    "UniformDequantization", "Whiten",
 ]  # fmt: skip

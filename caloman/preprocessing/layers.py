@@ -13,7 +13,7 @@ from caloman.showers.geometry import Geometry
 
 
 class LayerMap(nn.Module):
-    """Adds voxels up to layers and spreads layers over voxels.
+    """Adds voxels up to layers and broadcasts layers to voxels.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
@@ -36,13 +36,13 @@ class LayerMap(nn.Module):
         masks = [layer.argmax(1, keepdim=True) == torch.arange(layer.shape[1], device=layer.device) for layer in layers]
         return torch.cat(masks, dim=1)
 
-    def spread(self, layers: Tensor) -> Tensor:
+    def broadcast(self, layers: Tensor) -> Tensor:
         """Repeats per-layer values (N, L) for each voxel, shape (N, V)."""
         return layers.index_select(1, self.voxel_layer)
 
     def scaled(self, voxels: Tensor, layers: Tensor) -> Tensor:
         """Voxels (N, V) scaled to the sums (N, L) in each layer; a layer of zeros stays."""
-        return voxels * self.spread(layers * reciprocal(self.sum(voxels)))
+        return voxels * self.broadcast(layers * reciprocal(self.sum(voxels)))
 
 
 def reciprocal(values: Tensor) -> Tensor:

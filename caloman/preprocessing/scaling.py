@@ -1,9 +1,11 @@
 """Invertible rescalings whose statistics are fitted once and travel with the model as buffers."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.nn.precision import full_precision
@@ -31,6 +33,10 @@ class Scaling(nn.Module, ABC):
     @abstractmethod
     def inverse(self, inputs: Tensor) -> Tensor:
         """Undoes `forward`."""
+
+    @abstractmethod
+    def log_det(self, inputs: Tensor) -> Tensor:
+        """Logarithm of |det J| of `forward` at inputs (N, D), shape (N,)."""
 
 
 class Standardize(Scaling):
@@ -60,6 +66,9 @@ class Standardize(Scaling):
     def inverse(self, inputs: Tensor) -> Tensor:
         return inputs * self.std + self.mean
 
+    def log_det(self, inputs: Tensor) -> Tensor:
+        return -self.std.log().sum().expand(len(inputs))
+
 
 class LogStandardize(Standardize):
     """Zero mean and unit variance of log(x + offset), for entries from zero to many decades.
@@ -82,6 +91,9 @@ class LogStandardize(Standardize):
     def inverse(self, inputs: Tensor) -> Tensor:
         return super().inverse(inputs).exp() - self.offset
 
+    def log_det(self, inputs: Tensor) -> Tensor:
+        return super().log_det(inputs) - (inputs + self.offset).log().sum(dim=1)
+
 
 class Log(Scaling):
     """Natural logarithm of positive entries; nothing is fitted."""
@@ -93,6 +105,9 @@ class Log(Scaling):
 
     def inverse(self, inputs: Tensor) -> Tensor:
         return inputs.exp()
+
+    def log_det(self, inputs: Tensor) -> Tensor:
+        return -inputs.log().sum(dim=1)
 
 
 class Logit(Scaling):
@@ -116,6 +131,11 @@ class Logit(Scaling):
     def inverse(self, inputs: Tensor) -> Tensor:
         return (inputs.sigmoid() - self.alpha) / (1 - 2 * self.alpha)
 
+    def log_det(self, inputs: Tensor) -> Tensor:
+        logits = self(inputs)
+        log_slopes = math.log(1 - 2 * self.alpha) - F.logsigmoid(logits) - F.logsigmoid(-logits)
+        return log_slopes.sum(dim=1)
+
 
 class MaxAbs(Scaling):
     """Division by the largest absolute value of the training data, as in the published CaloMan code."""
@@ -134,6 +154,9 @@ class MaxAbs(Scaling):
 
     def inverse(self, inputs: Tensor) -> Tensor:
         return inputs * self.scale
+
+    def log_det(self, inputs: Tensor) -> Tensor:
+        return (-inputs.shape[1] * self.scale.log()).expand(len(inputs))
 
 
 class Whiten(Scaling):
@@ -168,3 +191,7 @@ class Whiten(Scaling):
     def inverse(self, inputs: Tensor) -> Tensor:
         with full_precision(inputs.device.type):
             return inputs.to(self.mean.dtype) @ self.inverse_matrix + self.mean
+
+    def log_det(self, inputs: Tensor) -> Tensor:
+        # the matrix is a rotation with scaled columns
+        return self.matrix.norm(dim=0).log().sum().expand(len(inputs))

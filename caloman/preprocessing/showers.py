@@ -5,14 +5,14 @@ steps with the incident energy alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.preprocessing.dequantization import Filling
+from caloman.preprocessing.dequantization import Dequantization
 from caloman.preprocessing.layers import LayerMap, reciprocal
 from caloman.preprocessing.spectrum import SmoothSpectrum
 from caloman.showers.geometry import Geometry
@@ -73,7 +73,7 @@ class ShowerTransform(nn.Module, ABC):
 
 
 class LayerwiseTransform(ShowerTransform):
-    """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero unless it is filled.
+    """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero unless it is dequantized.
 
     The inverse gives each layer its energy, cuts voxels below the threshold and rescales those that survive, twice; the
     largest voxel of a layer always survives, and a layer below the threshold is empty.
@@ -82,14 +82,13 @@ class LayerwiseTransform(ShowerTransform):
         geometry: the voxel mesh with V voxels in L layers.
         threshold: voxels below it are cut before training and after generation [MeV].
         renormalize: make the voxels of each layer add up to its energy; the published CaloMan did not.
-        filling: what takes the place of zeros before a layer is scaled to unit sum, for a flow on the voxels; its
-            -log q does not depend on what is trained, and is left out here.
-        unit_sum: otherwise shapes are the filled energies themselves [MeV], and only the inverse scales layers: what
-            was filled in then looks alike in every layer, which a flow that layers share learns sooner.
+        dequantization: replaces zeros by noise before a layer is scaled to unit sum, for a flow on the voxels. Its
+            -log q does not depend on trained parameters, and is left out here.
+        unit_sum: otherwise shapes are the dequantized energies themselves [MeV], and only the inverse scales layers:
+            the noise then looks alike in every layer, which helps a flow for several layers.
 
     Raises:
-        CalomanError: if shapes have no unit sum and are not renormalized, or if the filling is learned or would not be
-            cut again.
+        CalomanError: if shapes have no unit sum and are not renormalized, or if the threshold does not cut the noise.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class LayerwiseTransform(ShowerTransform):
         geometry: Geometry,
         threshold: float = 0.0,
         renormalize: bool = True,
-        filling: Callable[[int, int], Filling] | None = None,
+        dequantization: Dequantization | None = None,
         unit_sum: bool = True,
     ) -> None:
         super().__init__(geometry, threshold)
@@ -105,11 +104,9 @@ class LayerwiseTransform(ShowerTransform):
             raise CalomanError("energies as shapes have to be scaled to those of the layers; set renormalize: true")
         self.renormalize = renormalize
         self.unit_sum = unit_sum
-        self.filling = filling(geometry.n_voxels, 0) if filling else None
-        if self.filling:
-            self.filling.check(threshold)
-            if list(self.filling.parameters()):
-                raise CalomanError("a learned filling is trained with its density; use it in a JointDensity")
+        self.dequantization = dequantization
+        if dequantization:
+            dequantization.check(threshold)
         self.context_dim = 1 + geometry.n_layers
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
@@ -117,18 +114,18 @@ class LayerwiseTransform(ShowerTransform):
         return _layerwise_context(incident_energies, layer_energies)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
-        if self.filling:
-            voxels, _ = self.filling(voxels)
+        if self.dequantization:
+            voxels, _ = self.dequantization(voxels)
             layer_energies = self.layers.sum(voxels)
         if not self.unit_sum:
             return voxels
-        return voxels * self.layers.spread(reciprocal(layer_energies))
+        return voxels * self.layers.broadcast(reciprocal(layer_energies))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)
         if not self.renormalize:
-            return _cut(shapes.clamp(0, 1) * self.layers.spread(layer_energies), self.threshold)
-        # what was filled in is cut before energies are scaled, or it could rise above the threshold
+            return _cut(shapes.clamp(0, 1) * self.layers.broadcast(layer_energies), self.threshold)
+        # noise is cut before energies are scaled, or it could rise above the threshold
         voxels = self.layers.scaled(shapes.clamp(0, 1), layer_energies) if self.unit_sum else shapes.clamp(min=0)
         for _ in range(2):
             # a layer of many small deposits must not lose its energy: its largest voxel stays
@@ -174,14 +171,14 @@ class ExcessTransform(ShowerTransform):
         excess = self._excess(voxels)
         ironed = torch.where(hits, self.spectrum(_log(excess)).exp(), excess)
         scale = (self.gauge * torch.randn_like(layer_energies) / self.layers.sum(hits).clamp(min=1)).exp()
-        return ironed * self.layers.spread(scale * reciprocal(self.layers.sum(ironed)))
+        return ironed * self.layers.broadcast(scale * reciprocal(self.layers.sum(ironed)))
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)
-        hits = (shapes > 0) & self.layers.spread(layer_energies > 0)
+        hits = (shapes > 0) & self.layers.broadcast(layer_energies > 0)
         share = self.layers.scaled(shapes, layer_energies)
         crowded = self.layers.sum(hits) * self.threshold > layer_energies * (1 + 1e-6)
-        hits &= ~self.layers.spread(crowded) | (share >= self.threshold) | self.layers.is_largest(shapes)
+        hits &= ~self.layers.broadcast(crowded) | (share >= self.threshold) | self.layers.is_largest(shapes)
         excess = (layer_energies - self.threshold * self.layers.sum(hits)).clamp(min=0)
         return self.threshold * hits + self._shared_out(excess, shapes * hits)
 
@@ -193,11 +190,11 @@ class ExcessTransform(ShowerTransform):
         hits, log_shapes, log_energies = shapes > 0, _log(shapes), _log(layer_energies)
         log_scale = log_energies - _log(self.layers.sum(shapes))
         for _ in range(NEWTON_STEPS):
-            logs, slopes = self.spectrum.inverse(log_shapes + self.layers.spread(log_scale))
+            logs, slopes = self.spectrum.inverse(log_shapes + self.layers.broadcast(log_scale))
             energies = logs.exp() * hits
             total, change = self.layers.sum(energies), self.layers.sum(energies * slopes)
             log_scale = log_scale + (log_energies - _log(total)) * total * reciprocal(change)
-        logs, _ = self.spectrum.inverse(log_shapes + self.layers.spread(log_scale))
+        logs, _ = self.spectrum.inverse(log_shapes + self.layers.broadcast(log_scale))
         return self.layers.scaled(logs.exp() * hits, layer_energies)
 
 

@@ -1,4 +1,4 @@
-"""The distribution of every voxel by itself, and what ties the voxels together: a copula."""
+"""The distribution of each voxel by itself, and a copula for the correlations between voxels."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -37,27 +37,27 @@ class Marginals(nn.Module):
         """Mean of the sum of -log p over the voxels of shapes (N, V) under contexts (N, C)."""
         return -self.head.log_prob(self._outputs(context), shapes).mean()
 
-    def scores(self, shapes: Tensor, context: Tensor) -> Tensor:
-        """Shapes (N, V) as scores (N, V), each of which is standard normal under its context (N, C)."""
-        return self.head.scores(self._outputs(context), shapes)
+    def to_noise(self, shapes: Tensor, context: Tensor) -> Tensor:
+        """Shapes (N, V) as noise (N, V), each entry of which is standard normal under its context (N, C)."""
+        return self.head.to_noise(self._outputs(context), shapes)
 
-    def sample(self, scores: Tensor, context: Tensor) -> Tensor:
-        """Undoes `scores`."""
-        return self.head.sample(self._outputs(context), scores)
+    def sample(self, noise: Tensor, context: Tensor) -> Tensor:
+        """Undoes `to_noise`."""
+        return self.head.sample(self._outputs(context), noise)
 
     def _outputs(self, context: Tensor) -> Tensor:
         return self.network(self.context_scaling(context))
 
 
 class CopulaShape(ShapeModel):
-    """Marginals of the voxels, and a density of their normal scores, which is all that ties voxels together (Sklar).
+    """Marginals of the voxels, and a density of their noise: the copula, which holds all correlations (Sklar).
 
-    Scores have no zeros, no decades and no dependence on the energy by themselves: the density starts close to its end.
+    The noise of a voxel has no zeros, no decades and, by itself, no dependence on the energy: there is little to learn.
 
     Args:
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
-        density: of the scores, trained when the marginals are fixed.
+        density: of the noise, trained when the marginals are fixed.
         marginals: of the voxels.
     """
 

@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 from caloman.flows import Distribution
 from caloman.models.shower import ShowerModel
-from caloman.preprocessing import Filling, LayerFractions, LayerwiseTransform, LogUniformFilling
+from caloman.preprocessing import Dequantization, LayerFractions, LayerwiseTransform, LogUniformDequantization
 from caloman.showers.geometry import Geometry
 
 
 class JointDensity(nn.Module):
     """A density of V + L coordinates: logarithms of the voxels' shares of their layers, and logits of the fractions.
 
-    Voxels below the threshold are filled, and so are empty layers; all that comes out below it is zero again. CaloINN
-    has logarithms of the fractions, too; their logits keep every generated shower within what can be deposited.
+    Voxels below the threshold and empty layers are dequantized; what is generated below it is zero again. CaloINN has
+    logarithms of the fractions, too; their logits keep every generated shower within what can be deposited.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
         flow: density of the coordinates under log10 of the incident energy.
-        filling: what takes the place of voxels without energy.
+        dequantization: replaces voxels without energy by noise.
         threshold: voxels and layers below it are empty [MeV].
         max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logits.
 
     Raises:
-        CalomanError: if the filling would not be cut again.
+        CalomanError: if the threshold does not cut the noise.
 
     References:
         CaloINN (arXiv:2312.09290).
@@ -36,7 +36,7 @@ class JointDensity(nn.Module):
         self,
         geometry: Geometry,
         flow: Callable[[int, int], Distribution],
-        filling: Callable[[int, int], Filling],
+        dequantization: Dequantization,
         threshold: float = 0.01,
         max_deposit_ratio: float = 3.1,
         alpha: float = 1e-6,
@@ -44,9 +44,9 @@ class JointDensity(nn.Module):
         super().__init__()
         self.transform = LayerwiseTransform(geometry, threshold)
         self.fractions = LayerFractions(max_deposit_ratio, alpha)
-        self.filling = filling(geometry.n_voxels, 1)
-        self.filling.check(threshold)
-        self.empty_layers = LogUniformFilling(threshold)
+        dequantization.check(threshold)
+        self.dequantization = dequantization
+        self.empty_layers = LogUniformDequantization(threshold)
         self.sizes = [geometry.n_voxels, geometry.n_layers]
         self.flow = flow(sum(self.sizes), 1)
 
@@ -81,12 +81,12 @@ class JointDensity(nn.Module):
         return self.transform.inverse(log_shares.clamp(max=0).exp(), incident_energies, layer_energies)
 
     def _coordinates(self, voxels: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Coordinates (N, V + L), their condition (N, 1), and the -log q of all that was filled in (N,)."""
+        """Coordinates (N, V + L), their condition (N, 1), and the -log q of all noise (N,)."""
         voxels = torch.where(voxels < self.transform.threshold, torch.zeros_like(voxels), voxels)
         context = _context(incident_energies)
         layer_energies, of_layers = self.empty_layers(self.transform.layers.sum(voxels))
-        voxels, of_voxels = self.filling(voxels, context)
-        log_shares = voxels.log() - self.transform.layers.spread(layer_energies).log()
+        voxels, of_voxels = self.dequantization(voxels)
+        log_shares = voxels.log() - self.transform.layers.broadcast(layer_energies).log()
         logits = self.fractions(layer_energies, incident_energies)
         log_det = self.fractions.log_det(logits, layer_energies, incident_energies)
         return torch.cat([log_shares, logits], dim=1), context, of_layers + of_voxels + log_det

@@ -31,12 +31,12 @@ class LayerwiseFlow(Distribution):
         geometry: the voxel mesh with V voxels in L layers.
         context: size of the condition: 1 + L, the incident energy and the layer energies, on one scale.
         flow: density of the voxels of one layer.
-        settle: what voxels (N, D) of a layer are, under its energy in the condition (N, 1), when others see them.
+        rescale: what voxels (N, D) of a layer are, under its energy in the condition (N, 1), when others see them.
         previous: number of layers before that matter.
-        shared: one flow for all layers that have `previous` layers before them; otherwise each has its own.
+        share_weights: one flow for all layers that have `previous` layers before them; otherwise each has its own.
         embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
             condition as it is.
-        share: part of the showers that each layer learns from in a training step, others for each layer.
+        subsample: part of the showers that each layer learns from in a training step, others for each layer.
 
     Raises:
         CalomanError: if layers that have to be alike are not, or the condition lacks the layer energies.
@@ -47,23 +47,23 @@ class LayerwiseFlow(Distribution):
         geometry: Geometry,
         context: int,
         flow: Callable[[int, int], Distribution],
-        settle: Callable[[Tensor, Tensor], Tensor],
+        rescale: Callable[[Tensor, Tensor], Tensor],
         previous: int = 1,
-        shared: bool = True,
+        share_weights: bool = True,
         embedding: int = 0,
-        share: float = 1.0,
+        subsample: float = 1.0,
     ) -> None:
         plane = (geometry.layers[0].n_alpha, geometry.layers[0].n_r)
-        if (shared or embedding) and any((layer.n_alpha, layer.n_r) != plane for layer in geometry.layers):
+        if (share_weights or embedding) and any((layer.n_alpha, layer.n_r) != plane for layer in geometry.layers):
             raise CalomanError(
                 f"the layers of geometry {geometry.name!r} differ in their bins; give each its flow and leave their "
-                "voxels as they are, with shared: false and embedding: 0"
+                "voxels as they are, with share_weights: false and embedding: 0"
             )
         if context != 1 + geometry.n_layers:
             raise CalomanError("a layer-wise flow is conditioned on layer energies; use it with a LayerwiseTransform")
         n_layers, sizes = geometry.n_layers, geometry.layer_sizes
-        n_flows = min(1 + previous, n_layers) if shared else n_layers
-        self.sizes, self.previous, self.share, self.settle = sizes, previous, share, settle
+        n_flows = min(1 + previous, n_layers) if share_weights else n_layers
+        self.sizes, self.previous, self.subsample, self.rescale = sizes, previous, subsample, rescale
         self.groups = [[layer] for layer in range(n_flows - 1)] + [list(range(n_flows - 1, n_layers))]
         flows: list[Distribution] = []
         embeddings: list[nn.Module] = []
@@ -88,9 +88,9 @@ class LayerwiseFlow(Distribution):
         return total
 
     def loss(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
-        share = self.share if self.training else 1.0
+        subsample = self.subsample if self.training else 1.0
         losses = [
-            len(group) * flow.loss(*self._pairs(index, inputs, context, share))  # type: ignore[operator]
+            len(group) * flow.loss(*self._pairs(index, inputs, context, subsample))  # type: ignore[operator]
             for index, (group, flow) in enumerate(zip(self.groups, self.flows, strict=True))
         ]
         return torch.stack(losses).sum()
@@ -106,15 +106,15 @@ class LayerwiseFlow(Distribution):
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:  # type: ignore[override]
         for index, flow in enumerate(self.flows):
-            pairs = [self._pairs(index, x, c, self.share) for x, c in batches()]
+            pairs = [self._pairs(index, x, c, self.subsample) for x, c in batches()]
             flow.fit(lambda pairs=pairs: pairs)  # type: ignore[operator]
 
-    def _pairs(self, index: int, inputs: Tensor, context: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _pairs(self, index: int, inputs: Tensor, context: Tensor, subsample: float = 1.0) -> tuple[Tensor, Tensor]:
         """Voxels and conditions of all layers that a flow has to do with, one layer after the other."""
         voxels, conditions = [], []
         for layer in self.groups[index]:
-            rows = torch.randperm(len(inputs), device=inputs.device)[: max(1, round(share * len(inputs)))]
-            x, c = (inputs, context) if share == 1.0 else (inputs[rows], context[rows])
+            rows = torch.randperm(len(inputs), device=inputs.device)[: max(1, round(subsample * len(inputs)))]
+            x, c = (inputs, context) if subsample == 1.0 else (inputs[rows], context[rows])
             layers = x.split(self.sizes, dim=1)
             voxels.append(layers[layer])
             conditions.append(self._condition(self.groups[index], layer, layers, c))
@@ -128,7 +128,7 @@ class LayerwiseFlow(Distribution):
         if len(group) > 1:  # one-hot: which layer of the group
             position = layer - group[0]
             numbers.append(F.pad(context.new_ones(len(context), 1), (position, len(group) - 1 - position)))
-        before = [self.settle(layers[k], context[:, 1 + k, None]) for k in range(layer - 1, first - 1, -1)]
+        before = [self.rescale(layers[k], context[:, 1 + k, None]) for k in range(layer - 1, first - 1, -1)]
         return torch.cat([*numbers, *before], dim=1)
 
 
@@ -143,10 +143,10 @@ class LayerwiseShape(FlowShape):
         context: size of the condition.
         flow: density of the voxels of one layer.
         previous: number of layers before that matter.
-        shared: one flow for all layers that have `previous` layers before them; otherwise each has its own.
+        share_weights: one flow for all layers that have `previous` layers before them; otherwise each has its own.
         embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
             condition as it is.
-        share: part of the showers that each layer learns from in a training step, which bounds memory.
+        subsample: part of the showers that each layer learns from in a training step, which bounds memory.
         scaling: of the voxels, the same for all of them.
         threshold: of shapes that are energies, below which voxels are no hits [MeV]; 0 for shapes of unit sum.
     """
@@ -157,20 +157,20 @@ class LayerwiseShape(FlowShape):
         context: int,
         flow: Callable[[int, int], Distribution],
         previous: int = 1,
-        shared: bool = True,
+        share_weights: bool = True,
         embedding: int = 0,
-        share: float = 1.0,
+        subsample: float = 1.0,
         scaling: Callable[[int], Scaling] = Logit,
         threshold: float = 0.0,
     ) -> None:
         def layerwise(features: int, context: int) -> LayerwiseFlow:
-            return LayerwiseFlow(geometry, context, flow, self._settle, previous, shared, embedding, share)
+            return LayerwiseFlow(geometry, context, flow, self._rescale, previous, share_weights, embedding, subsample)
 
         # one scale for all energies, because layers share a flow
         super().__init__(geometry, context, partial(Density, flow=layerwise, scaling=scaling, context_scaling=MaxAbs))
         self.threshold = threshold
 
-    def _settle(self, voxels: Tensor, energy: Tensor) -> Tensor:
+    def _rescale(self, voxels: Tensor, energy: Tensor) -> Tensor:
         """Gives the voxels of a layer (N, D) its energy (N, 1), both scaled, as every true layer has it.
 
         Without this a layer that came out too small makes the next one too small, and so on.
@@ -179,5 +179,5 @@ class LayerwiseShape(FlowShape):
         hits = shapes >= self.threshold
         target = layer_energy(self.density.context_scaling.inverse(energy)) if self.threshold > 0 else 1.0
         factor = target / torch.where(hits, shapes, 0.0).sum(dim=1, keepdim=True).clamp(min=1e-12)
-        settled = torch.where(hits, (factor * shapes).clamp(min=self.threshold), shapes)
-        return self.density.scaling(settled)
+        rescaled = torch.where(hits, (factor * shapes).clamp(min=self.threshold), shapes)
+        return self.density.scaling(rescaled)

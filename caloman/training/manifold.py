@@ -68,8 +68,8 @@ class ResidualTask(ManifoldTask):
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         shapes, context = super().inputs(batch)
         latents = self.shape.encode(shapes, context)
-        scores = self.shape.autoencoder.scores(latents, context, shapes)
-        return scores, torch.cat([latents, context], dim=1)
+        noise = self.shape.autoencoder.to_noise(latents, context, shapes)
+        return noise, torch.cat([latents, context], dim=1)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
         return self.shape.decode(latents, context, noise)

@@ -183,7 +183,7 @@ class EnergyTask(Task):
         shapes = self.model.transform(*batch).shapes
         layers = self.model.transform.layers
         # an empty layer has no shape, and what is generated there goes to one voxel
-        shapes = shapes + (layers.spread(layers.sum(shapes) == 0) & layers.is_largest(shapes))
+        shapes = shapes + (layers.broadcast(layers.sum(shapes) == 0) & layers.is_largest(shapes))
         layer_energies = self.model.energy(normal_noise(shapes, self.model.energy.noise_dim), incident_energies)
         return self.model.transform.inverse(shapes, incident_energies, layer_energies)
 

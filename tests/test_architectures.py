@@ -1,4 +1,4 @@
-"""Backbones build the networks of an autoencoder for any mesh, and know the symmetries of a regular one."""
+"""Architectures build the networks of an autoencoder for any mesh, with the symmetries of a regular one."""
 
 from copy import deepcopy
 
@@ -11,11 +11,11 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.manifold import (
     VAE,
-    CylinderBackbone,
+    CylinderArchitecture,
+    DenseArchitecture,
     GaussianHead,
     GroupedVAE,
     HurdleHead,
-    TowerBackbone,
 )
 from caloman.nn.cylinder import CylinderNet, from_patches, to_patches
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
@@ -27,19 +27,14 @@ LATENT = 8
 CONTEXT = 5
 
 
-def backbones():
-    return [
-        TowerBackbone([8]),
-        CylinderBackbone(**TINY),
-    ]
+every_architecture = pytest.mark.parametrize(
+    "architecture", [DenseArchitecture([8]), CylinderArchitecture(**TINY)], ids=["dense", "cylinder"]
+)
 
 
-every_backbone = pytest.mark.parametrize("backbone", backbones(), ids=lambda backbone: type(backbone).__name__)
-
-
-@every_backbone
-def test_every_backbone_has_the_shapes_asked_for_and_trains_all_its_weights(backbone, randomize):
-    vae = randomize(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone))
+@every_architecture
+def test_every_architecture_has_the_shapes_asked_for_and_trains_all_its_weights(architecture, randomize):
+    vae = randomize(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, architecture=architecture))
     shapes, context = torch.rand(20, REGULAR.n_voxels) * (torch.rand(20, REGULAR.n_voxels) < 0.5), torch.randn(20, 5)
     assert vae.encode(shapes, context).shape == (20, LATENT)
     assert vae.decoder(torch.randn(20, LATENT), context).shape == (20, vae.head.n_parameters)
@@ -55,8 +50,8 @@ def turned(voxels, bins):
 
 
 def test_a_turned_shower_has_a_turned_latent_and_back():
-    encoder = CylinderBackbone(**TINY).encoder(REGULAR, CONTEXT, LATENT).double()
-    decoder = CylinderBackbone(**TINY).decoder(REGULAR, CONTEXT, LATENT, 5 * REGULAR.n_voxels).double()
+    encoder = CylinderArchitecture(**TINY).encoder(REGULAR, CONTEXT, LATENT).double()
+    decoder = CylinderArchitecture(**TINY).decoder(REGULAR, CONTEXT, LATENT, 5 * REGULAR.n_voxels).double()
     shapes, context = torch.rand(3, REGULAR.n_voxels).double(), torch.randn(3, CONTEXT).double()
     latents = encoder(shapes, context)
     turned_latents = latents.unflatten(1, (2, 1, 4, 1)).roll(-1, dims=3).flatten(1)  # by one cell, which is two bins
@@ -65,31 +60,31 @@ def test_a_turned_shower_has_a_turned_latent_and_back():
     assert_close(decoder(turned_latents, context), turned(decoder(latents, context), -2))
 
 
-@every_backbone
-def test_showers_of_a_batch_do_not_see_one_another(backbone, randomize):
-    vae = randomize(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, backbone=backbone)).double()
+@every_architecture
+def test_showers_of_a_batch_do_not_see_one_another(architecture, randomize):
+    vae = randomize(VAE(REGULAR, CONTEXT, LATENT, head=HurdleHead, architecture=architecture)).double()
     shapes, context, latents = (torch.randn(3, size).double() for size in (REGULAR.n_voxels, CONTEXT, LATENT))
     assert_close(vae.encoder(shapes[1:2], context[1:2]), vae.encoder(shapes, context)[1:2])
     assert_close(vae.decoder(latents[1:2], context[1:2]), vae.decoder(latents, context)[1:2])
 
 
 def test_cells_fill_the_mesh_of_dataset_2():
-    vae = GroupedVAE(BUILT_IN["2"], 46, 40, backbone=CylinderBackbone(hidden=6))
+    vae = GroupedVAE(BUILT_IN["2"], 46, 40, architecture=CylinderArchitecture(hidden=6))
     context, noise = torch.randn(1, 46), torch.randn(1, 6480)
     shapes = vae.decode(torch.randn(1, 40), context, noise)
     assert vae.encode(shapes, context).shape == (1, 40)
-    assert torch.all(torch.isfinite(vae.scores(torch.randn(1, 40), context, shapes)))
+    assert torch.all(torch.isfinite(vae.to_noise(torch.randn(1, 40), context, shapes)))
 
 
 def test_numbers_of_a_layer_go_to_its_cells():
-    decoder = CylinderBackbone(**TINY).decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)
+    decoder = CylinderArchitecture(**TINY).decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)
     context = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]])
     cells = decoder.mesh.with_context(torch.zeros(1, 0, 2, 8, 1), context)
     assert torch.equal(cells[0, :, :, 5, 0], torch.tensor([[1.0, 3.0], [2.0, 4.0]]))
 
 
 def test_a_condition_without_numbers_of_layers_will_do():
-    decoder = CylinderBackbone(**TINY).decoder(REGULAR, 1, LATENT, REGULAR.n_voxels)
+    decoder = CylinderArchitecture(**TINY).decoder(REGULAR, 1, LATENT, REGULAR.n_voxels)
     assert decoder(torch.randn(2, LATENT), torch.randn(2, 1)).shape == (2, REGULAR.n_voxels)
 
 
@@ -110,33 +105,34 @@ def test_patches_restore_the_cells_and_hold_neighbors():
 @pytest.mark.parametrize(
     ("options", "geometry", "latent_dim", "head", "message"),
     [
-        ({}, BUILT_IN["1-photons"], 8, HurdleHead, "use a TowerBackbone"),
+        ({}, BUILT_IN["1-photons"], 8, HurdleHead, "use a DenseArchitecture"),
         ({"patch": (3, 1, 3)}, REGULAR, 8, HurdleHead, r"patch = \[3, 1, 3\]"),
         ({"pool": (1, 3, 1)}, REGULAR, 8, HurdleHead, r"pool = \[1, 3, 1\]"),
-        ({}, REGULAR, 9, HurdleHead, "latent_dim has to be a multiple of the 4 cells"),
+        ({}, REGULAR, 9, HurdleHead, "latent_dim must be a multiple of the 4 cells"),
         ({}, REGULAR, 8, GaussianHead, "97 parameters for 96 voxels"),
     ],
 )
 def test_what_does_not_fit_the_cells_is_explained(options, geometry, latent_dim, head, message):
     cells = {"patch": (2, 1, 3), "pool": (2, 2, 1), "hidden": 6}
     with pytest.raises(CalomanError, match=message):
-        VAE(geometry, CONTEXT, latent_dim, head=head, backbone=CylinderBackbone(**cells | options))
+        VAE(geometry, CONTEXT, latent_dim, head=head, architecture=CylinderArchitecture(**cells | options))
 
 
-def test_a_bundle_restores_the_backbone(tmp_path):
+def test_a_bundle_restores_the_architecture(tmp_path):
     spec = deepcopy(TINY_MODEL)
     vae = spec["init_args"]["shape"]["init_args"]["autoencoder"]["init_args"]
     options = {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 6}
-    vae |= {"latent_dim": LATENT, "backbone": {"class_path": "caloman.manifold.CylinderBackbone", "init_args": options}}
+    architecture = {"class_path": "caloman.manifold.CylinderArchitecture", "init_args": options}
+    vae |= {"latent_dim": LATENT, "architecture": architecture}
     model = bundle.build_model(spec, REGULAR, tmp_path)
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "bundle")
     again = bundle.load(tmp_path / "bundle")
     assert (model.sample([2e3, 3e4]).voxels == again.sample([2e3, 3e4]).voxels).all()
 
 
-@every_backbone
-def test_a_decoder_can_be_exported(backbone, randomize):
-    decoder = randomize(backbone.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)).eval()
+@every_architecture
+def test_a_decoder_can_be_exported(architecture, randomize):
+    decoder = randomize(architecture.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)).eval()
     rows = torch.export.Dim("rows", min=2)
     inputs = torch.randn(3, LATENT), torch.randn(3, CONTEXT)
     program = torch.export.export(decoder, inputs, dynamic_shapes=({0: rows}, {0: rows}))

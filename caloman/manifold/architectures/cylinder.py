@@ -1,7 +1,6 @@
-"""Backbones on the cells of a regular mesh, with a spatial latent."""
+"""Convolutions on the cells of a regular mesh, with a spatial latent."""
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -9,59 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.manifold.backbones.backbone import Backbone, per_voxel
-from caloman.manifold.backbones.mesh import Mesh
+from caloman.manifold.architectures.architecture import Architecture
+from caloman.manifold.architectures.mesh import Mesh
 from caloman.nn.cylinder import CylinderNet
 from caloman.showers.geometry import Geometry
 
 
-class CellBackbone(Backbone):
-    """Voxels are joined to patches, the cells of a network; the latent is a coarser map of them, its channels slowest.
-
-    Args:
-        patch: voxels along z, alpha and r that make a cell.
-        pool: cells along z, alpha and r that share a cell of the latent.
-    """
-
-    def __init__(self, patch: Sequence[int], pool: Sequence[int]) -> None:
-        self.patch = patch
-        self.pool = pool
-
-    @abstractmethod
-    def network(self, cells: Sequence[int], in_channels: int, context: int, out_channels: int) -> nn.Module:
-        """From (N, in_channels, z, alpha, r) under contexts (N, C) to as many cells with out_channels."""
-
-    def encoder(self, geometry: Geometry, context: int, n_outputs: int) -> nn.Module:
-        mesh = Mesh(geometry, context, self.patch)
-        in_channels = math.prod(self.patch) + mesh.context_channels
-        net = self.network(mesh.cells, in_channels, context, self._latent_channels(mesh, n_outputs))
-        return _CellEncoder(mesh, net, self.pool)
-
-    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int, seen: int = 0) -> nn.Module:
-        mesh = Mesh(geometry, context, self.patch)
-        in_channels = self._latent_channels(mesh, latent_dim) + seen * math.prod(self.patch) + mesh.context_channels
-        out_channels = per_voxel(geometry, n_parameters) * math.prod(self.patch)
-        net = self.network(mesh.cells, in_channels, context, out_channels)
-        return _CellDecoder(mesh, net, self.pool, latent_dim)
-
-    def _latent_channels(self, mesh: Mesh, size: int) -> int:
-        if any(cells % step for cells, step in zip(mesh.cells, self.pool, strict=True)):
-            raise CalomanError(f"pool = {list(self.pool)} of the backbone does not divide its {mesh.cells} cells")
-        n_cells = math.prod(mesh.cells) // math.prod(self.pool)
-        if size % n_cells:
-            raise CalomanError(f"latent_dim has to be a multiple of the {n_cells} cells of the backbone's latent map")
-        return size // n_cells
-
-
-class CylinderBackbone(CellBackbone):
+class CylinderArchitecture(Architecture):
     """Convolutions on the mesh of a regular calorimeter, with a spatial latent.
 
-    Voxels are joined to patches, the cells of the convolutions; the latent is a coarser map of them, its channels
-    slowest. A shower that is turned by the alpha of a cell of the latent has a latent that is turned.
+    Patches of voxels are the cells of the convolutions. The latent is a coarser map of these cells, its channels
+    slowest. A shower turned by the alpha of a cell of the latent has a turned latent.
 
     Args:
         patch: voxels along z, alpha and r that make a cell.
-        pool: cells along z, alpha and r that share a cell of the latent.
+        pool: cells along z, alpha and r that make a cell of the latent.
         hidden: channels of the convolutions.
         blocks: residual blocks of each network.
     """
@@ -73,12 +34,38 @@ class CylinderBackbone(CellBackbone):
         hidden: int = 64,
         blocks: int = 2,
     ) -> None:
-        super().__init__(patch, pool)
+        self.patch = patch
+        self.pool = pool
         self.hidden = hidden
         self.blocks = blocks
 
-    def network(self, cells: Sequence[int], in_channels: int, context: int, out_channels: int) -> nn.Module:
-        return CylinderNet(cells, in_channels, context, out_channels, self.hidden, self.blocks)
+    def encoder(self, geometry: Geometry, context: int, n_outputs: int) -> nn.Module:
+        mesh = Mesh(geometry, context, self.patch)
+        in_channels = math.prod(self.patch) + mesh.context_channels
+        net = self._network(mesh, in_channels, context, self._latent_channels(mesh, n_outputs))
+        return _CellEncoder(mesh, net, self.pool)
+
+    def decoder(self, geometry: Geometry, context: int, latent_dim: int, n_parameters: int, seen: int = 0) -> nn.Module:
+        if n_parameters % geometry.n_voxels:
+            raise CalomanError(
+                f"a head with {n_parameters} parameters for {geometry.n_voxels} voxels needs a DenseArchitecture; the "
+                "CylinderArchitecture gives each voxel the same number"
+            )
+        mesh = Mesh(geometry, context, self.patch)
+        in_channels = self._latent_channels(mesh, latent_dim) + seen * math.prod(self.patch) + mesh.context_channels
+        out_channels = n_parameters // geometry.n_voxels * math.prod(self.patch)
+        return _CellDecoder(mesh, self._network(mesh, in_channels, context, out_channels), self.pool, latent_dim)
+
+    def _network(self, mesh: Mesh, in_channels: int, context: int, out_channels: int) -> nn.Module:
+        return CylinderNet(mesh.cells, in_channels, context, out_channels, self.hidden, self.blocks)
+
+    def _latent_channels(self, mesh: Mesh, size: int) -> int:
+        if any(cells % step for cells, step in zip(mesh.cells, self.pool, strict=True)):
+            raise CalomanError(f"pool = {list(self.pool)} of the architecture does not divide its {mesh.cells} cells")
+        n_cells = math.prod(mesh.cells) // math.prod(self.pool)
+        if size % n_cells:
+            raise CalomanError(f"latent_dim must be a multiple of the {n_cells} cells of the architecture's latent map")
+        return size // n_cells
 
 
 class _CellEncoder(nn.Module):

@@ -15,7 +15,7 @@ class Mesh:
 
     Args:
         geometry: the voxel mesh.
-        context: size of the condition; after the first number, as many groups of one per layer as there are.
+        context: size of the condition: the incident energy, then groups of one number for each layer.
         patch: voxels along z, alpha and r that make a cell.
 
     Raises:
@@ -25,10 +25,10 @@ class Mesh:
     def __init__(self, geometry: Geometry, context: int, patch: Sequence[int]) -> None:
         first = geometry.layers[0]
         if any((layer.n_alpha, layer.n_r) != (first.n_alpha, first.n_r) for layer in geometry.layers):
-            raise CalomanError(f"the layers of dataset {geometry.name!r} differ; use a TowerBackbone as the backbone")
+            raise CalomanError(f"the layers of dataset {geometry.name!r} differ; use a DenseArchitecture")
         self.voxels = (geometry.n_layers, first.n_alpha, first.n_r)
         if any(size % step for size, step in zip(self.voxels, patch, strict=True)):
-            raise CalomanError(f"patch = {list(patch)} of the backbone does not divide the mesh {list(self.voxels)}")
+            raise CalomanError(f"patch = {list(patch)} does not divide the mesh {list(self.voxels)}")
         self.patch = list(patch)
         self.cells = [size // step for size, step in zip(self.voxels, patch, strict=True)]
         self.per_layer = (context - 1) // geometry.n_layers

@@ -7,17 +7,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from caloman.benchmarking.command import benchmark
     from caloman.bundle import load
+    from caloman.data.check import check
+    from caloman.data.download import download
+    from caloman.data.prepare import prepare
+    from caloman.data.simulation.simulate import simulate
     from caloman.errors import CalomanError
     from caloman.evaluation.compare import compare
+    from caloman.evaluation.dimension import dimension
     from caloman.evaluation.evaluate import evaluate
-    from caloman.export.command import export_model
+    from caloman.exporting.command import export
+    from caloman.generation.anomaly import score
+    from caloman.generation.closure import encode, reconstruct
+    from caloman.generation.generate import generate
+    from caloman.generation.shards import merge
     from caloman.generation.streaming import GeneratedShowers
+    from caloman.run_folders import runs
     from caloman.showers.geometry import Geometry, Layer
     from caloman.showers.observables import Observables, compute_observables
     from caloman.showers.showers import ShowerFile, Showers, ShowerWriter
+    from caloman.training.command import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "CalomanError": "caloman.errors",
@@ -28,16 +40,31 @@ _HOMES = {
     "ShowerFile": "caloman.showers.showers",
     "ShowerWriter": "caloman.showers.showers",
     "Showers": "caloman.showers.showers",
+    "benchmark": "caloman.benchmarking.command",
+    "check": "caloman.data.check",
     "compare": "caloman.evaluation.compare",
     "compute_observables": "caloman.showers.observables",
+    "dimension": "caloman.evaluation.dimension",
+    "download": "caloman.data.download",
+    "encode": "caloman.generation.closure",
     "evaluate": "caloman.evaluation.evaluate",
-    "export_model": "caloman.export.command",
+    "export": "caloman.exporting.command",
+    "fit": "caloman.training.command",
+    "generate": "caloman.generation.generate",
     "load": "caloman.bundle",
+    "merge": "caloman.generation.shards",
+    "prepare": "caloman.data.prepare",
+    "reconstruct": "caloman.generation.closure",
+    "runs": "caloman.run_folders",
+    "score": "caloman.generation.anomaly",
+    "simulate": "caloman.data.simulation.simulate",
 }
+"""Public name -> its module. The functions but `load` and `compute_observables` are the commands, too."""
 
 __all__ = [
     "CalomanError", "GeneratedShowers", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
-    "compare", "compute_observables", "evaluate", "export_model", "load",
+    "benchmark", "check", "compare", "compute_observables", "dimension", "download", "encode", "evaluate", "export",
+    "fit", "generate", "load", "merge", "prepare", "reconstruct", "runs", "score", "simulate",
 ]  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def load(path: str | Path) -> ShowerModel:
         CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
     """
     folder = find(path)
-    config = _read_config(folder)
+    config = read_config(folder)
     _check_files(folder, config["files"])
     geometry = Geometry.from_xml(folder / "geometry.xml")
     model = build_model(config["model"], geometry, source=folder / "config.yaml")
@@ -80,7 +80,7 @@ def read_training(path: str | Path) -> dict[str, Any]:
     Raises:
         CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
     """
-    return dict(_read_config(find(path)).get("training") or {})
+    return dict(read_config(path).get("training") or {})
 
 
 def save(
@@ -129,7 +129,13 @@ def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> Sh
     return factory(geometry)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The manifest of a bundle: format, specification of the model, digests and training data.
+
+    Raises:
+        CalomanError: if the folder holds no bundle, or one that is damaged or of another format.
+    """
+    folder = find(path)
     path = folder / "config.yaml"
     if not path.is_file():
         raise CalomanError(f"{folder}: no finished model here; run `caloman fit` to its last stage, or name a bundle")

@@ -1,156 +1,203 @@
-"""The ``caloman`` command: a table of commands, each a function that is imported when it is called."""
+"""The ``caloman`` command: each command is a public function of the package, its options are the arguments.
 
+Help comes from the docstrings. The overview reads them without importing anything, so it is there at once.
+"""
+
+import argparse
+import ast
+import inspect
 import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from inspect import Parameter, signature
-from typing import Any
+import types
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
-from caloman import __version__
+import caloman
 from caloman.errors import CalomanError
 
-COMMANDS = {
-    "fit": ("caloman.training.command:fit", "train a generator from a pipeline YAML"),
-    "runs": ("caloman.runs:runs", "list run folders with their state and best figures"),
-    "generate": ("caloman.generation.generate:generate", "generate showers into a CaloChallenge file"),
-    "merge": ("caloman.generation.shards:merge", "join the shards of a generation into one file"),
-    "export": ("caloman.export.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
-    "benchmark": ("caloman.benchmark.command:benchmark", "measure the time per shower, beside published generators"),
-    "reconstruct": ("caloman.generation.closure:reconstruct", "encode and decode showers, to judge the manifold"),
-    "encode": (
-        "caloman.generation.closure:encode",
-        "write latents of showers, encoded or generated",
-    ),
-    "score": ("caloman.generation.anomaly:score", "tell how unusual showers are to a model with a manifold"),
-    "dimension": ("caloman.evaluation.dimension:dimension", "estimate how many coordinates showers need"),
-    "evaluate": ("caloman.evaluation.evaluate:evaluate", "compare a sample with Geant4 and write a report"),
-    "compare": ("caloman.evaluation.compare:compare", "what became better or worse between evaluations"),
-    "download": ("caloman.data.download:download", "download official files from Zenodo"),
-    "prepare": ("caloman.data.prepare:prepare", "join shower files into one that training reads fast"),
-    "simulate": (
-        "caloman.data.simulation.simulate:simulate",
-        "simulate showers with a parametric sampler",
-    ),
-    "check": ("caloman.data.check:check", "check that a shower file is valid"),
+GROUPS = {
+    "train": ("fit", "runs"),
+    "generate": ("generate", "merge", "export", "benchmark"),
+    "judge": ("evaluate", "compare", "reconstruct", "encode", "score", "dimension"),
+    "data": ("download", "prepare", "simulate", "check"),
 }
-"""Command -> (module:function, help). The function's signature and docstring make its options and their help."""
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+EXAMPLE = """example:
+  caloman fit 1-photons/caloman --output runs/photons
+  caloman generate runs/photons showers.hdf5 --energies 1GeV,4GeV,16GeV --n 3000
+  caloman evaluate showers.hdf5 reference.hdf5 --output report
+"""
 
-SEVERAL: dict[str, dict[str, tuple[type, str]]] = {
-    "benchmark": {
-        "exports": (str, "ONNX files of the run to measure, too"),
-        "--batches": (int, "showers per call"),
-        "--engines": (str, "what runs the generators, of eager, compiled and ONNX"),
-    },
-    "compare": {
-        "reports": (str, "metrics.json files, their folders, or FILE:NAME for one sample; the first is the baseline"),
-    },
-    "dimension": {
-        "--representation": (str, "coordinates of the showers, of incident, layer, sqrt and logit; all by default"),
-        "--k": (int, "numbers of neighbors of the maximum likelihood"),
-        "--n": (int, "numbers of showers, drawn at random"),
-    },
-    "download": {"--files": (str, "which files, by name or by role (train, reference); all by default")},
-    "evaluate": {
-        "generated": (str, "HDF5 files with generated showers, which stand side by side; NAME=FILE names one"),
-        "--modes": (str, "what to measure; by default all but cls-low-normed and cls-resnet"),
-        "--latents": (str, "gate: `caloman encode` of the reference with and without --sampled"),
-        "--times": (float, "generation time of each sample [ms per shower]"),
-    },
-    "merge": {"inputs": (str, "the shards, in any order")},
-    "prepare": {"inputs": (str, "HDF5 files in the CaloChallenge format, and last the file to make")},
-    "runs": {"folders": (str, "run folders, or folders that hold some; runs by default")},
-}
-"""Command -> arguments that take several values without brackets -> type and help."""
+
+class UsageError(CalomanError):
+    """A command line that cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command; what it does not understand is a `UsageError` of one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit status."""
+    """Runs one command and returns the exit status: 0, 1 for an error, 2 for a wrong command line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
-        _say(_overview())
-        return 0
+        return _say(_overview())
     if name == "--version":
-        _say(f"caloman {__version__}")
-        return 0
+        return _say(f"caloman {caloman.__version__}")
     if name not in COMMANDS:
-        return _fail(f"caloman: unknown command {name!r}; the commands are {', '.join(COMMANDS)}")
+        guess = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {guess[0]!r}?" if guess else f"the commands are {', '.join(COMMANDS)}"
+        return _fail(f"caloman: unknown command {name!r}; {hint}", 2)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("caloman").setLevel(logging.INFO)
     try:
         result = _run(name, arguments[1:])
-    except CalomanError as error:
-        return _fail(f"caloman {name}: error: {error}")
-    except OSError as error:  # a full disk or a folder that may not be written to, wherever it was met
+    except UsageError as error:
+        return _fail(f"caloman {name}: error: {error}", 2)
+    except (CalomanError, OSError) as error:  # OSError: a full disk or a folder without access, wherever it was met
         return _fail(f"caloman {name}: error: {error}")
     except KeyboardInterrupt:
         return _fail(f"caloman {name}: interrupted")
-    if result is not None:
+    if result is not None and os.environ.get("LOCAL_RANK", "0") == "0":
         _say(str(result))
     return int(getattr(result, "exit_status", 0))
 
 
 def _run(name: str, arguments: list[str]) -> object:
-    from jsonargparse import ArgumentParser
-
-    module, function = COMMANDS[name][0].split(":")
-    command = getattr(import_module(module), function)
-    if name == "fit":  # its options are the keys of a pipeline file
-        return command(arguments)
-    parser = ArgumentParser(prog=f"caloman {name}")
-    several = SEVERAL.get(name, {})
-    skip: set[str | int] = {argument.lstrip("-") for argument in several}
-    leads = next(iter(signature(command).parameters)) in skip
-    if not leads:
-        parser.add_function_arguments(command, as_positional=True, skip=skip)
-    for argument, (kind, text) in several.items():
-        default = signature(command).parameters[argument.lstrip("-")].default
-        if isinstance(default, tuple):
-            default = list(default)
-        options: dict[str, Any] = {} if default is Parameter.empty else {"default": default}
-        nargs = "*" if options and not argument.startswith("--") else "+"
-        parser.add_argument(argument, nargs=nargs, type=kind, help=text, **options)
-    if leads:
-        parser.add_function_arguments(command, as_positional=True, skip=skip)
-    return command(**parser.parse_args(_spell_out(arguments, command)))
+    command = getattr(caloman, name)
+    parser = command_parser(name, command)
+    overrides: dict[str, list[str]] = {}
+    if "overrides" in inspect.signature(command).parameters:
+        arguments, overrides["overrides"] = _split(arguments, parser)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        guess = get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        hint = f"; did you mean {guess[0]}?" if guess else f"; see `caloman {name} --help`"
+        raise UsageError(f"unknown argument {unknown[0]}{hint}")
+    values = vars(options)
+    several = [p.name for p in inspect.signature(command).parameters.values() if p.kind is p.VAR_POSITIONAL]
+    return command(*(value for key in several for value in values.pop(key)), **values, **overrides)
 
 
-def _spell_out(arguments: list[str], command: Callable[..., object]) -> list[str]:
-    """Lets ``--flag`` stand for ``--flag true``, and ``--two-words`` for ``--two_words``."""
-    flags = {f"--{name}" for name, parameter in signature(command).parameters.items() if parameter.default is False}
-    arguments = [_with_underscores(argument) if argument.startswith("--") else argument for argument in arguments]
-    pairs = zip(arguments, [*arguments, ""][1:], strict=True)
-    return [
-        f"{this}=true" if this in flags and following not in ("true", "false") else this for this, following in pairs
-    ]
+def _split(arguments: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """The options of a command, and those that set keys of its configuration."""
+    known = parser._option_string_actions
+    own, keys = [], []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, equals, _ = argument.partition("=")
+        if argument.startswith("--") and name not in known and ("." in name or equals):
+            keys += [argument] if equals else [argument, next(waiting, "")]
+        else:
+            own.append(argument)
+    return own, keys
 
 
-def _with_underscores(argument: str) -> str:
-    name, equals, value = argument[2:].partition("=")
-    return f"--{name.replace('-', '_')}{equals}{value}"
+def command_parser(name: str, command: Callable[..., object]) -> argparse.ArgumentParser:
+    """The parser of a command, from the signature and the docstring of its function."""
+    summary, text, helps = _sections(inspect.getdoc(command) or "")
+    parser = Parser(
+        prog=f"caloman {name}",
+        description=f"{summary}\n\n{text}".strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name != "overrides":
+            _add_argument(parser, parameter, helps.get(parameter.name, ""))
+    if "overrides" in inspect.signature(command).parameters:
+        parser.epilog = f"--KEY=VALUE: {helps['overrides']}"
+    return parser
+
+
+def _add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
+    required = parameter.default is inspect.Parameter.empty
+    options: dict[str, Any] = {"help": text.replace("%", "%%")}
+    kind, several = _kind(parameter.annotation)
+    if get_origin(kind) is Literal:
+        options["choices"], kind = get_args(kind), type(get_args(kind)[0])
+    if not required:
+        options["default"] = parameter.default
+        if parameter.default not in (None, False, ()):
+            options["help"] += f" (default: {parameter.default})"
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        parser.add_argument(parameter.name, type=kind, nargs="*", metavar=parameter.name.upper(), help=options["help"])
+        return
+    flag = f"--{parameter.name.replace('_', '-')}"
+    if kind is bool:
+        action = argparse.BooleanOptionalAction if parameter.default else "store_true"
+        parser.add_argument(flag, action=action, **options)
+        return
+    options |= {"type": kind, "nargs": "+" if several else None}
+    if "choices" not in options:
+        options["metavar"] = parameter.name.upper()
+    if required and parameter.kind is not parameter.KEYWORD_ONLY:
+        parser.add_argument(parameter.name, **options)
+    else:
+        parser.add_argument(flag, dest=parameter.name, required=required, **options)
+
+
+def _kind(hint: Any) -> tuple[Any, bool]:  # noqa: ANN401 - a type
+    """The type of one value on the command line, and whether there may be several."""
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    members = tuple(member for member in members if member is not type(None))
+    lists = [member for member in members if isinstance(get_origin(member), type)]
+    if lists:
+        return _kind(get_args(lists[0])[0])[0], True
+    single = next((member for member in members if member is not Path), Path)
+    return (str if single is Path else single), False
+
+
+def _sections(docstring: str) -> tuple[str, str, dict[str, str]]:
+    """Summary, text and help of the arguments of a Google-style docstring, without the mark-up."""
+    plain = docstring.replace("``", "").replace("`", "'")
+    head, _, rest = plain.partition("\nArgs:\n")
+    summary, _, text = head.partition("\n\n")
+    helps: dict[str, str] = {}
+    name = ""
+    for line in rest.split("\n\n")[0].splitlines():
+        if line.startswith("    ") and not line.startswith("     "):
+            name, _, line = line.strip().partition(":")
+        helps[name] = f"{helps.get(name, '')} {line.strip()}".strip()
+    return " ".join(summary.split()), text.strip(), helps
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<11} {help_text}" for name, (_, help_text) in COMMANDS.items())
-    return (
-        "caloman: calorimeter showers from a learned manifold and a density on it\n\n"
-        f"usage: caloman COMMAND ...\n\ncommands:\n{commands}\n\n"
-        "`caloman COMMAND --help` explains each; `caloman --version` tells the version.\n\n"
-        "example:\n"
-        "  caloman fit configs/1-photons/caloman.yaml --output runs/photons\n"
-        "  caloman generate runs/photons showers.hdf5 --energies 1GeV,4GeV,16GeV --n 3000\n"
-        "  caloman evaluate showers.hdf5 reference.hdf5 --output report"
-    )
+    lines = [f"caloman: {(caloman.__doc__ or '').splitlines()[0].removeprefix('caloman: ')}", ""]
+    lines += ["usage: caloman COMMAND ...", ""]
+    for group, names in GROUPS.items():
+        lines += [f"{group}:", *(f"  {name:<11} {_summary(name)}" for name in names), ""]
+    lines += ["`caloman COMMAND --help` explains each; `caloman --version` tells the version.", "", EXAMPLE]
+    return "\n".join(lines).rstrip()
 
 
-def _say(text: str) -> None:
+def _summary(name: str) -> str:
+    """The first sentence of a command's docstring, read from the source, for importing it would take seconds."""
+    path = Path(caloman.__file__).parents[1] / f"{caloman._HOMES[name].replace('.', '/')}.py"
+    functions = (node for node in _functions(path) if node.name == name)
+    return _sections(ast.get_docstring(next(functions)) or "")[0].rstrip(".")
+
+
+def _functions(path: Path) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+
+
+def _say(text: str) -> int:
     sys.stdout.write(text + "\n")
+    return 0
 
 
-def _fail(text: str) -> int:
+def _fail(text: str, status: int = 1) -> int:
     sys.stderr.write(text + "\n")
-    return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from caloman import bundle
@@ -13,6 +12,7 @@ from caloman.errors import CalomanError
 from caloman.files import write
 from caloman.models import EnsembleShowerModel
 from caloman.runs import MEMBERS, PIPELINE, read_manifest
+from caloman.specification import to_yaml
 from caloman.training.config import load_pipeline
 from caloman.training.manifest import refuse_changed_data
 from caloman.training.pipeline import fit
@@ -21,7 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def fit_ensemble(
-    config: str | Path, output: str | Path, count: int, stage: str | None = None, overrides: Sequence[str] = ()
+    config: str | Path,
+    output: str | Path,
+    count: int,
+    stage: str | None = None,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Trains the members of an ensemble one after the other and returns the run folder.
 
@@ -35,18 +40,19 @@ def fit_ensemble(
         count: number of members.
         stage: train this stage only.
         overrides: options for single keys, such as ``--data.train=[my.hdf5]``.
+        overwrite: train stages anew that were trained with other options or data.
 
     Raises:
         CalomanError: if configuration or data are unusable, or `count` is not positive.
     """
     if count < 1:
         raise CalomanError(f"--ensemble {count}: not a number of members; give 2 or more")
-    pipeline, resolved = load_pipeline(Path(config), overrides)
-    rank_zero_only(write)(Path(output) / PIPELINE, yaml.safe_dump(resolved, sort_keys=False))
+    pipeline, resolved = load_pipeline(config, overrides)
+    rank_zero_only(write)(Path(output) / PIPELINE, to_yaml(resolved))
     members = [Path(output) / MEMBERS / str(i) for i in range(count)]
     for i, folder in enumerate(members):
         logger.info("member %d of 0 to %d", i, count - 1)
-        fit(config, folder, stage, [*overrides, f"--seed={pipeline.seed + i}"])
+        fit(config, folder, stage, [*overrides, f"--seed={pipeline.seed + i}"], overwrite)
     if all((folder / "bundle").is_dir() for folder in members):
         rank_zero_only(_write_bundle)(members, Path(output) / "bundle")
     return Path(output)
@@ -66,7 +72,7 @@ def repeat(run: Path) -> tuple[Path, int | None]:
 
 
 def _write_bundle(members: Sequence[Path], folder: Path) -> None:
-    first = yaml.safe_load((members[0] / "bundle" / "config.yaml").read_text())
+    first = bundle.read_config(members[0])
     spec = {
         "class_path": "caloman.models.EnsembleShowerModel",
         "init_args": {"member": first["model"], "count": len(members)},

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ from caloman.errors import CalomanError
 PIPELINE = "pipeline.yaml"
 MANIFEST = "manifest.json"
 METRICS = "metrics.csv"
+STAGES = "stages"
 MEMBERS = "members"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What stages may be called: a name becomes a folder."""
 SILENCE = 3600
 """After so many seconds without a sign a process on another machine is taken for dead."""
 
@@ -110,6 +114,34 @@ def runs(folders: Sequence[str | Path] | None = None) -> RunList:
     return RunList(sorted(found, key=lambda run: run.when))
 
 
+def check_name(name: object, kind: str) -> None:
+    """Makes sure that a name can be that of a folder, and of none outside the run.
+
+    Args:
+        name: of a stage, for example.
+        kind: what it is the name of, for the message.
+
+    Raises:
+        CalomanError: if it cannot.
+    """
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise CalomanError(
+            f"{kind} {name!r}: not a name; use at most 64 letters, digits, '-' and '_', and start with a letter"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if there is no file.
+
+    Raises:
+        CalomanError: if it is damaged.
+    """
+    content = _read(path, json.loads) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise CalomanError(f"{path}: damaged; remove it")
+    return content
+
+
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Rows of a stage's ``metrics.csv``, one per epoch, without the columns that were not measured in it.
 
@@ -130,8 +162,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
     Raises:
         CalomanError: if it is damaged.
     """
-    path = run / MANIFEST
-    return _read(path, json.loads) if path.is_file() else {}
+    return read_json(run / MANIFEST)
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:  # noqa: ANN401 - whatever the file holds

@@ -110,7 +110,7 @@ def main() -> None:
             if pipeline.hardware.compile:
                 compile_networks(task.module)
             turns = TakeTurns(deepcopy(task))
-            trainer = make_trainer(name, StageFolder(Path(folder) / name), pipeline, data)
+            trainer = make_trainer(name, StageFolder(Path(folder), name), pipeline, data)
             trainer.callbacks.append(turns)
             trainer.fit(task, datamodule=data)
             n = len(data.train)  # of all devices; loop and data are those of one

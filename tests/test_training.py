@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import caloman
 from caloman.errors import CalomanError
@@ -44,24 +45,74 @@ def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, t
     fit(config, run)
     assert finish_times(run) == times
 
-    fit(config, run, overrides=["--model.shape.density.flow.transforms=3"])
+    fit(config, run, overrides=["--model.shape.density.flow.transforms=3"], overwrite=True)
     changed = {name for name, value in finish_times(run).items() if value != times[name]}
     assert changed == {"latent"}
 
-    fit(config, run, overrides=["--model.shape.sample_posterior=false"])
+    fit(config, run, overrides=["--model.shape.sample_posterior=false"], overwrite=True)
     assert finish_times(run)["energy"] == times["energy"]
     assert finish_times(run)["residual"] != times["residual"]
 
 
-def test_other_rows_are_trained_on_anew_but_not_the_same_rows_read_otherwise(config, tmp_path):
-    def energy_time(*overrides):
-        fit(config, tmp_path / "run", stage="energy", overrides=overrides)
+def test_a_trained_stage_is_lost_only_when_that_is_wanted(config, tmp_path):
+    def energy(*overrides, **options):
+        fit(config, tmp_path / "run", stage="energy", overrides=overrides, **options)
         return (tmp_path / "run" / "stages" / "energy" / "part.safetensors").stat().st_mtime_ns
 
     rows = f'--data.train=["{SAMPLE}[0:500]"]'
-    first = energy_time(rows, "--data.memory_limit=0", "--data.workers=1")
-    assert energy_time(rows, "--data.memory_limit=1") == first
-    assert energy_time(f'--data.train=["{SAMPLE}[0:501]"]') != first
+    first = energy(rows, "--data.memory_limit=0", "--data.workers=1")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*") if path.name != "manifest.json"}
+    for overrides, change in (
+        ([rows, "--model.energy.flow.hidden=12"], r"model.energy.flow.hidden 16 -> 12\); choose another --output, or"),
+        ([rows, "--stages.energy.trainer.max_epochs=3"], r"stages.energy.trainer.max_epochs 2 -> 3"),
+        ([rows, "--seed=2", "--data.symmetries=false"], r"seed 1 -> 2, data.symmetries true -> false"),
+        ([f'--data.train=["{SAMPLE}[0:501]"]'], r"data.train .*\[0:500\]\"\] -> .*\[0:501\]"),
+    ):
+        with pytest.raises(CalomanError, match=change):
+            energy(*overrides)
+    # where and how to read and to train is free, and so is what no trained stage depends on
+    assert energy(rows, "--data.memory_limit=1", "--hardware.deterministic=true", "--monitor.every=3") == first
+    assert energy(rows, "--model.shape.autoencoder.latent_dim=5") == first
+    assert all(path.read_bytes() == content for path, content in before.items() if path.name != "pipeline.yaml")
+    assert energy(rows, "--seed=2", overwrite=True) != first
+
+
+def test_a_stage_that_left_the_pipeline_is_lost_only_when_that_is_wanted(config, tmp_path):
+    run = fit(config, tmp_path / "run", stage="energy")
+    config.write_text(config.read_text().replace("  energy:\n    task", "  energies:\n    task"))
+    with pytest.raises(CalomanError, match=r"'energy' was trained otherwise \(it is not in the pipeline"):
+        fit(config, run, stage="energies")
+    fit(config, run, stage="energies", overwrite=True)
+    assert [path.name for path in (run / "stages").iterdir()] == ["energies"]
+
+
+@pytest.mark.parametrize("name", ["../precious", "/tmp/precious", ".", "..", "", "a/b", "a" * 65, "1st", "a\n"])
+def test_the_name_of_a_stage_is_no_path(config, tmp_path, name):
+    precious = tmp_path / "run" / "precious" / "thesis.tex"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years")
+    spec = yaml.safe_load(config.read_text())
+    spec["stages"] = {name: spec["stages"]["energy"]}
+    config.write_text(yaml.safe_dump(spec))
+    with pytest.raises(CalomanError, match="not a name; use at most 64 letters"):
+        fit(config, tmp_path / "run")
+    assert precious.read_text() == "years"
+
+
+def test_a_folder_that_is_not_a_stage_is_not_deleted(config, tmp_path):
+    precious = tmp_path / "run" / "stages" / "energy" / "thesis.tex"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years")
+    with pytest.raises(CalomanError, match="not the folder of a stage"):
+        fit(config, tmp_path / "run", stage="energy")
+    assert precious.read_text() == "years"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**63, 10**30])
+def test_a_seed_that_not_all_generators_take_is_refused_at_once(config, tmp_path, seed):
+    with pytest.raises(CalomanError, match=f"seed {seed}: not a seed; give a number from 0 to"):
+        fit(config, tmp_path / "run", overrides=[f"--seed={seed}"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_stage_can_be_run_alone_but_not_before_its_upstream(config, tmp_path):

@@ -1,4 +1,5 @@
 import os
+import platform
 import re
 import resource
 import signal
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from caloman.errors import CalomanError
 from caloman.training import fit, replay
 from caloman.training.checkpoints import EpochCheckpoints
+from caloman.training.folders import locked
 from caloman.training.tasks import EnergyTask, Task
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +146,27 @@ def test_a_checkpoint_of_another_model_is_refused(config, interrupted):
     torch.save(checkpoint, path)
     with pytest.raises(CalomanError, match=r"last\.ckpt: a checkpoint of another model"):
         fit(config, run, **options)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_run_folder_is_trained_in_by_one_process_which_may_die(config, tmp_path, interrupted):
+    run, options = interrupted
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with locked(run):
+            os.write(ready[1], b"1")
+            os.read(go[0], 1)
+            die()
+    os.read(ready[0], 1)
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    with pytest.raises(CalomanError, match=f"process {pid} on {platform.node()} trains here; wait for it"):
+        fit(config, run, **options)
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
+    os.write(go[1], b"1")
+    os.waitpid(pid, 0)
+    fit(config, run, **options)
+    assert parts(run)
 
 
 def test_a_full_disk_is_one_sentence_and_loses_no_epoch(config, tmp_path, interrupted):

@@ -76,10 +76,10 @@ class DistillationTask(FlowTask):
         return list(zip(map(type, parts), sizes, strict=True))
 
     @property
-    def external(self) -> list[str]:
+    def external(self) -> dict[str, str]:
         weights = bundle.find(self.path) / "model.safetensors"
         try:
-            return [sha256(weights)]
+            return {"teacher": sha256(weights)}
         except OSError:
             raise CalomanError(f"{self.path}: no finished model here; train the teacher first, or name it") from None
 

@@ -1,9 +1,9 @@
 """``caloman fit``: runs the stages of a pipeline in order, each resumable, and writes the bundle."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,39 +18,57 @@ from safetensors.torch import load_file
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
+from caloman.runs import PIPELINE, STAGES
 from caloman.showers.geometry import Geometry
+from caloman.training.changes import digest, options_of
 from caloman.training.checkpoints import read
-from caloman.training.config import Pipeline, load_pipeline, part_of
+from caloman.training.config import Pipeline, load_pipeline
 from caloman.training.data import ShowerDataModule
 from caloman.training.divergence import set_random_state
+from caloman.training.folders import StageFolder, locked
 from caloman.training.manifest import Manifest
 from caloman.training.processes import connect, launch
-from caloman.training.stage import StageFolder, train_stage
+from caloman.training.stage import train_stage
 from caloman.training.tasks import Task
 
 logger = logging.getLogger(__name__)
 
+LARGEST_SEED = 2**32 - 2**16
+"""NumPy and Lightning take 32 bits; the rest is for stages and members of ensembles, which add their numbers."""
 
-def fit(config: str | Path, output: str | Path, stage: str | None = None, overrides: Sequence[str] = ()) -> Path:
+
+def fit(
+    config: str | Path,
+    output: str | Path,
+    stage: str | None = None,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Path:
     """Trains a generator and returns its run folder.
 
-    A stage that is finished with the same configuration, data and upstream stages is skipped; one that was interrupted
-    goes on from its last checkpoint. When all stages are finished, the bundle is written.
+    A finished stage with the same configuration, data and upstream stages is skipped; an interrupted one goes on from
+    its last checkpoint. When all stages are finished, the bundle is written. The sections ``hardware``, ``wandb`` and
+    ``monitor`` and where and how data are read may differ from what the folder was trained with; everything else,
+    ``max_epochs`` included (learning rates fall over its length), decides on the result.
 
     Args:
         config: pipeline YAML.
         output: run folder.
         stage: train this stage only.
         overrides: options for single keys, such as ``--data.train=[my.hdf5]``.
+        overwrite: delete stages that were trained with other options or data, and train them anew.
 
     Raises:
-        CalomanError: if configuration or data are unusable, or an upstream stage is not finished.
+        CalomanError: if configuration or data are unusable, an upstream stage is not finished, another process trains
+            in the folder, or it holds stages that were trained otherwise.
     """
     pipeline, resolved = load_pipeline(Path(config), overrides)
-    if stage is not None and stage not in pipeline.stages:
-        raise CalomanError(f"{config}: no stage {stage!r}; the stages are {', '.join(pipeline.stages)}")
-    with launch(pipeline.hardware) as fabric:
-        Run(pipeline, resolved, Path(output), fabric).fit(stage)
+    if stage is not None:
+        _check_stage(stage, pipeline)
+    if not 0 <= pipeline.seed <= LARGEST_SEED:
+        raise CalomanError(f"seed {pipeline.seed}: not a seed; give a number from 0 to {LARGEST_SEED}")
+    with launch(pipeline.hardware) as fabric, locked(Path(output)) if fabric.is_global_zero else nullcontext():
+        Run(pipeline, resolved, Path(output), fabric).fit(stage, overwrite)
     return Path(output)
 
 
@@ -64,7 +82,8 @@ def replay(run: str | Path, stage: str) -> dict[str, float]:
     Raises:
         CalomanError: if the stage did not diverge.
     """
-    pipeline, resolved = load_pipeline(Path(run) / "pipeline.yaml")
+    pipeline, resolved = load_pipeline(Path(run) / PIPELINE)
+    _check_stage(stage, pipeline)
     fabric = connect(replace(pipeline.hardware, devices=1, num_nodes=1, strategy="auto"))
     return Run(pipeline, resolved, Path(run), fabric).replay(stage)
 
@@ -83,6 +102,7 @@ class Run:
         self.pipeline = pipeline
         self.config = config
         self.folder = folder
+        self.stages = {name: StageFolder(folder, name) for name in pipeline.stages}
         self.fabric = fabric
         self.geometry = Geometry.load(pipeline.geometry)
         self.data = ShowerDataModule(self.geometry, pipeline.data, pipeline.seed)
@@ -90,13 +110,18 @@ class Run:
         self.model = pipeline.model(self.geometry)
         self.model.energy_range.copy_(torch.tensor(self.data.energy_range))
         self.model.prepare(voxels for voxels, _ in self.data.statistics_batches())
-        self._finished: dict[str, str] = {}  # part -> fingerprint of the stage that trained it
+        self._finished: set[str] = set()  # parts of the model
+        self.configurations = self._describe()
         self.manifest = Manifest(folder, self._facts())
 
-    def fit(self, only: str | None) -> None:
+    def fit(self, only: str | None, overwrite: bool) -> None:
         """Runs all stages, or one of them, and writes the bundle when all are finished."""
+        refusal = self._make_room(overwrite) if self.fabric.is_global_zero else None
+        refusal = self.fabric.broadcast(refusal)
+        if refusal:
+            raise CalomanError(refusal)
         if self.fabric.is_global_zero:
-            write(self.folder / "pipeline.yaml", yaml.safe_dump(self.config, sort_keys=False))
+            write(self.folder / PIPELINE, yaml.safe_dump(self.config, sort_keys=False))
         with self.manifest.training():
             for name in self.pipeline.stages:
                 self._run_stage(name, self._task(name), train=only in (None, name))
@@ -105,7 +130,7 @@ class Run:
 
     def replay(self, stage: str) -> dict[str, float]:
         """The losses of the batch on which a stage diverged; see the function of that name."""
-        path = self._stage_folder(stage).diverged
+        path = self.stages[stage].diverged
         record = read(path)
         if record is None:
             raise CalomanError(f"{path}: no record of a batch; a stage writes it when its loss is not finite")
@@ -127,45 +152,68 @@ class Run:
         pl.seed_everything(self.pipeline.seed + list(self.pipeline.stages).index(name), verbose=False)
         return self.pipeline.stages[name].task(self.model)
 
-    def _stage_folder(self, name: str) -> StageFolder:
-        return StageFolder(self.folder / "stages" / name)
+    def _make_room(self, overwrite: bool) -> str | None:
+        """Deletes stages that were trained otherwise, if that is wanted; the reason to stop if it is not."""
+        for path in sorted(self.folder.glob(f"{STAGES}/*/stage.json")):
+            folder = StageFolder(self.folder, path.parent.name)
+            known = self.configurations.get(folder.name)
+            changed = folder.changes(known) if known else ["it is not in the pipeline any more"]
+            if changed and not overwrite:
+                return (
+                    f"{self.folder}: stage {folder.name!r} was trained otherwise ({', '.join(changed[:3])}); choose "
+                    "another --output, or --overwrite to lose it"
+                )
+            if changed:
+                folder.remove()
+        return None
 
     def _run_stage(self, name: str, task: Task, train: bool) -> None:
-        folder = self._stage_folder(name)
+        folder = self.stages[name]
         missing = [part for part in task.upstream if part not in self._finished]
         if missing and train:
             raise CalomanError(
                 f"{self.folder}: stage {name!r} needs {missing[0]!r} trained; run the stage that trains it first"
             )
-        fingerprint = self._fingerprint(name, task)
-        if self.fabric.broadcast(folder.is_finished(fingerprint)):
+        configuration = self.configurations[name]
+        if self.fabric.broadcast(folder.is_finished(configuration)):
             logger.info("%s: already finished, skipped", name)
         elif train:
-            train_stage(name, task, folder, fingerprint, self.pipeline, self.data, self.fabric)
+            train_stage(name, task, folder, configuration, self.pipeline, self.data, self.fabric)
             self.manifest.add_stage(name, len(self.data.train))
         else:
             return
         self.model.load_state_dict(load_file(folder.weights), strict=False)
-        self._finished[task.part] = fingerprint
+        self._finished.add(task.part)
 
-    def _fingerprint(self, name: str, task: Task) -> str:
-        """Hash of everything that the stage's result depends on."""
-        depends_on = {
-            "part": part_of(self.config, task.part),
-            "transform": self.config["model"]["init_args"].get("transform"),
-            "stage": self.config["stages"][name],
-            "data": {
-                key: getattr(self.pipeline.data, key) for key in ("validation_fraction", "max_showers", "symmetries")
-            },
-            "showers": [
-                *(file["sha256"] + part.rows for file, part in zip(self.data.files, self.data.slices, strict=True)),
-                *(f"without {energy} MeV" for energy in self.pipeline.data.leave_out),
-            ],
+    def _describe(self) -> dict[str, dict[str, Any]]:
+        """By stage, everything that its result depends on."""
+        data, model = self.pipeline.data, self.config["model"]
+        files = zip(self.data.files, self.data.slices, strict=True)
+        shared = {
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,
-            "upstream": [*(self._finished.get(part) for part in task.upstream), *task.external],
+            "data": {
+                "train": [file["sha256"] + part.rows for file, part in files],
+                **{name: getattr(data, name) for name in ("validation_fraction", "max_showers", "symmetries")},
+                "leave_out": data.leave_out,
+            },
         }
-        return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+        configurations, digests = {}, dict[str, str]()
+        for name in self.pipeline.stages:
+            task = self._task(name)
+            configuration = {
+                **shared,
+                "model": {
+                    "transform": model["init_args"].get("transform"),
+                    **options_of(model, task.part.split(".")),
+                },
+                "stages": {name: self.config["stages"][name]},
+                "upstream": {part: digests.get(part) for part in task.upstream},
+                "external": task.external,
+            }
+            configurations[name] = json.loads(json.dumps(configuration))  # as it is read from a file
+            digests[task.part] = digest(configurations[name])
+        return configurations
 
     def _facts(self) -> dict[str, Any]:
         """What the manifest tells of the run itself."""
@@ -187,3 +235,8 @@ class Run:
         }
         bundle.save(self.model, self.config["model"], training, self.folder / "bundle", self.manifest.content)
         logger.info("bundle written to %s", self.folder / "bundle")
+
+
+def _check_stage(stage: str, pipeline: Pipeline) -> None:
+    if stage not in pipeline.stages:
+        raise CalomanError(f"no stage {stage!r}; the stages are {', '.join(pipeline.stages)}")

@@ -1,123 +1,38 @@
-"""One stage of a pipeline on disk: its folder, and a Lightning trainer that fills it."""
+"""The training of one stage of a pipeline."""
 
-import json
-import logging
-import shutil
 import sys
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric import Fabric
 from pytorch_lightning.callbacks import Callback, EarlyStopping, WeightAveraging
-from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from caloman.errors import CalomanError
-from caloman.files import appearing, write
 from caloman.flows import Transform
 from caloman.nn.mlp import ParallelMLP
 from caloman.rivals import VelocityNetwork
 from caloman.training.callbacks import EpochSeeds, StageProgress
-from caloman.training.checkpoints import EpochCheckpoints, WholeFiles, latest_usable, read
+from caloman.training.checkpoints import EpochCheckpoints, WholeFiles
 from caloman.training.config import Pipeline, StageTrainer
 from caloman.training.data import ShowerDataModule
 from caloman.training.divergence import DivergenceGuard
+from caloman.training.folders import StageFolder
 from caloman.training.logs import Stopwatch, stage_loggers
 from caloman.training.monitor import ShowerMonitor
 from caloman.training.processes import lightning_options
 from caloman.training.tasks import Task
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StageFolder:
-    """The files of one stage.
-
-    Args:
-        path: holds ``stage.json``, ``checkpoints/``, ``metrics.csv``, ``monitor/`` and, when finished,
-            ``part.safetensors``.
-    """
-
-    path: Path
-
-    @property
-    def weights(self) -> Path:
-        """Weights and statistics of the part that the stage trains."""
-        return self.path / "part.safetensors"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Lightning checkpoints, of the last two and of the best epoch."""
-        return self.path / "checkpoints"
-
-    @property
-    def diverged(self) -> Path:
-        """The batch whose loss was not finite, if there was one."""
-        return self.path / "diverged.pt"
-
-    @property
-    def batch_size(self) -> int | None:
-        """The batch size that was found to fit."""
-        return self._state().get("batch_size")
-
-    def is_finished(self, fingerprint: str) -> bool:
-        """Whether the stage was finished with this fingerprint."""
-        state = self._state()
-        return state.get("fingerprint") == fingerprint and state["finished"] and self.weights.is_file()
-
-    def start(self, fingerprint: str, part: dict[str, torch.Tensor]) -> Path | None:
-        """Prepares the folder and returns the checkpoint to go on from, if there is one with this fingerprint.
-
-        Args:
-            fingerprint: of all that the result depends on.
-            part: what the checkpoint has to hold, see `latest_usable`.
-        """
-        state = self._state()
-        if state.get("fingerprint") != fingerprint or state["finished"]:
-            shutil.rmtree(self.path, ignore_errors=True)
-            self.note(fingerprint=fingerprint, finished=False)
-        checkpoint = latest_usable(self.checkpoints, part)
-        if checkpoint:
-            logger.info("%s: going on from %s", self.path.name, checkpoint)
-        elif self.checkpoints.is_dir():
-            logger.info("%s: no usable checkpoint, starts anew", self.path.name)
-        return checkpoint
-
-    def finish(self) -> None:
-        """Stores the best epoch's part of the model as the result and marks the stage as finished.
-
-        Raises:
-            CalomanError: if the checkpoint of that epoch is damaged.
-        """
-        best = self.checkpoints / "best.ckpt"
-        checkpoint = read(best)
-        if checkpoint is None:
-            raise CalomanError(f"{best}: damaged; remove {self.path} and run the same command again")
-        weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
-        with appearing(self.weights) as partial:
-            save_file({name: value.contiguous() for name, value in weights.items()}, partial)
-        self.note(finished=True)
-
-    def note(self, **values: Any) -> None:  # noqa: ANN401 - any JSON
-        """Adds to ``stage.json``."""
-        write(self.path / "stage.json", json.dumps({**self._state(), **values}))
-
-    def _state(self) -> dict[str, Any]:
-        path = self.path / "stage.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def train_stage(
     name: str,
     task: Task,
     folder: StageFolder,
-    fingerprint: str,
+    configuration: Mapping[str, Any],
     pipeline: Pipeline,
     data: ShowerDataModule,
     fabric: Fabric,
@@ -128,7 +43,7 @@ def train_stage(
         CalomanError: if the training diverged, or a checkpoint belongs to another model.
     """
     first = fabric.is_global_zero  # the others take over what the first process has found
-    checkpoint = fabric.broadcast(folder.start(fingerprint, task.part_state()) if first else None)
+    checkpoint = fabric.broadcast(folder.start(configuration, task.part_state()) if first else None)
     if not checkpoint:
         if first:
             task.fit_statistics(data.statistics_batches)

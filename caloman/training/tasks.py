@@ -77,9 +77,9 @@ class Task(pl.LightningModule, ABC):
         trained.requires_grad_(True)
 
     @property
-    def external(self) -> list[str]:
-        """Hashes of whatever else the result depends on, beyond configuration, data and the stages upstream."""
-        return []
+    def external(self) -> dict[str, str]:
+        """SHA-256 of the files that the result depends on, beyond the training showers."""
+        return {}
 
     @property
     def module(self) -> nn.Module:

@@ -1,0 +1,159 @@
+"""The folders that a fit writes to: the run, for one process at a time, and its stages."""
+
+import json
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save
+
+from caloman.errors import CalomanError
+from caloman.files import write
+from caloman.runs import STAGES, check_name, read_json
+from caloman.training.changes import changes
+from caloman.training.checkpoints import latest_usable, read
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keeps all other processes from training in a run folder; the system unlocks it when this process ends.
+
+    Raises:
+        CalomanError: if another process is training in it, or the folder cannot be written to.
+    """
+    holder = run / ".process"
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        process = holder.read_text() if holder.is_file() else "another process"
+        raise CalomanError(f"{run}: {process} trains here; wait for it, stop it or choose another --output") from None
+    except NotImplementedError:
+        logger.warning("%s: this file system has no locks; let no other process train here", run)
+    except OSError as error:
+        raise CalomanError(f"{run}: cannot be written to ({error.strerror}); choose another --output") from None
+    try:
+        write(holder, f"process {os.getpid()} on {platform.node()}")
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The files of one stage: ``stage.json``, ``checkpoints/``, ``metrics.csv``, ``monitor/`` and the result.
+
+    Args:
+        run: the run folder.
+        name: of the stage.
+
+    Raises:
+        CalomanError: if the name cannot be that of a folder inside the run.
+    """
+
+    run: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "stage")
+
+    @property
+    def path(self) -> Path:
+        """The folder itself."""
+        return self.run / STAGES / self.name
+
+    @property
+    def weights(self) -> Path:
+        """Weights and statistics of the part that the stage trains; there when the stage is finished."""
+        return self.path / "part.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Lightning checkpoints, of the last two and of the best epoch."""
+        return self.path / "checkpoints"
+
+    @property
+    def diverged(self) -> Path:
+        """The batch whose loss was not finite, if there was one."""
+        return self.path / "diverged.pt"
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size that was found to fit."""
+        return self._state().get("batch_size")
+
+    def is_finished(self, configuration: Mapping[str, Any]) -> bool:
+        """Whether the stage was finished with this configuration."""
+        state = self._state()
+        return state.get("configuration") == configuration and state.get("finished") is True and self.weights.is_file()
+
+    def changes(self, configuration: Mapping[str, Any]) -> list[str]:
+        """The options that differ from those of the epochs in the folder, if there are any epochs."""
+        if not (self.weights.is_file() or any(self.checkpoints.glob("*.ckpt"))):
+            return []
+        return list(changes(self._state().get("configuration"), configuration))
+
+    def start(self, configuration: Mapping[str, Any], part: Mapping[str, torch.Tensor]) -> Path | None:
+        """Prepares the folder and returns the checkpoint to go on from, if there is one of this configuration.
+
+        Args:
+            configuration: all that the result depends on.
+            part: what the checkpoint has to hold, see `latest_usable`.
+        """
+        state = self._state()
+        if state.get("configuration") != configuration or state.get("finished") is not False:
+            self.remove()
+            self.note(configuration=configuration, finished=False)
+        checkpoint = latest_usable(self.checkpoints, part)
+        if checkpoint:
+            logger.info("%s: going on from %s", self.name, checkpoint)
+        elif self.checkpoints.is_dir():
+            logger.info("%s: no usable checkpoint, starts anew", self.name)
+        return checkpoint
+
+    def remove(self) -> None:
+        """Deletes the stage.
+
+        Raises:
+            CalomanError: if the folder holds something else.
+        """
+        if not self.path.exists():
+            return
+        if not (self.path / "stage.json").is_file() and any(self.path.iterdir()):
+            raise CalomanError(f"{self.path}: not the folder of a stage; move it away or choose another --output")
+        removed = self.path.with_name(f".{self.name}.removed")  # whole or gone, even if this process is killed here
+        shutil.rmtree(removed, ignore_errors=True)
+        self.path.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Stores the best epoch's part of the model as the result and marks the stage as finished.
+
+        Raises:
+            CalomanError: if the checkpoint of that epoch is damaged.
+        """
+        best = self.checkpoints / "best.ckpt"
+        checkpoint = read(best)
+        if checkpoint is None:
+            raise CalomanError(f"{best}: damaged; remove {self.path} and run the same command again")
+        weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+        write(self.weights, save({name: value.contiguous() for name, value in weights.items()}))
+        self.note(finished=True)
+
+    def note(self, **values: Any) -> None:  # noqa: ANN401 - any JSON
+        """Adds to ``stage.json``."""
+        write(self.path / "stage.json", json.dumps({**self._state(), **values}, indent=2))
+
+    def _state(self) -> dict[str, Any]:
+        return read_json(self.path / "stage.json")

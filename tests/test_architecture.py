@@ -14,6 +14,7 @@ EVERYTHING = {"everything"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "progress": set(),
     "runs": {"errors"},
     "showers": {"errors", "files"},
     "data": {"errors", "files", "showers"},
@@ -26,9 +27,9 @@ MAY_IMPORT = {
     "rivals": {"errors", "showers", "nn", "flows", "preprocessing", "manifold", "models"},
     "demonstrations": {"errors", "nn", "flows", "manifold"},
     "bundle": {"errors", "files", "showers", "models"},
-    "generation": {"errors", "files", "showers", "manifold", "models", "bundle", "evaluation"},
-    "export": {"errors", "files", "showers", "models", "bundle"},
-    "benchmark": {"errors", "files", "showers", "flows", "models", "rivals", "bundle", "export", "evaluation"},
+    "generation": {"errors", "files", "progress", "showers", "manifold", "models", "bundle", "evaluation"},
+    "export": {"errors", "files", "progress", "showers", "models", "bundle"},
+    "benchmark": {"errors", "files", "progress", "showers", "models", "rivals", "bundle", "export", "evaluation"},
     "training": {
         *("errors", "files", "runs", "showers", "evaluation"),
         *("nn", "flows", "preprocessing", "manifold", "models", "rivals", "bundle"),

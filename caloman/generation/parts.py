@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import Container, Iterator, Mapping
@@ -24,6 +25,7 @@ from caloman.showers.showers import Compression, Showers, ShowerWriter
 
 logger = logging.getLogger(__name__)
 
+PART = re.compile(r"(\d{9,})\.([0-9a-f]{64})\.hdf5")
 Attributes = Mapping[str, str | int | float]
 
 
@@ -91,11 +93,12 @@ class Parts:
 
     def finished(self, chunks: Container[int]) -> dict[int, Path]:
         """Which of these chunks are finished, and their files, without those that are damaged."""
-        named = ((path.name.split("."), path) for path in self.folder.glob("*.*.hdf5"))
-        return {int(name[0]): path for name, path in named if int(name[0]) in chunks and name[1] == sha256(path)}
+        named = ((PART.fullmatch(path.name), path) for path in self.folder.iterdir())
+        parts = ((int(name[1]), name[2], path) for name, path in named if name and path.is_file())
+        return {chunk: path for chunk, digest, path in parts if chunk in chunks and sha256(path) == digest}
 
-    def add(self, chunk: int, showers: Showers) -> None:
-        """Writes the showers of a chunk.
+    def add(self, chunk: int, showers: Showers) -> int:
+        """Writes the showers of a chunk, and returns its number.
 
         Raises:
             CalomanError: if they cannot be written.
@@ -104,6 +107,7 @@ class Parts:
         with ShowerWriter(path, self.geometry, compression=self.compression) as writer:
             writer.append(showers)
         path.replace(self.folder / f"{chunk:09}.{sha256(path)}.hdf5")
+        return chunk
 
     def join(self, chunks: range) -> None:
         """Makes the output from the parts, and removes them.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from caloman.errors import CalomanError
     from caloman.evaluation.compare import compare
     from caloman.evaluation.evaluate import evaluate
-    from caloman.export.command import export_model
+    from caloman.export.command import export
     from caloman.generation.streaming import GeneratedShowers
     from caloman.showers.geometry import Geometry, Layer
     from caloman.showers.observables import Observables, compute_observables
@@ -31,13 +31,13 @@ _HOMES = {
     "compare": "caloman.evaluation.compare",
     "compute_observables": "caloman.showers.observables",
     "evaluate": "caloman.evaluation.evaluate",
-    "export_model": "caloman.export.command",
+    "export": "caloman.export.command",
     "load": "caloman.bundle",
 }
 
 __all__ = [
     "CalomanError", "GeneratedShowers", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
-    "compare", "compute_observables", "evaluate", "export_model", "load",
+    "compare", "compute_observables", "evaluate", "export", "load",
 ]  # fmt: skip
 
 

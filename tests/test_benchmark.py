@@ -13,6 +13,7 @@ from caloman.benchmark.command import benchmark
 from caloman.benchmark.rivals import build_rival
 from caloman.benchmark.timing import energies_at, measure, shares
 from caloman.cli import main
+from caloman.errors import CalomanError
 from caloman.evaluation.leaderboard import entries
 from caloman.showers.geometry import BUILT_IN
 
@@ -120,6 +121,8 @@ def test_an_engine_that_cannot_run_is_left_out_with_a_word(run, tmp_path, monkey
     [
         (["nowhere.onnx"], "nowhere.onnx: not an ONNX file"),
         (["--batches", "0"], "--batches 0: must be positive"),
+        (["--threads", "1" + 30 * "0"], "must be positive, at most 1024"),
+        (["--showers", "1" + 30 * "0"], "must be positive, at most 1000000000"),
         (["--engines", "steam"], "--engines steam: unknown"),
         (["--runs", "0"], "--runs 0: must be positive"),
     ],
@@ -129,6 +132,19 @@ def test_what_cannot_be_measured_is_refused(run, arguments, word, capsys, tmp_pa
     assert main(["benchmark", str(run), *arguments]) == 1
     assert word in capsys.readouterr().err
     assert not (tmp_path / "benchmark").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_measure_all", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CalomanError, match=r"file/benchmark\.json"):
+        benchmark(run, output=tmp_path / "file")
+
+
+def test_a_log_names_each_timing_before_it_is_measured(run, tmp_path, caplog):
+    caplog.set_level("INFO", logger="caloman")
+    benchmark(run, output=tmp_path, engines=["eager"], **FEW)
+    assert "benchmark: timing 1 of 3, this run, eager, cpu, batch 1" in caplog.text
 
 
 def test_an_export_with_other_inputs_is_refused(run, graph, tmp_path, capsys):

@@ -85,7 +85,7 @@ class _Shard:
         with open_hdf5(path) as file, reading(path):
             n_showers = len(file["showers"]) if "showers" in file else 0
             try:
-                request = {
+                request: dict[str, Any] = {
                     name: value if isinstance(value, str) else value.item() for name, value in file.attrs.items()
                 }
                 shard, total, _ = request.pop("shard"), request["n"], request["compression"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from caloman.errors import CalomanError
     from caloman.evaluation.compare import compare
     from caloman.evaluation.evaluate import evaluate
-    from caloman.export.command import export
+    from caloman.exporting.command import export
     from caloman.generation.streaming import GeneratedShowers
     from caloman.showers.geometry import Geometry, Layer
     from caloman.showers.observables import Observables, compute_observables
@@ -31,7 +31,7 @@ _HOMES = {
     "compare": "caloman.evaluation.compare",
     "compute_observables": "caloman.showers.observables",
     "evaluate": "caloman.evaluation.evaluate",
-    "export": "caloman.export.command",
+    "export": "caloman.exporting.command",
     "load": "caloman.bundle",
 }
 

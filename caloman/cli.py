@@ -15,8 +15,11 @@ COMMANDS = {
     "runs": ("caloman.runs:runs", "list run folders with their state and best figures"),
     "generate": ("caloman.generation.generate:generate", "generate showers into a CaloChallenge file"),
     "merge": ("caloman.generation.shards:merge", "join the shards of a generation into one file"),
-    "export": ("caloman.export.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
-    "benchmark": ("caloman.benchmark.command:benchmark", "measure the time per shower, beside published generators"),
+    "export": ("caloman.exporting.command:export", "write a generator as one file: ONNX, torch.export or TorchScript"),
+    "benchmark": (
+        "caloman.benchmarking.command:benchmark",
+        "measure the time per shower, beside published generators",
+    ),
     "reconstruct": ("caloman.generation.closure:reconstruct", "encode and decode showers, to judge the manifold"),
     "encode": (
         "caloman.generation.closure:encode",

@@ -23,7 +23,7 @@ import torch
 
 import caloman
 from caloman import bundle
-from caloman.benchmark.timing import energies_at, measure
+from caloman.benchmarking.timing import energies_at, measure
 from caloman.errors import CalomanError
 from caloman.evaluation.evaluate import evaluate
 from caloman.evaluation.measures import number

@@ -8,10 +8,10 @@ import yaml
 from onnx import TensorProto, helper
 
 from caloman import bundle
-from caloman.benchmark import command
-from caloman.benchmark.command import benchmark
-from caloman.benchmark.rivals import build_rival
-from caloman.benchmark.timing import energies_at, measure, shares
+from caloman.benchmarking import command
+from caloman.benchmarking.command import benchmark
+from caloman.benchmarking.rivals import build_rival
+from caloman.benchmarking.timing import energies_at, measure, shares
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.evaluation.leaderboard import entries
@@ -104,10 +104,10 @@ def test_a_run_is_made_of_whole_batches(run):
 
 def test_an_engine_that_cannot_run_is_left_out_with_a_word(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "caloman.export.onnx", raising=False)
-    import caloman.export
+    monkeypatch.delitem(sys.modules, "caloman.exporting.onnx", raising=False)
+    import caloman.exporting
 
-    monkeypatch.delattr(caloman.export, "onnx", raising=False)
+    monkeypatch.delattr(caloman.exporting, "onnx", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
     result = benchmark(run, output=tmp_path, **FEW)
     assert {row["engine"] for row in result.content["timings"] if row["device"] == "cpu"} == {"eager"}

@@ -19,10 +19,10 @@ from scipy import special
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
-from caloman.export.command import _write_snippets, export
-from caloman.export.formats import FORMATS, find_format
-from caloman.export.targets import SAMPLING_FRACTION, make_target
-from caloman.export.verify import compare, reference_inputs
+from caloman.exporting.command import _write_snippets, export
+from caloman.exporting.formats import FORMATS, find_format
+from caloman.exporting.targets import SAMPLING_FRACTION, make_target
+from caloman.exporting.verify import compare, reference_inputs
 from caloman.flows import Transform
 from caloman.showers.geometry import Geometry, Layer
 
@@ -265,7 +265,7 @@ def test_file_that_differs_is_not_left_behind(tmp_path, monkeypatch):
 def test_missing_package_names_the_extra(tmp_path):
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from caloman.export.formats import read_onnx\nread_onnx('a.onnx')"
+        "from caloman.exporting.formats import read_onnx\nread_onnx('a.onnx')"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "caloman[export]" in result.stderr.splitlines()[-1]
@@ -291,7 +291,7 @@ def test_command(tmp_path, capsys):
     ("ndtri", special.ndtri, np.concatenate([np.logspace(-8, -1, 5001), np.linspace(0.1, 1 - 1e-6, 5001)]), 1e-5),
 ])  # fmt: skip
 def test_operators_against_scipy(function, exact, inputs, rtol):
-    from caloman.export import operators
+    from caloman.exporting import operators
 
     class Function(torch.nn.Module):
         def forward(self, x):

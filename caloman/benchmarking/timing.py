@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloman.benchmark.engines import Generate
-from caloman.export.timing import seconds
+from caloman.benchmarking.engines import Generate
+from caloman.exporting.timing import seconds
 from caloman.models import FactorizedShowerModel, ManifoldShape, ShowerModel
 from caloman.rivals import FlowShape
 

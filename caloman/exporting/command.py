@@ -12,10 +12,10 @@ import torch
 
 from caloman import bundle, files
 from caloman.errors import CalomanError
-from caloman.export.formats import Array, find_format
-from caloman.export.manifest import describe
-from caloman.export.targets import Target, make_target
-from caloman.export.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
+from caloman.exporting.formats import Array, find_format
+from caloman.exporting.manifest import describe
+from caloman.exporting.targets import Target, make_target
+from caloman.exporting.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
 from caloman.models import ShowerModel
 from caloman.progress import Progress
 from caloman.showers.spectra import check_seed
@@ -137,7 +137,7 @@ def _write_snippets(target: Target, path: Path) -> None:
         "library": "ONNX" if path.suffix == ".onnx" else "TORCH",
     }
     for name in target.snippets:
-        template = resources.files("caloman.export").joinpath("snippets", f"{name}.in").read_text()
+        template = resources.files("caloman.exporting").joinpath("snippets", f"{name}.in").read_text()
         files.write(path.with_name(f"{path.name}.{name}"), Template(template).substitute(words))
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from caloman import __version__, bundle, files
-from caloman.benchmark.engines import ENGINES, Generate, read_export
-from caloman.benchmark.report import SCHEMA, Benchmark, Row
-from caloman.benchmark.rivals import PHOTONS, RIVALS, build_rival
-from caloman.benchmark.timing import energies_at, measure, shares, stream_weights
+from caloman.benchmarking.engines import ENGINES, Generate, read_export
+from caloman.benchmarking.report import SCHEMA, Benchmark, Row
+from caloman.benchmarking.rivals import PHOTONS, RIVALS, build_rival
+from caloman.benchmarking.timing import energies_at, measure, shares, stream_weights
 from caloman.errors import CalomanError, first_line
 from caloman.evaluation.leaderboard import entries
-from caloman.export.timing import threads as on_threads
+from caloman.exporting.timing import threads as on_threads
 from caloman.models import ShowerModel
 from caloman.progress import Progress
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caloman.export.formats import Array, Run
-from caloman.export.targets import Target
-from caloman.export.timing import fastest, threads
+from caloman.exporting.formats import Array, Run
+from caloman.exporting.targets import Target
+from caloman.exporting.timing import fastest, threads
 from caloman.models import ShowerModel
 
 BATCHES = (1, 2, 1000)

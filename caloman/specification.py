@@ -185,9 +185,10 @@ def _check_structured(value: object, hint: object, source: str, key: str) -> Non
 def _check_object(value: object, base: Any, source: str, key: str) -> None:  # noqa: ANN401 - a class
     content = _mapping(value, source, key)
     unknown = next((name for name in content if name not in ("class_path", "init_args")), None)
-    if unknown is not None or not isinstance(content.get("class_path"), str):
+    class_path = content.get("class_path")
+    if unknown is not None or not isinstance(class_path, str):
         raise CalomanError(f"{source}: {key!r} has to be a class, with the keys class_path and init_args and no others")
-    found = find_class(content["class_path"], source)
+    found = find_class(class_path, source)
     if isinstance(base, type) and not issubclass(found, base):
         raise CalomanError(f"{source}: {key!r} has to be a {base.__name__}, not a {found.__name__}")
     _check_arguments(content.get("init_args") or {}, parameters(found), source, key)

@@ -23,13 +23,13 @@ import torch
 
 import caloman
 from caloman import bundle
-from caloman.benchmark.timing import energies_at, measure
+from caloman.benchmarking.timing import energies_at, measure
 from caloman.errors import CalomanError
 from caloman.evaluation.evaluate import evaluate
 from caloman.evaluation.measures import number
 from caloman.evaluation.tables import aligned
 from caloman.files import write
-from caloman.generation.closure import encode, generate_shapes, reconstruct
+from caloman.generation.closure import encode, reconstruct
 from caloman.generation.generate import generate
 from caloman.models import FactorizedShowerModel, ManifoldShape, ShowerModel
 from caloman.training import fit
@@ -83,7 +83,7 @@ def gates(model: ShowerModel, folder: Path, test: str) -> dict[str, Any]:
     run, files = folder / "run", {}
     if isinstance(model, FactorizedShowerModel) and model.energy is not None:
         files["shapes"] = folder / "shapes.hdf5"
-        generate_shapes(run, test, files["shapes"])
+        reconstruct(run, test, files["shapes"], part="shapes")
     if isinstance(model, FactorizedShowerModel) and isinstance(model.shape, ManifoldShape):
         files["reconstruction"] = folder / "reconstructed.hdf5"
         reconstruct(run, test, files["reconstruction"])

@@ -18,7 +18,7 @@ import optuna
 import yaml
 
 from caloman.errors import CalomanError
-from caloman.runs import METRICS, read_metrics
+from caloman.run_folders import METRICS, read_metrics
 from caloman.training import fit
 
 

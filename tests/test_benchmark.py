@@ -8,11 +8,12 @@ import yaml
 from onnx import TensorProto, helper
 
 from caloman import bundle
-from caloman.benchmark import command
-from caloman.benchmark.command import benchmark
-from caloman.benchmark.rivals import build_rival
-from caloman.benchmark.timing import energies_at, measure, shares
+from caloman.benchmarking import command
+from caloman.benchmarking.command import benchmark
+from caloman.benchmarking.rivals import build_rival
+from caloman.benchmarking.timing import energies_at, measure, shares
 from caloman.cli import main
+from caloman.errors import CalomanError
 from caloman.evaluation.leaderboard import entries
 from caloman.showers.geometry import BUILT_IN
 
@@ -103,10 +104,10 @@ def test_a_run_is_made_of_whole_batches(run):
 
 def test_an_engine_that_cannot_run_is_left_out_with_a_word(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "caloman.export.onnx", raising=False)
-    import caloman.export
+    monkeypatch.delitem(sys.modules, "caloman.exporting.onnx", raising=False)
+    import caloman.exporting
 
-    monkeypatch.delattr(caloman.export, "onnx", raising=False)
+    monkeypatch.delattr(caloman.exporting, "onnx", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
     result = benchmark(run, output=tmp_path, **FEW)
     assert {row["engine"] for row in result.content["timings"] if row["device"] == "cpu"} == {"eager"}
@@ -120,6 +121,8 @@ def test_an_engine_that_cannot_run_is_left_out_with_a_word(run, tmp_path, monkey
     [
         (["nowhere.onnx"], "nowhere.onnx: not an ONNX file"),
         (["--batches", "0"], "--batches 0: must be positive"),
+        (["--threads", "1" + 30 * "0"], "must be positive, at most 1024"),
+        (["--showers", "1" + 30 * "0"], "must be positive, at most 1000000000"),
         (["--engines", "steam"], "--engines steam: unknown"),
         (["--runs", "0"], "--runs 0: must be positive"),
     ],
@@ -129,6 +132,19 @@ def test_what_cannot_be_measured_is_refused(run, arguments, word, capsys, tmp_pa
     assert main(["benchmark", str(run), *arguments]) == 1
     assert word in capsys.readouterr().err
     assert not (tmp_path / "benchmark").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_measure_all", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CalomanError, match=r"file/benchmark\.json"):
+        benchmark(run, output=tmp_path / "file")
+
+
+def test_a_log_names_each_timing_before_it_is_measured(run, tmp_path, caplog):
+    caplog.set_level("INFO", logger="caloman")
+    benchmark(run, output=tmp_path, engines=["eager"], **FEW)
+    assert "benchmark: timing 1 of 3, this run, eager, cpu, batch 1" in caplog.text
 
 
 def test_an_export_with_other_inputs_is_refused(run, graph, tmp_path, capsys):

@@ -19,10 +19,10 @@ from scipy import special
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
-from caloman.export.command import export_model
-from caloman.export.formats import FORMATS, find_format
-from caloman.export.targets import SAMPLING_FRACTION, make_target
-from caloman.export.verify import compare, reference_inputs
+from caloman.exporting.command import _write_snippets, export
+from caloman.exporting.formats import FORMATS, find_format
+from caloman.exporting.targets import SAMPLING_FRACTION, make_target
+from caloman.exporting.verify import compare, reference_inputs
 from caloman.flows import Transform
 from caloman.showers.geometry import Geometry, Layer
 
@@ -61,7 +61,7 @@ def exported(tmp_path_factory):
         model = make_model(head)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return model, path, export_model(model, path, noise=noise)
+            return model, path, export(model, path, noise=noise)
 
     return apply
 
@@ -157,22 +157,91 @@ def test_par04_vector_and_order():
 ])  # fmt: skip
 def test_targets_have_inputs_and_snippets_of_their_own(tmp_path, target, inputs):
     path = tmp_path / "generator.pt"
-    export_model(make_model(mesh="regular"), path, target=target)
+    export(make_model(mesh="regular"), path, target=target)
     assert list(json.loads(Path(f"{path}.json").read_text())["inputs"]) == inputs
     snippets = [p for p in tmp_path.glob("generator.pt.*") if p.suffix in (".mac", ".py", ".h", ".md")]
     assert any("generator.pt" in p.read_text() for p in snippets)
 
 
+STUBS = {
+    "DDML/ModelInterface.h": """
+        #include <vector>
+        class G4FastTrack; class G4ThreeVector;
+        namespace dd4hep { namespace sim { class Geant4Action; } }
+        namespace ddml {
+        struct SpacePoint { double x, y, z, energy, time; SpacePoint(double x, double y, double z, double e, double t)
+            : x(x), y(y), z(z), energy(e), time(t) {} };
+        using SpacePointVec = std::vector<SpacePoint>;
+        using InputVecs = std::vector<std::vector<float>>; using TensorDimVecs = std::vector<std::vector<long>>;
+        struct ModelInterface {
+          virtual ~ModelInterface() = default;
+          virtual void declareProperties(dd4hep::sim::Geant4Action*) = 0;
+          virtual void prepareInput(G4FastTrack const&, G4ThreeVector const&, InputVecs&, TensorDimVecs&,
+                                    std::vector<float>&) = 0;
+          virtual void convertOutput(G4FastTrack const&, G4ThreeVector const&, const std::vector<float>&,
+                                     std::vector<SpacePointVec>&) = 0;
+        };
+        }""",
+    "CLHEP/Random/RandGauss.h": "namespace CLHEP { constexpr double MeV = 1, mm = 1;"
+    " struct RandGauss { static double shoot(double, double) { return 0; } }; }",
+    "G4FastTrack.hh": "struct Track { double GetKineticEnergy() const { return 1; } };"
+    "class G4ThreeVector {}; struct G4FastTrack { Track track; Track const* GetPrimaryTrack() const { return &track; } };",
+    "main.cpp": """
+        #include "model.h"
+        #include <cstdio>
+        int main() {
+          G4FastTrack track; G4ThreeVector vector; ddml::InputVecs inputs; ddml::TensorDimVecs dims;
+          std::vector<float> output; std::vector<ddml::SpacePointVec> layers;
+          ddml::Caloman model;
+          model.prepareInput(track, vector, inputs, dims, output);
+          for (size_t i = 0; i < output.size(); ++i) output[i] = i + 1;
+          model.convertOutput(track, vector, output, layers);
+          for (size_t i = 0; i < layers.size(); ++i)
+            for (auto& point : layers[i]) std::printf("%zu %.9g %.9g %g\\n", i, point.x, point.y, point.energy);
+        }""",
+}
+"""As much of DDML and Geant4 as the header needs."""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_header_for_ddml_puts_each_voxel_where_it_is(tmp_path, mesh):
+    _write_snippets(make_target(make_model(mesh=mesh), "ddml"), tmp_path / "generator.pt")
+    (tmp_path / "generator.pt.ddml_model.h").rename(tmp_path / "model.h")
+    for name, text in STUBS.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = ["c++", "-std=c++17", f"-I{tmp_path}", tmp_path / "main.cpp", "-o", tmp_path / "main"]
+    subprocess.run(command, check=True)
+    found = np.loadtxt(
+        subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout.split("\n")
+    )
+    layers, geometry = MESHES[mesh].layers, MESHES[mesh]
+    r, alpha = (np.concatenate([getattr(layer, name) for layer in layers]) for name in ("r", "alpha"))
+    expected = np.stack(
+        [geometry.voxel_layer, r * np.cos(alpha), r * np.sin(alpha), np.arange(1, geometry.n_voxels + 1)], axis=1
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_log_names_each_step_before_it_is_done(tmp_path, caplog):
+    caplog.set_level("INFO", logger="caloman")
+    export(make_model(), tmp_path / "a.pt")
+    assert "export: step 1 of 3, write the graph" in caplog.text
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"target": "gauss"}, "calochallenge, par04"),
-    ({"file": "a.h5"}, "suffix"),
+    ({"output": "a.h5"}, "suffix"),
     ({"target": "par04"}, "equal layers"),
     ({"target": "atlas", "noise": "internal"}, "--noise"),
     ({"noise": "none"}, "internal"),
+    ({"seed": -1}, "--seed -1"),
+    ({"seed": 2**63}, "--seed 9223372036854775808"),
 ])  # fmt: skip
 def test_what_cannot_be_exported_is_refused(tmp_path, options, message):
     with pytest.raises(CalomanError, match=message) as error:
-        export_model(make_model(), **{"file": tmp_path / "a.onnx", **options})
+        export(make_model(), **{"output": tmp_path / "a.onnx", **options})
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -180,7 +249,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path, options, message):
 def test_sampler_that_has_no_graph_is_refused_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(Transform, "one_pass_sampling", False)
     with pytest.raises(CalomanError, match="export its student"):
-        export_model(make_model(), tmp_path / "a.onnx")
+        export(make_model(), tmp_path / "a.onnx")
 
 
 def test_file_that_differs_is_not_left_behind(tmp_path, monkeypatch):
@@ -189,14 +258,14 @@ def test_file_that_differs_is_not_left_behind(tmp_path, monkeypatch):
         FORMATS, ".pt", good._replace(read=lambda path: lambda n, e: [good.read(path)(n, e)[0] * 1.001])
     )
     with pytest.raises(CalomanError, match="does not give the showers"):
-        export_model(make_model(), tmp_path / "a.pt")
+        export(make_model(), tmp_path / "a.pt")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_package_names_the_extra(tmp_path):
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from caloman.export.formats import read_onnx\nread_onnx('a.onnx')"
+        "from caloman.exporting.formats import read_onnx\nread_onnx('a.onnx')"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "caloman[export]" in result.stderr.splitlines()[-1]
@@ -222,7 +291,7 @@ def test_command(tmp_path, capsys):
     ("ndtri", special.ndtri, np.concatenate([np.logspace(-8, -1, 5001), np.linspace(0.1, 1 - 1e-6, 5001)]), 1e-5),
 ])  # fmt: skip
 def test_operators_against_scipy(function, exact, inputs, rtol):
-    from caloman.export import operators
+    from caloman.exporting import operators
 
     class Function(torch.nn.Module):
         def forward(self, x):
@@ -268,5 +337,5 @@ def test_flow_matching_with_a_transformer_is_exported(tmp_path):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     model.energy_range.copy_(torch.tensor([1e3, 1e5]))
-    result = export_model(model, tmp_path / "generator.onnx")
+    result = export(model, tmp_path / "generator.onnx")
     assert result.parity.holds(result.rounding)

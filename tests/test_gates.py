@@ -8,7 +8,6 @@ from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.generation.closure import encode, reconstruct
-from caloman.generation.generate import generate
 from caloman.models import FactorizedShowerModel, ShapeModel
 from caloman.models.noise import Purpose, chunk_noise
 from caloman.preprocessing import LayerwiseTransform
@@ -168,7 +167,7 @@ def test_sampled_latents_follow_the_density_under_the_same_contexts(save, truth,
 def test_generated_shapes_have_the_layer_energies_of_the_file(save, truth, small, tmp_path):
     run, _ = save(spec())
     for name in ("a.hdf5", "b.hdf5"):
-        generate(run, tmp_path / name, layer_energies=str(tmp_path / "truth.hdf5"), seed=int(name == "b.hdf5"))
+        reconstruct(run, str(tmp_path / "truth.hdf5"), tmp_path / name, part="shapes", seed=int(name == "b.hdf5"))
     showers, others = (Showers.load(tmp_path / name, small) for name in ("a.hdf5", "b.hdf5"))
     np.testing.assert_allclose(layer_energies(showers), layer_energies(truth), rtol=1e-5)
     np.testing.assert_array_equal(showers.incident_energies, truth.incident_energies)
@@ -190,8 +189,8 @@ def test_no_two_purposes_share_noise():
 def test_the_two_step_model_reconstructs_but_has_no_layer_energies_to_be_given(save, truth, reconstructed, tmp_path):
     run, _ = save(spec(transform={"class_path": "caloman.preprocessing.GlobalTransform"}, energy=None))
     assert len(reconstructed(run)) == N
-    with pytest.raises(CalomanError, match="layer energies; use --energies"):
-        generate(run, tmp_path / "shapes.hdf5", layer_energies=str(tmp_path / "truth.hdf5"))
+    with pytest.raises(CalomanError, match="layer energies; use `caloman generate`"):
+        reconstruct(run, str(tmp_path / "truth.hdf5"), tmp_path / "shapes.hdf5", part="shapes")
 
 
 class Uniform(ShapeModel):
@@ -224,7 +223,9 @@ def test_bad_requests_leave_no_file(save, truth, make_showers, photons, tmp_path
         (["encode", run, tmp_path / "photons.hdf5", output], "needs numbers of shape (N, 16)"),
         (["reconstruct", run, tmp_path / "hot.hdf5", output], "outside the range"),
         (["encode", run, good, good, "--sampled"], "another name"),
-        (["generate", run, output, "--layer-energies", good, "--n", 5], "leave out"),
+        (["reconstruct", run, good, output, "--seed", 2**63], "--seed 9223372036854775808: must lie"),
+        (["encode", run, good, output, "--seed", -1], "--seed -1: must lie"),
+        (["encode", run, good, output, "--device", "abacus"], "--device abacus: cannot be used"),
         (["encode", run, good, tmp_path / "nowhere" / "out.hdf5"], "nowhere"),
     ]:
         assert main([str(argument) for argument in command]) == 1

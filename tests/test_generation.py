@@ -1,21 +1,24 @@
 import filecmp
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_MODEL
 from torch.utils.data import DataLoader
 
 import caloman
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.generation.generate import Generation, Job, generate
+from caloman.generation.generate import Generation, Job, fill, generate
 from caloman.generation.parts import Parts
 from caloman.generation.streaming import GeneratedShowers
 from caloman.showers.showers import CHUNK, Showers
@@ -69,6 +72,11 @@ def test_a_file_says_how_it_was_made(generated, tmp_path):
         ({"energies": "log-uniform:1GeV:2TeV", "n": 2000}, "outside the range"),
         ({"energies": "log-uniform:1GeV:10GeV"}, "--n"),
         ({"energies": "1GeV", "n": 0}, "--n"),
+        ({"energies": "1GeV", "n": 10**30}, "--n 1000000000000000000000000000000: is more"),
+        ({"energies": "1GeV", "seed": 2**63}, "--seed 9223372036854775808: must lie"),
+        ({"energies": "1GeV", "seed": -1}, "--seed -1: must lie"),
+        ({"energies": "1GeV", "member": -1}, "no member -1"),
+        ({"energies": "nan"}, "not a positive energy"),
         ({"energies": "10furlongs"}, "10furlongs"),
         ({}, "--energies"),
     ],
@@ -180,6 +188,12 @@ def test_after_a_full_disk_the_job_goes_on(unfinished, generated, tmp_path):
     assert filecmp.cmp(tmp_path / "out.hdf5", tmp_path / "whole.hdf5", shallow=False)
 
 
+def test_files_of_others_among_the_parts_are_left_alone(unfinished, generated, tmp_path):
+    (tmp_path / ".out.hdf5.parts" / "notes.of.hdf5").write_text("mine")
+    (tmp_path / ".out.hdf5.parts" / f"{0:09}.{'0' * 64}.hdf5").mkdir()
+    assert len(generated(**unfinished)) == 3500
+
+
 def flip_a_byte(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -216,15 +230,11 @@ def test_an_unreadable_request_is_named(unfinished, generated, tmp_path):
 
 
 def test_a_second_job_on_the_same_output_is_refused(run, generated, tmp_path):
-    job = Job(
-        str(run), str(tmp_path / "out.hdf5"), "1GeV", 3, 0, "cpu", precision="32", compile=False, compression="gzip",
-        shard="0/1", extrapolate=False, member=None,
-    )  # fmt: skip
-    with (
-        Generation(job).parts.locked(),
-        pytest.raises(CalomanError, match=r"out\.hdf5: is being written by process \d+"),
-    ):
-        generated(energies="1GeV", n=3)
+    job = Job(str(run), str(tmp_path / "out.hdf5"), "1GeV", 3)
+    with Generation(job).parts.locked(), ThreadPoolExecutor() as pool:
+        second = pool.submit(generated, energies="1GeV", n=3)
+        with pytest.raises(CalomanError, match=r"out\.hdf5: another process is writing it"):
+            second.result()
     assert len(generated(energies="1GeV", n=3)) == 3
 
 
@@ -257,3 +267,69 @@ def test_an_endless_stream_trains_a_network(run):
 def test_a_stream_outside_the_trained_range_is_refused(run):
     with pytest.raises(CalomanError, match="outside the range"):
         GeneratedShowers(bundle.load(run), "1TeV")
+
+
+def stream_of_rank(rank, ranks, folder, run, options):
+    """Writes the energies of each batch that one process of a group gets."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=ranks)
+    stream = GeneratedShowers(bundle.load(run), SPECTRUM, **options)
+    for workers in (0, 2):
+        loader = DataLoader(
+            stream, batch_size=None, num_workers=workers, multiprocessing_context="spawn" if workers else None
+        )
+        batches = [energies for _, energies in loader]
+        assert len(loader) == len(batches)
+        np.save(folder / f"{workers}.{rank}.npy", torch.cat(batches).numpy())
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_and_their_workers_share_a_stream(run, generated, tmp_path):
+    options = {"n": 4 * CHUNK, "seed": 3, "batch_size": 300}
+    expected = np.sort(generated(energies=SPECTRUM, n=4 * CHUNK, seed=3).incident_energies)
+    torch.multiprocessing.spawn(stream_of_rank, (2, tmp_path, run, options), nprocs=2)
+    for workers in (0, 2):
+        found = np.concatenate([np.load(tmp_path / f"{workers}.{rank}.npy") for rank in (0, 1)])
+        np.testing.assert_array_equal(np.sort(found[:, 0]), expected)
+
+
+def test_a_stream_has_a_length_if_it_ends(run):
+    model = bundle.load(run)
+    assert len(GeneratedShowers(model, SPECTRUM, n=2300, batch_size=400)) == 3 + 3 + 1
+    with pytest.raises(TypeError, match="no length"):
+        len(GeneratedShowers(model, SPECTRUM))
+
+
+@pytest.mark.parametrize("option", [{"n": 0}, {"batch_size": 0}, {"seed": -1}])
+def test_a_stream_of_nothing_is_refused(run, option):
+    with pytest.raises(CalomanError, match="must"):
+        GeneratedShowers(bundle.load(run), SPECTRUM, **option)
+
+
+def test_ranks_with_unequal_numbers_of_batches_are_refused(run, monkeypatch):
+    stream = GeneratedShowers(bundle.load(run), SPECTRUM, n=2300)
+    monkeypatch.setattr("caloman.generation.streaming._ranks_here", lambda: (1, 2))
+    with pytest.raises(CalomanError, match="multiple of 2000"):
+        next(iter(stream))
+
+
+def test_a_worker_opens_a_model_that_was_trained_anew(run, small, randomize, tmp_path):
+    job = Job(str(run), str(tmp_path / "out.hdf5"), SPECTRUM, 10)
+
+    def filled():
+        generation = Generation(job)
+        with generation.parts.locked():
+            assert fill(job, json.dumps(generation.parts.request), [0]) == [0]
+            generation.parts.join(generation.chunks)
+        return Showers.load(tmp_path / "out.hdf5", small).voxels
+
+    before = filled()
+    model = randomize(bundle.load(run), std=0.1)
+    bundle.save(model, TINY_MODEL, {"files": [], "showers": 0}, run / "bundle")
+    assert not np.array_equal(filled(), before)
+
+
+def test_a_log_tells_how_far_a_generation_is(generated, monkeypatch, caplog):
+    monkeypatch.setattr("caloman.progress.SECONDS", 0.0)
+    caplog.set_level("INFO", logger="caloman")
+    generated(energies="1GeV", n=1500)
+    assert "generate: 1000 of 1500 showers" in caplog.text

@@ -15,7 +15,7 @@ from caloman.bundle import load
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.models import EnsembleShowerModel, ShowerModel
-from caloman.runs import read_manifest, runs
+from caloman.run_folders import read_manifest, runs
 from caloman.showers.showers import Showers
 from caloman.training import fit
 from caloman.training.command import fit as fit_command
@@ -77,7 +77,7 @@ def test_runs_are_listed_with_their_state(energy_only, tmp_path, capsys):
     waiting.parent.mkdir()
     waiting.write_bytes((folder / "done" / "pipeline.yaml").read_bytes())
 
-    found = {run.name.removeprefix(f"{folder}/"): run for run in runs([folder])}
+    found = {run.name.removeprefix(f"{folder}/"): run for run in runs(folder)}
     assert found["done"].state == "finished"
     assert found["done"].stages[0].best[0] == "validation_loss"
     assert found["done"].parameters == read_manifest(folder / "done")["parameters"]
@@ -96,7 +96,7 @@ def test_a_process_that_is_gone_was_interrupted(energy_only, tmp_path):
         manifest = read_manifest(run)
         manifest["process"] |= {"state": "training", **process}
         (run / "manifest.json").write_text(json.dumps(manifest))
-        return runs([run])[0].state
+        return runs(run)[0].state
 
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
@@ -123,10 +123,10 @@ def test_a_damaged_folder_is_listed_as_such(energy_only, tmp_path, name, content
     (run / "stages" / "energy").mkdir(parents=True)
     (run / "pipeline.yaml").write_text(energy_only.read_text())
     (run / name).write_bytes(content)
-    (found,) = runs([tmp_path])
+    (found,) = runs(tmp_path)
     assert found.state.startswith("damaged: ") or (name == "manifest.json" and content == b"{}")
     (run / "stages" / "energy" / "metrics.csv").write_text("epoch,validation_loss\n0,what\n")
-    assert runs([tmp_path])[0].state.startswith("damaged")
+    assert runs(tmp_path)[0].state.startswith("damaged")
 
 
 class Constant(ShowerModel):
@@ -167,7 +167,7 @@ def test_an_ensemble_is_one_bundle_of_members_that_each_are_a_run(energy_only, t
             assert torch.equal(ensemble.member(i).state_dict()[name], value)
     assert ensemble.noise_dim == members[0].noise_dim + 1
     assert "process" not in (run / "bundle" / "training.json").read_text()
-    assert [found.name for found in runs([run])] == [str(run / "members" / str(i)) for i in range(2)]
+    assert [found.name for found in runs(run)] == [str(run / "members" / str(i)) for i in range(2)]
 
     output = tmp_path / "member.hdf5"
     assert main(["generate", str(run), str(output), "--member", "1", "--n", "20", "--energies", "1GeV"]) == 0

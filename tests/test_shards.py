@@ -7,6 +7,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -39,9 +41,9 @@ def test_any_number_of_shards_merges_into_the_same_bytes(make, tmp_path, count, 
     assert filecmp.cmp(whole, tmp_path / "merged.hdf5", shallow=False)
 
 
-@pytest.mark.parametrize("shard", ["3/3", "-1/3", "1", "a/b", "0/0"])
+@pytest.mark.parametrize("shard", ["3/3", "-1/3", "1", "a/b", "0/0", "", "0/3\n", "1/" + 5000 * "9"])
 def test_a_shard_that_cannot_be_is_refused(make, shard):
-    with pytest.raises(CalomanError, match=f"--shard {shard}"):
+    with pytest.raises(CalomanError, match=f"--shard {shard[:4]}"):
         make("out.hdf5", shard=shard)
 
 
@@ -93,6 +95,27 @@ def test_other_files_are_no_shards(make_showers, photons, tmp_path):
     make_showers(5, photons).save(tmp_path / "plain.hdf5")
     with pytest.raises(CalomanError, match=r"plain\.hdf5: not a shard"):
         merge(str(tmp_path / "merged.hdf5"), [str(tmp_path / "plain.hdf5")])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shard", "9/3"), ("shard", 5), ("n", "many"), ("n", 10**18), ("n", [1, 2]), ("n", np.nan), ("n", -(10**6)),
+        ("compression", None), ("seed", h5py.Empty("f")),
+    ],
+)  # fmt: skip
+def test_damaged_attributes_of_a_shard_are_named(shards, tmp_path, name, value):
+    with h5py.File(shards[0], "a") as file:
+        del file.attrs[name]
+        if value is not None:
+            file.attrs[name] = value
+    with pytest.raises(CalomanError, match=r"0\.hdf5: (not a shard|holds)"):
+        merge(str(tmp_path / "merged.hdf5"), shards)
+
+
+def test_nothing_to_merge_is_one_sentence():
+    with pytest.raises(CalomanError, match="no shards"):
+        merge("merged.hdf5", [])
 
 
 def test_the_output_may_not_be_a_shard(shards):

@@ -4,7 +4,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from caloman.runs import METRICS, read_metrics
+from caloman.run_folders import METRICS, read_metrics
 
 optuna = pytest.importorskip("optuna")
 

@@ -57,7 +57,7 @@ def evaluate(
             5 (quick) or 10 (official).
         seed: seed of the first training; the others count up from it.
         reconstruction: gate of a two-stage model: `caloman reconstruct` of the reference.
-        shapes: gate: `caloman generate --layer-energies` of the reference.
+        shapes: gate: `caloman reconstruct --part shapes` of the reference.
         latents: gate: two files, `caloman encode` of the reference with and without --sampled.
         times: generation time of each sample [ms per shower], for the figure of quality against speed.
         ensemble: the generated files come from the members of one ensemble: histograms show their spread, and the

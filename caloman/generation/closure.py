@@ -1,66 +1,70 @@
-"""Gates: files that tell which box of a two-stage model to improve, with the truth in the place of the other boxes.
+"""Closure tests: files in which the truth takes the place of some parts of a two-stage model.
 
-`reconstruct` shows what encoder and decoder lose, `encode` what the density on the manifold loses, and
-`generate_shapes` what both lose under the true layer energies.
+`reconstruct` shows what the decoder loses, or decoder and latent density together. `encode` shows what the latent
+density loses.
 """
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from caloman.bundle import load
 from caloman.errors import CalomanError
+from caloman.generation.generate import to_device
 from caloman.models import FactorizedShowerModel
 from caloman.models.noise import Purpose, chunk_noise
+from caloman.progress import Progress
 from caloman.showers.hdf5 import new_tables
 from caloman.showers.showers import CHUNK, Showers, ShowerWriter
 from caloman.showers.slices import ShowerFiles
+from caloman.showers.spectra import check_seed
 
+Part = Literal["decoder", "shapes"]
 Batch = tuple[Tensor, Tensor, Tensor]
 """Noise (n, D), voxels (n, V) [MeV] and incident energies (n, 1) [MeV] of a chunk."""
 
 
-def reconstruct(run: str | Path, showers: str, output: str | Path, seed: int = 0, device: str = "cpu") -> str:
-    """Encodes showers, decodes them, and writes the result as a shower file with the same incident and layer energies.
-
-    Latents are drawn from the posterior, if the density is trained on such samples, and the decoder is sampled as it is
-    in generation.
+def reconstruct(
+    run: str | Path, showers: str, output: str | Path, part: Part = "decoder", seed: int = 0, device: str = "cpu"
+) -> str:
+    """Writes showers with one part from the model and all others from given showers.
 
     Args:
         run: run folder of `caloman fit`, or a bundle.
-        showers: HDF5 file with showers; some of its rows, such as file.hdf5[0:1000]; or several joined by commas.
+        showers: HDF5 file with showers, whole or some rows such as file.hdf5[0:1000]; several joined by commas.
         output: HDF5 file to write.
-        seed: of the noise.
-        device: torch device to run on, such as cuda.
+        part: what the model generates: decoder, from the latents and layer energies of the showers, or shapes, from
+            their layer energies.
+        seed: seed of the noise, from 0 to 2^63 - 1.
+        device: torch device, such as cuda.
 
     Returns:
-        A sentence that says what was written.
+        A sentence about the file.
 
     Raises:
-        CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained range of
+        CalomanError: if the model lacks the part, the showers are of another dataset or outside the trained range of
             energies, or a file cannot be read or written.
     """
-    model = load_manifold(run, device)
-    return _write_showers(model, showers, output, seed, Purpose.RECONSTRUCTIONS, model.reconstruct)
-
-
-def generate_shapes(run: str | Path, showers: str, output: str | Path, seed: int = 0, device: str = "cpu") -> str:
-    """Writes showers of generated shapes with the incident and layer energies of given showers.
-
-    Args and errors are those of `reconstruct`, but the model needs layer energies in the place of a manifold.
-    """
-    model = _load(run, device)
-    if model.energy is None:
-        raise CalomanError(f"{run}: the shapes of this model do not depend on layer energies; use --energies instead")
-
-    def make(noise: Tensor, voxels: Tensor, energies: Tensor) -> Tensor:
-        return model.forward_shapes(noise, energies, model.transform(voxels, energies).layer_energies)
-
-    return _write_showers(model, showers, output, seed, Purpose.SHAPES, make)
+    model = load_manifold(run, device) if part == "decoder" else _load(run, device)
+    if part == "shapes" and model.energy is None:
+        raise CalomanError(f"{run}: the shapes of this model do not depend on layer energies; use `caloman generate`")
+    purpose = Purpose.RECONSTRUCTIONS if part == "decoder" else Purpose.SHAPES
+    noise_dim = sum(model.shape.noise_blocks.values())
+    with (
+        open_showers(showers, model, output) as source,
+        ShowerWriter(output, model.geometry, _attributes(showers, seed, purpose)) as writer,
+        torch.inference_mode(),
+    ):
+        for noise, voxels, energies in batches(source, model, seed, purpose, noise_dim):
+            if part == "decoder":
+                made = model.reconstruct(noise, voxels, energies)
+            else:
+                made = model.forward_shapes(noise, energies, model.transform(voxels, energies).layer_energies)
+            writer.append(Showers(energies[:, 0].cpu().numpy(), made.cpu().numpy(), model.geometry))
+        return f"{len(source)} {purpose.name.lower()} written to {output}"
 
 
 def encode(
@@ -72,15 +76,14 @@ def encode(
 
     Args:
         run: run folder of `caloman fit`, or a bundle.
-        showers: HDF5 file with showers; some of its rows, such as file.hdf5[0:1000]; or several joined by commas.
+        showers: HDF5 file with showers, whole or some rows such as file.hdf5[0:1000]; several joined by commas.
         output: HDF5 file to write.
-        sampled: draw the latents from the density on the manifold; otherwise they are encoded, as that density is
-            trained on them.
-        seed: of the noise.
-        device: torch device to run on, such as cuda.
+        sampled: draw the latents from the density on the manifold instead of the encoder.
+        seed: seed of the noise, from 0 to 2^63 - 1.
+        device: torch device, such as cuda.
 
     Returns:
-        A sentence that says what was written.
+        A sentence about the file.
 
     Raises:
         CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained range of
@@ -115,7 +118,7 @@ def _load(run: str | Path, device: str) -> FactorizedShowerModel:
     model = load(run)
     if not isinstance(model, FactorizedShowerModel):
         raise CalomanError(f"{run}: a {type(model).__name__} has no shape model; use a FactorizedShowerModel")
-    return model.to(device)
+    return to_device(model, device)
 
 
 def load_manifold(run: str | Path, device: str) -> FactorizedShowerModel:
@@ -132,32 +135,11 @@ def load_manifold(run: str | Path, device: str) -> FactorizedShowerModel:
     return model
 
 
-def _write_showers(
-    model: FactorizedShowerModel,
-    showers: str,
-    output: str | Path,
-    seed: int,
-    purpose: Purpose,
-    make: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> str:
-    """Writes what `make` makes of noise, voxels and incident energies."""
-    noise_dim = sum(model.shape.noise_blocks.values())
-    with (
-        open_showers(showers, model, output) as source,
-        ShowerWriter(output, model.geometry, _attributes(showers, seed, purpose)) as writer,
-        torch.inference_mode(),
-    ):
-        for noise, voxels, energies in batches(source, model, seed, purpose, noise_dim):
-            made = make(noise, voxels, energies)
-            writer.append(Showers(energies[:, 0].cpu().numpy(), made.cpu().numpy(), model.geometry))
-        return f"{len(source)} {purpose.name.lower()} written to {output}"
-
-
 def open_showers(showers: str, model: FactorizedShowerModel, output: str | Path) -> ShowerFiles:
-    """Opens showers that the model covers, and that the output would not replace.
+    """Opens showers within the trained range of a model.
 
     Raises:
-        CalomanError: otherwise, or if a file is unusable.
+        CalomanError: if they are outside it, the output would replace them, or a file is unusable.
     """
     source = ShowerFiles(showers, model.geometry)
     if Path(output).resolve() in [part.path.resolve() for part in source.slices]:
@@ -169,10 +151,9 @@ def open_showers(showers: str, model: FactorizedShowerModel, output: str | Path)
 def batches(
     source: ShowerFiles, model: FactorizedShowerModel, seed: int, purpose: Purpose, noise_dim: int
 ) -> Iterator[Batch]:
-    """Reads the showers chunk by chunk, with noise that belongs to the chunk, and gives parts of chunks."""
+    """Reads the showers chunk by chunk, with the noise of each chunk, and yields parts of chunks."""
     device = model.energy_range.device
-    bar = tqdm(total=len(source), unit="shower", desc=purpose.name.lower(), disable=not sys.stderr.isatty())
-    with bar, torch.random.fork_rng():
+    with Progress(purpose.name.lower(), len(source), "shower") as progress, torch.random.fork_rng():
         for chunk in range(-(-len(source) // CHUNK)):
             showers = source.read(chunk * CHUNK, min((chunk + 1) * CHUNK, len(source)))
             noise = chunk_noise(seed, chunk, len(showers), noise_dim, purpose)
@@ -180,10 +161,11 @@ def batches(
             numbers = [torch.from_numpy(values).to(device) for values in (noise, showers.voxels, energies)]
             torch.manual_seed(seed + chunk)  # of what a transform draws
             yield from zip(*(rows.split(model.batch_size) for rows in numbers), strict=True)
-            bar.update(len(showers))
+            progress.add(len(showers))
 
 
 def _attributes(showers: str, seed: int, purpose: Purpose) -> dict[str, str | int]:
+    check_seed(seed)
     return {
         "generator": "caloman", "content": purpose.name.lower(), "showers": str(showers), "seed": seed, "chunk": CHUNK,
     }  # fmt: skip

@@ -4,26 +4,21 @@ Each chunk is an HDF5 file of its own in ``.NAME.parts``, named by its number an
 is complete, so a job that is killed loses at most the chunks it was at, and a damaged chunk is made again.
 """
 
-import fcntl
 import json
-import logging
-import os
+import re
 import shutil
-import socket
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 from uuid import uuid4
 
 from caloman.errors import CalomanError
-from caloman.files import sha256, write
+from caloman.files import locked, sha256, write
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import check_space, writing
 from caloman.showers.showers import Compression, Showers, ShowerWriter
 
-logger = logging.getLogger(__name__)
-
+PART = re.compile(r"(\d{9,})\.([0-9a-f]{64})\.hdf5")
 Attributes = Mapping[str, str | int | float]
 
 
@@ -51,11 +46,9 @@ class Parts:
         Raises:
             CalomanError: if another process holds it, it has parts of another request, or it cannot be made.
         """
-        with writing(self.output):
-            self.folder.mkdir(exist_ok=True)
-            lock = (self.folder / "lock").open("a+")
-        with lock:
-            _lock(lock, self.output)
+        with locked(self.output):
+            with writing(self.output):
+                self.folder.mkdir(exist_ok=True)
             try:
                 self._claim()
                 yield
@@ -91,11 +84,12 @@ class Parts:
 
     def finished(self, chunks: Container[int]) -> dict[int, Path]:
         """Which of these chunks are finished, and their files, without those that are damaged."""
-        named = ((path.name.split("."), path) for path in self.folder.glob("*.*.hdf5"))
-        return {int(name[0]): path for name, path in named if int(name[0]) in chunks and name[1] == sha256(path)}
+        named = ((PART.fullmatch(path.name), path) for path in self.folder.iterdir())
+        parts = ((int(name[1]), name[2], path) for name, path in named if name and path.is_file())
+        return {chunk: path for chunk, digest, path in parts if chunk in chunks and sha256(path) == digest}
 
-    def add(self, chunk: int, showers: Showers) -> None:
-        """Writes the showers of a chunk.
+    def add(self, chunk: int, showers: Showers) -> int:
+        """Writes the showers of a chunk, and returns its number.
 
         Raises:
             CalomanError: if they cannot be written.
@@ -104,6 +98,7 @@ class Parts:
         with ShowerWriter(path, self.geometry, compression=self.compression) as writer:
             writer.append(showers)
         path.replace(self.folder / f"{chunk:09}.{sha256(path)}.hdf5")
+        return chunk
 
     def join(self, chunks: range) -> None:
         """Makes the output from the parts, and removes them.
@@ -125,17 +120,3 @@ class Parts:
     def remove(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _lock(file: TextIO, output: Path) -> None:
-    """Takes a lock that the system releases when the process ends, however it ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise CalomanError(f"{output}: is being written by {file.read()}; wait for it or write elsewhere") from None
-    except OSError as error:
-        logger.warning("%s: no locks here (%s), so let no other job write this file", output, error.strerror)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()

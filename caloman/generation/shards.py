@@ -1,13 +1,13 @@
 """Shards: whole chunks of a generation in a file of their own, and ``caloman merge``, which joins them."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from caloman.errors import CalomanError
-from caloman.showers.hdf5 import open_hdf5
+from caloman.showers.hdf5 import open_hdf5, reading
 from caloman.showers.showers import CHUNK, ShowerWriter, find_geometry
 
 
@@ -17,7 +17,7 @@ def shard_chunks(shard: str, total: int) -> range:
     Raises:
         CalomanError: if it is not of that form.
     """
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
     index, count = map(int, match.groups()) if match else (0, 0)
     if not 0 <= index < count:
         raise CalomanError(f"--shard {shard}: use i/N with i from 0 to N - 1, such as 0/16 for the first of 16")
@@ -25,15 +25,16 @@ def shard_chunks(shard: str, total: int) -> range:
     return range(index * n_chunks // count, (index + 1) * n_chunks // count)
 
 
-def count_showers(chunks: Iterable[int], total: int) -> int:
+def count_showers(chunks: Collection[int], total: int) -> int:
     """Number of showers in some chunks; the last chunk of all may be incomplete."""
-    return sum(min(CHUNK, total - chunk * CHUNK) for chunk in chunks)
+    n_chunks = -(-total // CHUNK)
+    return CHUNK * len(chunks) - (n_chunks * CHUNK - total) * (n_chunks - 1 in chunks)
 
 
 def merge(output: str, inputs: list[str]) -> str:
-    """Joins all shards of `caloman generate` into one file, the same to the bit as without sharding.
+    """Joins the shards of `caloman generate` into one file, equal to that of a generation without shards.
 
-    The file appears when it is complete, and the shards are kept.
+    The file appears when it is complete. The shards stay.
 
     Args:
         output: HDF5 file to write.
@@ -45,6 +46,8 @@ def merge(output: str, inputs: list[str]) -> str:
     Raises:
         CalomanError: if a shard is missing, given twice, damaged, or of another generation than the others.
     """
+    if not inputs:
+        raise CalomanError(f"{output}: no shards to join; name those of one generation")
     shards = sorted((_Shard.read(Path(path)) for path in inputs), key=lambda shard: shard.index)
     if Path(output).resolve() in {shard.path.resolve() for shard in shards}:
         raise CalomanError(f"{output}: is both shard and output; give the merged file a name of its own")
@@ -79,17 +82,19 @@ class _Shard:
 
     @classmethod
     def read(cls, path: Path) -> "_Shard":
-        with open_hdf5(path) as file:
-            request = {name: getattr(value, "item", lambda value=value: value)() for name, value in file.attrs.items()}
+        with open_hdf5(path) as file, reading(path):
             n_showers = len(file["showers"]) if "showers" in file else 0
-        try:
-            shard = request.pop("shard")
-            expected = count_showers(shard_chunks(shard, request["n"]), request["n"])
-        except (KeyError, TypeError):
-            raise CalomanError(f"{path}: not a shard; name files that `caloman generate --shard` made") from None
+            try:
+                request: dict[str, Any] = {
+                    name: value if isinstance(value, str) else value.item() for name, value in file.attrs.items()
+                }
+                shard, total, _ = request.pop("shard"), request["n"], request["compression"]
+                index, count = map(int, shard.split("/"))
+                expected = count_showers(shard_chunks(shard, total), total)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, CalomanError):
+                raise CalomanError(f"{path}: not a shard; name files that `caloman generate --shard` made") from None
         if n_showers != expected:
             raise CalomanError(f"{path}: holds {n_showers} showers instead of {expected}; generate this shard again")
-        index, count = map(int, shard.split("/"))
         return cls(path, index, count, request, n_showers)
 
 

@@ -22,6 +22,20 @@ SPECTRUM_HELP = (
 )
 SPELLED_OUT = 20
 """Most listed energies that are named one by one."""
+MOST_SHOWERS = 10**10
+"""Of one request: 10 million chunks."""
+MOST_SEED = 2**63 - 1
+"""The largest number that a file keeps."""
+
+
+def check_seed(seed: int) -> None:
+    """Refuses seeds that a generator of random numbers or a file does not take.
+
+    Raises:
+        CalomanError: if the seed is negative or above 2^63 - 1.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise CalomanError(f"--seed {seed}: must lie between 0 and {MOST_SEED}")
 
 
 def energy_generator(seed: int, chunk: int) -> np.random.Generator:
@@ -135,7 +149,8 @@ def read_request(energies: str | None, n: int | None) -> tuple[Spectrum, int]:
     """The spectrum that was asked for and the number of showers, by default that of the energies listed.
 
     Raises:
-        CalomanError: if the energies are missing or cannot be read, or the number is missing or not positive.
+        CalomanError: if the energies are missing or cannot be read, or the number is missing, not positive or above
+            10^10.
     """
     if energies is None:
         raise CalomanError(f"say at which energies with --energies: {SPECTRUM_HELP}")
@@ -143,6 +158,8 @@ def read_request(energies: str | None, n: int | None) -> tuple[Spectrum, int]:
     total = n if n is not None else spectrum.size
     if total is None or total < 1:
         raise CalomanError(f"energies {energies!r}: say how many showers with --n, at least 1")
+    if total > MOST_SHOWERS:
+        raise CalomanError(f"--n {total}: is more than {MOST_SHOWERS} showers; share them out to several seeds")
     return spectrum, total
 
 

@@ -11,7 +11,7 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
 from caloman.models import EnsembleShowerModel
-from caloman.runs import MEMBERS, PIPELINE, read_manifest
+from caloman.run_folders import MEMBERS, PIPELINE, read_manifest
 from caloman.specification import to_yaml
 from caloman.training.config import load_pipeline
 from caloman.training.manifest import refuse_changed_data

@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from caloman.errors import CalomanError
 from caloman.files import write
-from caloman.runs import STAGES, check_name, read_json
+from caloman.run_folders import STAGES, check_name, read_json
 from caloman.training.changes import changes
 from caloman.training.checkpoints import latest_usable, read
 

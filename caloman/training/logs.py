@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from caloman.files import write
-from caloman.runs import METRICS, read_metrics
+from caloman.run_folders import METRICS, read_metrics
 from caloman.training.config import Wandb
 
 

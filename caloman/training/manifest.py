@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.files import sha256, write
-from caloman.runs import MANIFEST, METRICS, read_manifest, read_metrics
+from caloman.run_folders import MANIFEST, METRICS, read_manifest, read_metrics
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "h5py", "jsonargparse", "safetensors")
 ENVIRONMENT = (

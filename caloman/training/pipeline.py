@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
-from caloman.runs import PIPELINE, STAGES
+from caloman.run_folders import PIPELINE, STAGES
 from caloman.showers.geometry import Geometry
 from caloman.training.changes import digest, options_of
 from caloman.training.checkpoints import read

@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 from caloman import __version__
-from caloman.export.targets import Target
+from caloman.exporting.targets import Target
 from caloman.models import ShowerModel
 
 LICENSE = "MIT for the code that made it; the weights belong to whoever trained them"

@@ -97,16 +97,16 @@ class RunList(list[RunSummary]):
         return "\n".join(map(str, self)) or "no runs"
 
 
-def runs(folders: Sequence[str | Path] | None = None) -> RunList:
+def runs(*folders: str | Path) -> RunList:
     """Lists run folders with their state and best figures; damaged ones are listed as such.
 
     Args:
-        folders: run folders, or folders that hold some; ``runs`` by default.
+        folders: run folders, or folders with run folders; ``runs`` by default.
 
     Raises:
         CalomanError: if there is no such folder.
     """
-    roots = [Path(folder) for folder in folders or ["runs"]]
+    roots = [Path(folder) for folder in folders or ("runs",)]
     for root in roots:
         if not root.is_dir():
             raise CalomanError(f"{root}: no such folder; name one that holds run folders")

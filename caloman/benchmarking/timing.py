@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloman.benchmark.engines import Generate
+from caloman.benchmarking.engines import Generate
+from caloman.exporting.timing import seconds
 from caloman.models import FactorizedShowerModel, ManifoldShape, ShowerModel
 from caloman.rivals import FlowShape
 
@@ -74,14 +75,6 @@ def _clocks(call: Callable[[], object], times: int) -> tuple[float, float]:
     before = time.process_time()
     wall = seconds(call, times)
     return wall, time.process_time() - before
-
-
-def seconds(call: Callable[[], object], times: int = 1) -> float:
-    """Wall time of some calls [s]."""
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return time.perf_counter() - start
 
 
 def energies_at(model: ShowerModel, rows: int, place: float | None = None) -> Tensor:

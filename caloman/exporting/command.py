@@ -5,22 +5,30 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from caloman import bundle, files
 from caloman.errors import CalomanError
-from caloman.export.formats import FORMATS, Array, find_format
-from caloman.export.manifest import describe
-from caloman.export.targets import Target, make_target
-from caloman.export.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
+from caloman.exporting.formats import Array, find_format
+from caloman.exporting.manifest import describe
+from caloman.exporting.targets import Target, make_target
+from caloman.exporting.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
 from caloman.models import ShowerModel
+from caloman.progress import Progress
+from caloman.showers.spectra import check_seed
+
+if TYPE_CHECKING:
+    Generator = str | Path | ShowerModel
+else:  # a class here would let the command line build one
+    Generator = str | Path
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, how it differs from the model, and the time per shower [ms]."""
+    """What was written, its differences from the model, and the time per shower [ms]."""
 
     file: Path
     parity: Parity
@@ -28,37 +36,33 @@ class Export:
     timing: dict[str, dict[str, float]]
 
     def __str__(self) -> str:
-        rows = [
-            f"{name:<10}" + "".join(f"{value:>12.4f}" for value in row.values()) for name, row in self.timing.items()
-        ]
         head = f"{'ms/shower':<10}" + "".join(f"{'batch ' + batch:>12}" for batch in self.timing["eager"])
-        size = self.file.stat().st_size / 1e6
         return "\n".join(
             [
-                f"{self.file}, {size:.1f} MB, gives the showers of the model",
+                f"{self.file}, {self.file.stat().st_size / 1e6:.1f} MB, gives the showers of the model",
                 f"file against model: {self.parity}",
                 f"float32 against float64 of the model: {self.rounding}",
                 head,
-                *rows,
+                *(f"{name:<10}" + "".join(f"{t:>12.4f}" for t in row.values()) for name, row in self.timing.items()),
             ]
         )
 
 
 def export(
-    run: str | Path, file: str | Path, target: str = "calochallenge", noise: str = "input", seed: int = 0
+    run: Generator, output: str | Path, target: str = "calochallenge", noise: str = "input", seed: int = 0
 ) -> Export:
     """Exports a generator as one file, from energy to voxels.
 
-    Beside FILE appear FILE.json (units, order, ranges, parity, timing), FILE.reference.npz and .bin (inputs and
-    outputs to check a client with), and what the target's program needs to use it. Nothing appears if the file does
-    not give the same showers as the model.
+    Beside OUTPUT appear OUTPUT.json (units, order, ranges, parity, timing), OUTPUT.reference.npz and .bin (inputs and
+    outputs for tests of a client), and what the program of the target needs. Nothing appears if the showers of the file
+    differ from those of the model.
 
     Args:
-        run: run folder of `caloman fit`, or a bundle.
-        file: file to write; its suffix tells the format: .onnx, .pt2 (torch.export), .pt (TorchScript for LibTorch).
-        target: program that will read it: calochallenge, par04, ddml or atlas.
-        noise: input, for Gaussians from the program's own engine, or internal, to draw them inside.
-        seed: of the reference inputs.
+        run: run folder of `caloman fit`, or a bundle; in Python also a loaded model.
+        output: file to write; the suffix tells the format: .onnx, .pt2 (torch.export), .pt (TorchScript for LibTorch).
+        target: program that reads the file: calochallenge, par04, ddml or atlas.
+        noise: input, for Gaussians from the engine of the program, or internal, for a generator inside the file.
+        seed: seed of the reference inputs, from 0 to 2^63 - 1.
 
     Returns:
         Parity and timing.
@@ -67,43 +71,33 @@ def export(
         CalomanError: if the target is unknown or does not fit the model, a package is missing, or the file differs
             from the model.
     """
-    return export_model(run, file, target, noise, seed)
-
-
-def export_model(
-    model: ShowerModel | str | Path,
-    file: str | Path,
-    target: str = "calochallenge",
-    noise: str = "input",
-    seed: int = 0,
-) -> Export:
-    """Exports a generator, or the one of a run folder or bundle; see `export`."""
-    path = Path(file)
+    path = Path(output)
     find_format(path)
-    training = {}
-    if not isinstance(model, ShowerModel):
-        run = Path(model)
-        model = bundle.load(run)
-        training = bundle.read_training(run)
+    check_seed(seed)
+    model = run if isinstance(run, ShowerModel) else bundle.load(run)
+    training = {} if isinstance(run, ShowerModel) else bundle.read_training(run)
     was_training, device = model.training, model.energy_range.device
     wrapped = make_target(model, target, noise)
     try:
-        with torch.no_grad():
-            return _write(wrapped.cpu().eval(), path, describe(wrapped, target, training), seed)
+        with torch.no_grad(), Progress("export", 3, "step") as progress:
+            return _write(wrapped.cpu().eval(), path, describe(wrapped, target, training), seed, progress)
     finally:
         model.to(device).train(was_training)
 
 
-def _write(target: Target, path: Path, manifest: dict, seed: int) -> Export:
-    form = FORMATS[path.suffix]
+def _write(target: Target, path: Path, manifest: dict[str, object], seed: int, progress: Progress) -> Export:
+    form = find_format(path)
     noise, energies = reference_inputs(target.model, max(BATCHES), seed)
     with files.appearing(path) as partial:
+        progress.begin("write the graph")
         form.write(target, target.arguments(noise[:2], energies[:2]), manifest, partial)
         run = form.read(partial)
+        progress.begin("compare it with the model")
         parity, outputs = check(target, run, noise, energies)
         own = rounding(target, noise, energies)
         if not parity.holds(own):
             raise CalomanError(f"{path}: not written, for it does not give the showers of the model ({parity})")
+        progress.begin("measure the time")
         timing = measure(target, run, noise, energies)
         inputs = [tensor.numpy() for tensor in target.arguments(noise, energies)]
         _write_reference(path, dict(zip(target.inputs, inputs, strict=True)), outputs)
@@ -122,7 +116,8 @@ def _write_reference(path: Path, inputs: dict[str, Array], outputs: list[Array])
 
 
 def _write_snippets(target: Target, path: Path) -> None:
-    layer, geometry = target.model.geometry.layers[0], target.model.geometry
+    geometry = target.model.geometry
+    layer = geometry.layers[0]
     low, high = target.model.energy_range.tolist()
     words = {
         "file": path.name,
@@ -131,6 +126,9 @@ def _write_snippets(target: Target, path: Path) -> None:
         "n_r": layer.n_r,
         "n_alpha": layer.n_alpha,
         "n_layers": geometry.n_layers,
+        "all_r": ", ".join(str(layer.n_r) for layer in geometry.layers),
+        "all_alpha": ", ".join(str(layer.n_alpha) for layer in geometry.layers),
+        "all_edges": ", ".join(f"{edge:.9g}" for layer in geometry.layers for edge in layer.r_edges),
         "cell_r": f"{layer.r_edges[-1] / layer.n_r:g}",
         "low": f"{low:g}",
         "high": f"{high:g}",
@@ -139,7 +137,7 @@ def _write_snippets(target: Target, path: Path) -> None:
         "library": "ONNX" if path.suffix == ".onnx" else "TORCH",
     }
     for name in target.snippets:
-        template = resources.files("caloman.export").joinpath("snippets", f"{name}.in").read_text()
+        template = resources.files("caloman.exporting").joinpath("snippets", f"{name}.in").read_text()
         files.write(path.with_name(f"{path.name}.{name}"), Template(template).substitute(words))
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from caloman import __version__
 from caloman.errors import CalomanError
-from caloman.export.formats import Run, write_onnx
-from caloman.export.targets import make_target
-from caloman.export.verify import reference_inputs
+from caloman.exporting.formats import Run, write_onnx
+from caloman.exporting.targets import make_target
+from caloman.exporting.verify import reference_inputs
 from caloman.models import ShowerModel
 
 Generate = Callable[[Tensor, Tensor], object]
@@ -44,7 +44,7 @@ def exported(model: ShowerModel) -> Generate:
     """
     if model.energy_range.device.type != "cpu":
         raise CalomanError("onnxruntime runs on the CPU here")
-    from caloman.export import onnx
+    from caloman.exporting import onnx
 
     target = make_target(model, "calochallenge")
     with TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def read_export(path: Path, model: ShowerModel) -> Generate:
     Raises:
         CalomanError: if the file does not take the noise and the energies of the model.
     """
-    from caloman.export import onnx
+    from caloman.exporting import onnx
 
     generate = _on_tensors(onnx.read(path, torch.get_num_threads()))
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from caloman.benchmark.timing import Timing
+from caloman.benchmarking.timing import Timing
 
 SCHEMA = 1
 """Version of benchmark.json."""

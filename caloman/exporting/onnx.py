@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.export.targets import Target
+from caloman.exporting.targets import Target
 
 try:
     import onnx
     import onnxruntime
     from onnxscript import ir, optimizer
 
-    from caloman.export.operators import TRANSLATIONS
+    from caloman.exporting.operators import TRANSLATIONS
 except ImportError as error:
     raise CalomanError(f"{error.name} is not installed; get it with pip install 'caloman[export]'") from None
 

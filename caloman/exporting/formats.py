@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.export.targets import Target
+from caloman.exporting.targets import Target
 
 Array = NDArray[np.float32]
 Run = Callable[..., list[Array]]
@@ -57,8 +57,8 @@ def read_torchscript(path: Path) -> Run:
 
 
 def write_onnx(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
-    """Writes an ONNX file; see `caloman.export.onnx`."""
-    from caloman.export import onnx
+    """Writes an ONNX file; see `caloman.exporting.onnx`."""
+    from caloman.exporting import onnx
 
     with _quiet():
         onnx.write(target, inputs, manifest, path)
@@ -66,7 +66,7 @@ def write_onnx(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str
 
 def read_onnx(path: Path) -> Run:
     """Reads an ONNX file with onnxruntime on one thread."""
-    from caloman.export import onnx
+    from caloman.exporting import onnx
 
     return onnx.read(path)
 

@@ -4,25 +4,26 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from caloman import __version__, bundle, files
-from caloman.benchmark.engines import ENGINES, Generate, read_export
-from caloman.benchmark.report import SCHEMA, Benchmark, Row
-from caloman.benchmark.rivals import PHOTONS, RIVALS, build_rival
-from caloman.benchmark.timing import energies_at, measure, shares, stream_weights
-from caloman.errors import CalomanError
+from caloman.benchmarking.engines import ENGINES, Generate, read_export
+from caloman.benchmarking.report import SCHEMA, Benchmark, Row
+from caloman.benchmarking.rivals import PHOTONS, RIVALS, build_rival
+from caloman.benchmarking.timing import energies_at, measure, shares, stream_weights
+from caloman.errors import CalomanError, first_line
 from caloman.evaluation.leaderboard import entries
+from caloman.exporting.timing import threads as on_threads
 from caloman.models import ShowerModel
+from caloman.progress import Progress
 
 PACKAGES = ("torch", "numpy", "onnxruntime")
+LARGEST = {"threads": 1024, "runs": 10**4, "showers": 10**9, "batches": 10**6}
 
 
 def benchmark(
@@ -37,30 +38,29 @@ def benchmark(
 ) -> Benchmark:
     """Measures the time per shower as the CaloChallenge did, and writes it to benchmark.json.
 
-    For photons the architectures of CaloINN and of CaloFlow's student are measured with it, for only ratios can be
-    compared between machines.
+    For photons it also measures the architectures of CaloINN and of CaloFlow's student: times of different machines
+    compare by their ratios only.
 
     Args:
         run: run folder of `caloman fit`, or a bundle.
-        exports: ONNX files of the run to measure, too; made with `caloman export`.
+        exports: further ONNX files of the run, made with `caloman export`.
         output: folder of benchmark.json.
-        threads: of the CPU.
+        threads: number of CPU threads.
         runs: number of complete runs.
-        showers: showers in each run, in whole batches; by default as many as take about a second.
+        showers: showers in each run, in whole batches; by default about a second of them.
         batches: showers per call.
-        engines: what runs the generators, of eager, compiled and ONNX.
+        engines: ways to run the generators: eager, compiled, ONNX.
 
     Raises:
-        CalomanError: if the run or an export cannot be used, or a number is not positive.
+        CalomanError: if the run or an export cannot be used, a number is out of range, or the folder cannot be written.
     """
     _check(threads, runs, showers, batches, engines)
     model = bundle.load(run)
-    with _threads(threads):
+    with on_threads(threads):
         given = {Path(path).name: read_export(Path(path), model) for path in exports}
-        session = Session(runs, showers, sorted(batches), engines)
-        with tqdm(desc="benchmark", unit="timing", disable=None) as session.bar:
-            result = _measure_all(session, model, given)
-    files.write(Path(output) / "benchmark.json", json.dumps(result.content, indent=1) + "\n")
+        with files.appearing(Path(output) / "benchmark.json") as partial:
+            result = _measure_all(Session(runs, showers, sorted(batches), engines), model, given)
+            partial.write_text(json.dumps(result.content, indent=1) + "\n")
     return result
 
 
@@ -74,7 +74,7 @@ class Session:
         engines: names of the engines.
     """
 
-    bar: tqdm
+    progress: Progress
 
     def __init__(self, runs: int, showers: int | None, batches: Sequence[int], engines: Sequence[str]) -> None:
         self.runs, self.showers, self.batches, self.engines = runs, showers, batches, engines
@@ -87,35 +87,35 @@ class Session:
         for device in self.devices:
             model.to(device)
             for engine in self.engines:
-                self.bar.set_postfix_str(f"{name}, {engine}, {device}")
                 try:
                     self.add_engine(name, model, engine, ENGINES[engine](model))
                 except (CalomanError, RuntimeError) as error:  # RuntimeError: compilers, and memory of devices
-                    reason = str(error).split("\n")[0][:200]
-                    self.notes.append(f"{name}, {engine}, {device}: left out, {reason}")
+                    self.notes.append(f"{name}, {engine}, {device}: left out, {first_line(error)}")
                 torch.compiler.reset()
         model.cpu()
 
     def add_engine(self, name: str, model: ShowerModel, engine: str, generate: Generate) -> None:
         """Measures one way to run a generator."""
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
+        device = model.energy_range.device.type
         for batch in self.batches:
+            self.progress.begin(f"{name}, {engine}, {device}, batch {batch}")
             timing = measure(generate, model, energies_at(model, batch), self.runs, self.showers)
-            self.rows.append(Row(name, n_parameters, engine, model.energy_range.device.type, timing))
-            self.bar.update()
+            self.rows.append(Row(name, n_parameters, engine, device, timing))
 
 
 def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Generate]) -> Benchmark:
     loads, dataset = [os.getloadavg()[0]], model.geometry.name
     rivals = list(RIVALS) if dataset == PHOTONS.name else []
-    per_engine = len(session.batches)
-    session.bar.total = per_engine * (len(exports) + (1 + len(rivals)) * len(session.devices) * len(session.engines))
-    for name, generate in exports.items():
-        session.add_engine("this run", model, name, generate)
-    session.add("this run", model)
-    inside = _look_inside(session, model)
-    for name in rivals:  # one at a time, for they are large
-        session.add(name, build_rival(name))
+    n_engines = len(exports) + (1 + len(rivals)) * len(session.devices) * len(session.engines)
+    with Progress("benchmark", n_engines * len(session.batches) + 1, "timing") as session.progress:
+        for name, generate in exports.items():
+            session.add_engine("this run", model, name, generate)
+        session.add("this run", model)
+        session.progress.begin("parts of this run")
+        inside = _look_inside(session, model)
+        for name in rivals:  # one at a time, for they are large
+            session.add(name, build_rival(name))
     if not rivals:
         session.notes.append(f"CaloINN and CaloFlow's student are measured for {PHOTONS.name} only")
     loads.append(os.getloadavg()[0])
@@ -152,21 +152,11 @@ def _look_inside(session: Session, model: ShowerModel) -> dict[str, Any]:
 def _check(threads: int, runs: int, showers: int | None, batches: Sequence[int], engines: Sequence[str]) -> None:
     numbers = {"threads": [threads], "runs": [runs], "showers": [showers or 1], "batches": batches}
     for name, values in numbers.items():
-        if not values or min(values) < 1:
-            raise CalomanError(f"--{name} {' '.join(map(str, values))}: must be positive")
+        if not values or not 1 <= min(values) <= max(values) <= LARGEST[name]:
+            raise CalomanError(f"--{name} {' '.join(map(str, values))}: must be positive, at most {LARGEST[name]}")
     unknown = [engine for engine in engines if engine not in ENGINES]
     if unknown:
         raise CalomanError(f"--engines {unknown[0]}: unknown; use some of {', '.join(ENGINES)}")
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _versions() -> dict[str, str]:

@@ -1,17 +1,17 @@
 """Whether an exported file gives the showers that the model gives, and how fast it is."""
 
 import copy
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caloman.export.formats import Array, Run
-from caloman.export.targets import Target
+from caloman.exporting.formats import Array, Run
+from caloman.exporting.targets import Target
+from caloman.exporting.timing import fastest, threads
 from caloman.models import ShowerModel
 
 BATCHES = (1, 2, 1000)
@@ -119,28 +119,13 @@ def _voxel_layer(target: Target) -> NDArray[np.int64]:
     return target.reorder(torch.from_numpy(target.model.geometry.voxel_layer)[None])[0].numpy()
 
 
-def time_per_shower(function: Callable[[], object], batch: int, repeats: int = 3) -> float:
-    """Shortest time of a few calls, per shower [ms]."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return 1e3 * min(times) / batch
-
-
 def measure(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) -> dict[str, dict]:
     """Time per shower [ms] of model and file by batch size, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     table: dict[str, dict[str, float]] = {"eager": {}, "exported": {}}
-    try:
+    with threads(1):
         for batch in TIMED_BATCHES:
             inputs = target.arguments(noise[:batch], incident_energies[:batch])
             arrays = [tensor.numpy() for tensor in inputs]
-            table["eager"][str(batch)] = time_per_shower(lambda x=inputs: target(*x), batch)  # type: ignore[misc]
-            table["exported"][str(batch)] = time_per_shower(lambda x=arrays: run(*x), batch)  # type: ignore[misc]
-    finally:
-        torch.set_num_threads(threads)
+            table["eager"][str(batch)] = 1e3 / batch * fastest(partial(target, *inputs))
+            table["exported"][str(batch)] = 1e3 / batch * fastest(partial(run, *arrays))
     return table

@@ -1,0 +1,32 @@
+"""Times of functions."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def seconds(function: Callable[[], object], calls: int = 1) -> float:
+    """Wall time of some calls [s]."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return time.perf_counter() - start
+
+
+def fastest(function: Callable[[], object], repeats: int = 3) -> float:
+    """Shortest wall time of some calls [s], after one to warm up."""
+    function()
+    return min(seconds(function) for _ in range(repeats))
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Lets PyTorch use so many threads of the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -83,8 +83,9 @@ def _run(name: str, arguments: list[str]) -> object:
         hint = f"; did you mean {guess[0]}?" if guess else f"; see `caloman {name} --help`"
         raise UsageError(f"unknown argument {unknown[0]}{hint}")
     values = vars(options)
-    several = [p.name for p in inspect.signature(command).parameters.values() if p.kind is p.VAR_POSITIONAL]
-    return command(*(value for key in several for value in values.pop(key)), **values, **overrides)
+    variadic = [p.name for p in inspect.signature(command).parameters.values() if p.kind is p.VAR_POSITIONAL]
+    positional = [value for key in variadic for value in values.pop(key)]
+    return command(*positional, **values, **overrides)
 
 
 def _split(arguments: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:

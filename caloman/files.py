@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,9 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from caloman.errors import CalomanError
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What the name of a stage looks like, which becomes that of a folder."""
 
 logger = logging.getLogger(__name__)
 
@@ -204,3 +208,19 @@ def md5(path: str | Path) -> str:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise CalomanError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_name(name: object, kind: str) -> None:
+    """Makes sure that a name can be that of a folder, and of none outside the run.
+
+    Args:
+        name: of a stage, for example.
+        kind: what it is the name of, for the message.
+
+    Raises:
+        CalomanError: if it cannot.
+    """
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise CalomanError(
+            f"{kind} {name!r}: not a name; use at most 64 letters, digits, '-' and '_', and start with a letter"
+        )

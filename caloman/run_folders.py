@@ -4,9 +4,8 @@ import csv
 import json
 import os
 import platform
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +20,6 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.csv"
 STAGES = "stages"
 MEMBERS = "members"
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-"""What stages may be called: a name becomes a folder."""
 SILENCE = 3600
 """After so many seconds without a sign a process on another machine is taken for dead."""
 
@@ -112,22 +109,6 @@ def runs(*folders: str | Path) -> RunList:
             raise CalomanError(f"{root}: no such folder; name one that holds run folders")
     found = [_summary(path) for root in roots for path in _run_folders(root)]
     return RunList(sorted(found, key=lambda run: run.when))
-
-
-def check_name(name: object, kind: str) -> None:
-    """Makes sure that a name can be that of a folder, and of none outside the run.
-
-    Args:
-        name: of a stage, for example.
-        kind: what it is the name of, for the message.
-
-    Raises:
-        CalomanError: if it cannot.
-    """
-    if not (isinstance(name, str) and NAME.fullmatch(name)):
-        raise CalomanError(
-            f"{kind} {name!r}: not a name; use at most 64 letters, digits, '-' and '_', and start with a letter"
-        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -20,11 +20,10 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from caloman.errors import CalomanError
+from caloman.files import check_name
 
 PACKAGES = tuple(f"caloman.{name}" for name in ("flows", "manifold", "models", "preprocessing", "rivals", "training"))
 """Packages whose public classes a specification may name."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""What names, such as those of stages, look like: they become names of folders."""
 TEXT = re.compile(r"(?![\s{\[!&*|>%@`\"'#]|[-?:,] )(?!.*(: | #|:$|\s$))[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 """Texts, such as names of files: on one line, and nothing but a text to any parser of YAML or JSON."""
 MAX_BYTES = 2**20
@@ -60,7 +59,7 @@ class _Loader(yaml.SafeLoader):
 for _tag, _pattern, _first in (
     ("null", r"(~|null|)$", ["~", "n", ""]),
     ("bool", r"(true|false)$", ["t", "f"]),
-    ("int", r"[-+]?(0|[1-9][0-9]{0,18})$", list("-+0123456789")),
+    ("int", r"[-+]?(0|[1-9][0-9]{0,40})$", list("-+0123456789")),
     ("float", r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?|[-+]?\.inf|\.nan)$", list("-+.0123456789")),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
@@ -167,8 +166,7 @@ def _check_structured(value: object, hint: object, source: str, key: str) -> Non
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         for name, part in _mapping(value, source, key).items():
-            if not NAME.fullmatch(name):
-                raise CalomanError(f"{source}: {key!r} has the name {name!r}; take letters, digits, '-' and '_'")
+            check_name(name, f"{source}: {key!r} has the key")
             check(part, arguments[1], source, _join(key, name))
     elif isinstance(origin, type) and issubclass(origin, Sequence):
         if not isinstance(value, list):

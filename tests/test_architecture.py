@@ -15,8 +15,8 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "progress": set(),
-    "run_folders": {"errors"},
-    "specification": {"errors"},
+    "run_folders": {"errors", "files"},
+    "specification": {"errors", "files"},
     "showers": {"errors", "files"},
     "data": {"errors", "files", "showers"},
     "nn": {"errors"},
@@ -36,6 +36,7 @@ MAY_IMPORT = {
         *("nn", "flows", "preprocessing", "manifold", "models", "rivals", "bundle"),
     },
     "cli": EVERYTHING,
+    "__main__": {"cli"},
 }
 """Part of the package -> the parts below it. A new part has to take its place here."""
 

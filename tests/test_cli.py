@@ -1,25 +1,25 @@
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 
 import h5py
 import numpy as np
 import pytest
 
 import caloman
-from caloman.cli import COMMANDS, main
+from caloman.cli import COMMANDS, command_parser, main
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "caloman.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "caloman", *map(str, arguments)]
     root = Path(caloman.__file__).parent.parent
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
-def failure(capsys, *arguments):
+def failure(capsys, *arguments, status=1):
     """The one line that a failing command writes."""
-    assert main([str(argument) for argument in arguments]) == 1
+    assert main([str(argument) for argument in arguments]) == status
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -39,20 +39,49 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_exists_and_explains_itself(name, capsys):
-    module, function = COMMANDS[name][0].split(":")
-    assert callable(getattr(import_module(module), function))
-    try:
-        status = main([name, "--help"])
-    except SystemExit as end:
-        status = end.code
-    assert status == 0
-    assert f"usage: caloman {name}" in capsys.readouterr().out
+def test_every_command_is_a_public_function_whose_arguments_are_all_explained(name, capsys):
+    assert name in caloman.__all__
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0
+    assert f"usage: caloman {name}" in text
+    for action in command_parser(name, getattr(caloman, name))._actions:
+        assert action.help, action.dest
 
 
-def test_unknown_command_lists_the_known_ones(capsys):
-    message = failure(capsys, "train")
-    assert all(name in message for name in ("train", *COMMANDS))
+def test_every_public_function_but_two_is_a_command():
+    functions = {name for name in caloman.__all__ if isinstance(getattr(caloman, name), FunctionType)}
+    assert functions - set(COMMANDS) == {"load", "compute_observables"}
+
+
+def test_unknown_command_lists_the_known_ones_or_the_nearest(capsys):
+    message = failure(capsys, "xyz", status=2)
+    assert all(name in message for name in ("xyz", *COMMANDS))
+    assert "did you mean 'evaluate'?" in failure(capsys, "evalute", status=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "run", "out.hdf5", "--sed", "1"], "unknown argument --sed; did you mean --seed?"),
+        (["generate", "run"], "required: OUTPUT"),
+        (["generate", "run", "out.hdf5", "--n", "many"], "invalid int value: 'many'"),
+        (["generate", "run", "out.hdf5", "--precision", "8"], "choose from"),
+        (["fit", "1-photons/caloman"], "required: --output"),
+        (["check", "a.hdf5", "b.hdf5"], "unknown argument b.hdf5"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(capsys, arguments, message):
+    assert message in failure(capsys, *arguments, status=2)
+
+
+def test_keys_of_a_pipeline_are_options_of_fit_also_with_unusual_folders(tmp_path, capsys):
+    arguments = ["fit", "1-photons/caloman", "--output", tmp_path / "-help", "--stages.latent.trainer.max_epoch=1"]
+    assert "'max_epoch" in failure(capsys, *arguments)
+    assert "did you mean 'seed'?" in failure(capsys, "fit", "1-photons/caloman", "--output", tmp_path / "x", "--sed=1")
+    assert "did you mean '1-photons/caloman'?" in failure(capsys, "fit", "1-photons/calomn", "--output", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_summarizes_a_good_file(make_showers, photons, tmp_path, capsys):
@@ -99,10 +128,3 @@ def test_failing_process_has_status_1_one_sentence_and_no_traceback(tmp_path):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"caloman check: error: {tmp_path / 'missing.hdf5'}: no such file")
     assert result.stderr.count("\n") == 1
-
-
-def test_unknown_option_is_a_usage_error(tmp_path):
-    result = run("check", tmp_path / "file.hdf5", "--color", "blue")
-    assert result.returncode == 2
-    assert "--color" in result.stderr
-    assert "Traceback" not in result.stderr

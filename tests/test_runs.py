@@ -55,17 +55,15 @@ def test_the_manifest_tells_of_data_code_machine_and_throughput_and_the_bundle_h
 def test_a_run_is_repeated_from_its_folder_unless_its_data_changed(energy_only, tmp_path, photons):
     run = fit(energy_only, tmp_path / "run", overrides=["--seed=7"])
     energy_only.unlink()
-    fit_command(["--from", str(run), "--output", str(tmp_path / "again")])
+    fit_command(run, output=tmp_path / "again")
     weights = [(tmp_path / name / "bundle" / "model.safetensors").read_bytes() for name in ("run", "again")]
     assert weights[0] == weights[1]
 
     Showers.load(SAMPLE, photons)[1:301].save(tmp_path / "showers.hdf5")
     with pytest.raises(CalomanError, match=r"showers.hdf5: not the file that .*run was trained on"):
-        fit_command(["--from", str(run), "--output", str(tmp_path / "changed")])
-    with pytest.raises(CalomanError, match="name either a pipeline YAML"):
-        fit_command(["--output", str(tmp_path / "nothing")])
+        fit_command(run, output=tmp_path / "changed")
     with pytest.raises(CalomanError, match=r"holds no pipeline.yaml"):
-        fit_command(["--from", str(tmp_path), "--output", str(tmp_path / "nothing")])
+        fit_command(tmp_path, output=tmp_path / "nothing")
 
 
 def test_runs_are_listed_with_their_state(energy_only, tmp_path, capsys):
@@ -157,7 +155,7 @@ def test_an_ensemble_takes_its_members_equally_often_and_its_graph_selects_the_s
 
 def test_an_ensemble_is_one_bundle_of_members_that_each_are_a_run(energy_only, tmp_path, capsys):
     run = tmp_path / "ensemble"
-    fit_command([str(energy_only), "--output", str(run), "--ensemble", "2"])
+    fit_command(energy_only, output=run, ensemble=2)
     ensemble = load(run)
     members = [load(run / "members" / str(i)) for i in range(2)]
     seeds = [read_manifest(run / "members" / str(i))["seed"] for i in range(2)]
@@ -176,4 +174,4 @@ def test_an_ensemble_is_one_bundle_of_members_that_each_are_a_run(energy_only, t
     assert main(["generate", str(run), str(output), "--member", "2", "--n", "2", "--energies", "1GeV"]) == 1
     assert "the members of this ensemble are 0 to 1" in capsys.readouterr().err
     with pytest.raises(CalomanError, match="not a number of members"):
-        fit_command([str(energy_only), "--output", str(run), "--ensemble", "0"])
+        fit_command(energy_only, output=run, ensemble=0)

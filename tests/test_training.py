@@ -138,8 +138,8 @@ def test_a_stage_changes_nothing_but_its_part(config, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("transforms:", "transfroms:", "'transfroms' is not accepted"),
-        ("max_epochs: 2", "max_epochs: two", "stages.trainer.max_epochs"),
+        ("transforms:", "transfroms:", "transfroms' is not accepted; did you mean 'transforms'"),
+        ("max_epochs: 2", "max_epochs: two", "trainer.max_epochs' cannot be the text 'two'"),
         ("caloman.manifold.VAE", "os.system", "'os.system' is not a caloman class"),
         ("caloman.manifold.VAE", "caloman.manifold.VAEE", "VAEE' is not a caloman class"),
         ("seed: 1", "seeed: 1", "seeed"),

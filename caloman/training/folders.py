@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from caloman.errors import CalomanError
-from caloman.files import write
-from caloman.run_folders import STAGES, check_name, read_json
+from caloman.files import check_name, write
+from caloman.run_folders import STAGES, read_json
 from caloman.training.changes import changes
 from caloman.training.checkpoints import latest_usable, read
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from caloman.errors import CalomanError
 from caloman.files import shipped
-from caloman.specification import read_yaml
+from caloman.specification import read_yaml, suggestion
 
 CONFIGS = Path("configs")
 
@@ -24,8 +24,9 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
         if place.is_file():
             return place
     folder = shipped_folder()
-    known = ", ".join(str(file.relative_to(folder).with_suffix("")) for file in sorted(folder.rglob("*.yaml")))
-    raise CalomanError(f"{name}: no such pipeline; give a YAML file, or one of {known}")
+    known = [str(file.relative_to(folder).with_suffix("")) for file in sorted(folder.rglob("*.yaml"))]
+    hint = suggestion(str(name), known) or f"; give a YAML file, or one of {', '.join(known)}"
+    raise CalomanError(f"{name}: no such pipeline{hint}")
 
 
 def shipped_folder() -> Path:
@@ -83,7 +84,10 @@ def set_key(config: dict[str, Any], key: str, value: object) -> None:
     *way, last = key.split(".")
     place: Any = config
     for name in way:
-        place = _inside(place).setdefault(name, {})
+        inner = _inside(place)
+        if inner.get(name) is None:
+            inner[name] = {}
+        place = inner[name]
         if not isinstance(place, dict):
             raise CalomanError(f"--{key}: {name!r} has no keys of its own; see the pipeline file")
     inner = _inside(place) if last not in ("class_path", "init_args") else place

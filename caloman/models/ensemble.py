@@ -27,6 +27,10 @@ class EnsembleShowerModel(ShowerModel):
         self.members = nn.ModuleList(member(geometry) for _ in range(count))
         self.noise_blocks = {**self.member(0).noise_blocks, "member": 1}
 
+    @property
+    def threshold(self) -> float:
+        return self.member(0).threshold
+
     def member(self, index: int) -> ShowerModel:
         """One of the generators.
 

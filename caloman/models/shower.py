@@ -42,6 +42,11 @@ class ShowerModel(Sampler, ABC):
         return sum(self.noise_blocks.values())
 
     @property
+    @abstractmethod
+    def threshold(self) -> float:
+        """Energy below which a voxel is empty [MeV]; 0 if any energy may be generated."""
+
+    @property
     def batch_size(self) -> int:
         """Number of showers of a chunk that are computed together."""
         return max(1, min(CHUNK, MAX_BATCH_VOXELS // self.geometry.n_voxels))
@@ -123,6 +128,10 @@ class FactorizedShowerModel(ShowerModel):
         self.shape = shape(geometry, self.transform.context_dim)
         energy_block = {"energy": self.energy.noise_dim} if self.energy else {}
         self.noise_blocks = {**energy_block, **self.shape.noise_blocks}
+
+    @property
+    def threshold(self) -> float:
+        return self.transform.threshold
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
         self.transform.fit(batches)

@@ -144,18 +144,17 @@ class ExcessTransform(ShowerTransform):
     What is shared out are excesses on an axis on which their spectrum is smooth (`SmoothSpectrum`); the inverse looks
     for the scale of each layer with which they add up to its energy on the true axis.
 
-    Only ratios within a layer matter. Shapes that all add up to one would lie on a surface, where a density has no
-    bound, and the single hit of a layer on a point: while a model is trained, each layer is scaled at random.
+    Only ratios within a layer matter. Shapes of unit sum would lie on a surface, where a density has no bound, and the
+    single hit of a layer on a point. Training therefore scales each layer of n hits at random, by the exponential of a
+    normal number over n. In evaluation mode shapes have unit sums and are a function of the shower.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
         threshold: voxels below it are cut before training [MeV].
-        gauge: width of the logarithm of the scale of a layer with one hit; with n hits it is gauge / n.
     """
 
-    def __init__(self, geometry: Geometry, threshold: float, gauge: float = 1.0) -> None:
+    def __init__(self, geometry: Geometry, threshold: float) -> None:
         super().__init__(geometry, threshold)
-        self.gauge = gauge
         self.spectrum = SmoothSpectrum(geometry)
         self.context_dim = 1 + geometry.n_layers
 
@@ -170,8 +169,10 @@ class ExcessTransform(ShowerTransform):
         hits = voxels > 0
         excess = self._excess(voxels)
         ironed = torch.where(hits, self.spectrum(_log(excess)).exp(), excess)
-        scale = (self.gauge * torch.randn_like(layer_energies) / self.layers.sum(hits).clamp(min=1)).exp()
-        return ironed * self.layers.broadcast(scale * reciprocal(self.layers.sum(ironed)))
+        scale = reciprocal(self.layers.sum(ironed))
+        if self.training:
+            scale = scale * (torch.randn_like(scale) / self.layers.sum(hits).clamp(min=1)).exp()
+        return ironed * self.layers.broadcast(scale)
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)

@@ -108,6 +108,10 @@ class JointShowerModel(ShowerModel):
         self.density = density(geometry)
         self.noise_blocks = {"joint": self.density.flow.noise_dim}
 
+    @property
+    def threshold(self) -> float:
+        return self.density.transform.threshold
+
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         return self.density.sample(noise, incident_energies)
 

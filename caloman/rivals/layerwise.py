@@ -106,8 +106,8 @@ class LayerwiseFlow(Distribution):
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:  # type: ignore[override]
         for index, flow in enumerate(self.flows):
-            pairs = [self._pairs(index, x, c, self.subsample) for x, c in batches()]
-            flow.fit(lambda pairs=pairs: pairs)  # type: ignore[operator]
+            # one batch after the other: all pairs of a large file would not fit into memory
+            flow.fit(lambda index=index: (self._pairs(index, x, c, self.subsample) for x, c in batches()))  # type: ignore[operator]
 
     def _pairs(self, index: int, inputs: Tensor, context: Tensor, subsample: float = 1.0) -> tuple[Tensor, Tensor]:
         """Voxels and conditions of all layers that a flow has to do with, one layer after the other."""

@@ -193,6 +193,23 @@ def test_copula_flow_has_marginals_of_the_condition_alone(randomize):
     assert_close(flow.log_prob(noise, context), flow.log_prob_of_noise(inputs) - log_det)
 
 
+@pytest.mark.parametrize("mixing", ["lu", "permutation"])
+@pytest.mark.parametrize("features", [2, 5, 24, 367])
+def test_each_pair_of_couplings_moves_every_entry_once(features, mixing):
+    flow = CouplingFlow(features, transforms=8, hidden=4, blocks=0, mixing=mixing)
+    assert sum(isinstance(transform, LULinear) for transform in flow.transforms) == 8 * (mixing == "lu")
+    entries, moved = torch.arange(features).float()[None], []  # at the start couplings and matrices are the identity
+    for transform in flow.transforms:
+        if isinstance(transform, Coupling):
+            moved.append(entries[0, transform.moved].round().int())
+        entries, _ = transform(entries)
+    halves = [{*half.tolist()} for half in moved]
+    for first, second in zip(halves[::2], halves[1::2], strict=True):
+        assert len(first) + len(second) == features
+        assert first | second == set(range(features))
+    assert features == 2 or len({frozenset(half) for half in halves}) > 2, "pairs have halves of their own"
+
+
 def test_short_fit_finds_the_structure_of_a_ring():
     angle = 2 * math.pi * torch.rand(2000)
     points = torch.stack([angle.cos(), angle.sin()], dim=1) * (1.5 + 0.1 * torch.randn(2000, 1))

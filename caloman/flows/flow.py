@@ -62,7 +62,9 @@ class Flow(Distribution):
 
 
 class CouplingFlow(Flow):
-    """Alternating couplings with linear mixing between them; starts as a permutation of the identity.
+    """Pairs of couplings, each of which moves every entry once, with linear mixing; starts as a permutation.
+
+    The two halves change roles within a pair, and a permutation after it draws new halves at random.
 
     Args:
         features: size of the vectors.
@@ -74,7 +76,7 @@ class CouplingFlow(Flow):
         hidden: width of the conditioners.
         blocks: blocks of each conditioner.
         residual: whether blocks have skip connections and two layers each, or are single layers.
-        mixing: between couplings: a random permutation with or without a trained matrix in LU form.
+        mixing: ``permutation`` after each pair, or ``lu``: also a trained matrix in LU form after each coupling.
         actnorm: put an ActNorm before each coupling.
 
     References:
@@ -101,7 +103,9 @@ class CouplingFlow(Flow):
         for i in range(transforms):
             mask = (torch.arange(features) % 2 == i % 2) & (features > 1)
             chain += [ActNorm(features)] if actnorm else []
-            chain += [Coupling(mask, context, kind, network), *_mixing(features, mixing, i)]
+            chain += [Coupling(mask, context, kind, network)]
+            chain += [Permutation(features)] if i % 2 else []
+            chain += [LULinear(features)] if mixing == "lu" else []
         super().__init__(features, chain)
 
 

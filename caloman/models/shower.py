@@ -1,12 +1,12 @@
 """Generators of showers: one signature for all, `forward(noise, incident_energies) -> showers [MeV]`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows import Sampler
@@ -18,7 +18,7 @@ from caloman.showers.geometry import Geometry
 from caloman.showers.showers import CHUNK, Showers
 
 MAX_BATCH_VOXELS = 6_500_000
-"""A chunk of dataset 2; the decoder of a larger one would only fill the memory and leave the cache."""
+"""As many as in a chunk of dataset 2; more of them would only fill the memory and leave the cache."""
 
 
 class ShowerModel(Sampler, ABC):
@@ -50,6 +50,27 @@ class ShowerModel(Sampler, ABC):
     def batch_size(self) -> int:
         """Number of showers of a chunk that are computed together."""
         return max(1, min(CHUNK, MAX_BATCH_VOXELS // self.geometry.n_voxels))
+
+    def __repr__(self) -> str:
+        """What a person wants to know, in the place of the tree of modules."""
+        geometry, (low, high) = self.geometry, self.energy_range.tolist()
+        blocks = ", ".join(f"{name} {size}" for name, size in self.noise_blocks.items())
+        lines = [
+            f"{type(self).__name__} of {geometry.particle} showers, geometry {geometry.name!r}",
+            f"  mesh        {geometry.n_voxels} voxels in {geometry.n_layers} layers, threshold {self.threshold:g} MeV",
+            f"  energies    {low:g} to {high:g} MeV" if high < np.inf else "  energies    none, the model is untrained",
+            f"  noise       {self.noise_dim} standard normal numbers: {blocks}",
+            f"  parameters  {_size(self):,}",
+            *(f"    {name}: {type(part).__name__}, {_size(part):,}" for name, part in self._parts() if _size(part)),
+        ]
+        return "\n".join(lines)
+
+    def _parts(self) -> Iterator[tuple[str, nn.Module]]:
+        for name, child in self.named_children():
+            if isinstance(child, ShapeModel):
+                yield from ((f"{name}.{inner}", part) for inner, part in child.named_children())
+            else:
+                yield name, child
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
         """Fits on batches of training voxels (n, V) [MeV] what is fixed before any part is trained."""
@@ -171,3 +192,8 @@ class FactorizedShowerModel(ShowerModel):
         if not isinstance(self.shape, ManifoldShape):
             raise CalomanError(f"a {type(self.shape).__name__} has no manifold; use a model with a ManifoldShape")
         return self.shape
+
+
+def _size(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

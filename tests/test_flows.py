@@ -184,7 +184,7 @@ def test_flow_of_a_single_variable_rests_on_its_context(randomize):
 
 def test_copula_flow_has_marginals_of_the_condition_alone(randomize):
     """Entry by entry before anything couples them, and the density of both together is that of the mapped noise."""
-    flow = randomize(CopulaFlow(FEATURES, CONTEXT, small_flow, bins=6, bound=3.0), std=0.2).double()
+    flow = randomize(CopulaFlow(FEATURES, CONTEXT, small_flow), std=0.2).double()
     inputs, context = doubles(50, FEATURES), doubles(50, CONTEXT)
     jacobian = torch.autograd.functional.jacobian(lambda x: flow.transforms[0](x, context)[0].sum(0), inputs)
     assert torch.all(jacobian.transpose(1, 2)[~torch.eye(FEATURES, dtype=torch.bool)] == 0)

@@ -12,7 +12,7 @@ from caloman.nn.mlp import ResidualMLP
 
 
 class CopulaFlow(Flow):
-    """A spline for each entry under the condition alone, and a flow of what that leaves: the dependence (Sklar).
+    """A spline for each entry under the condition alone, and a flow for the dependence of the entries (Sklar).
 
     Edges, peaks and dequantized spikes belong to single entries. The dependence is smooth then, and a small flow, for
     few data, is enough.

@@ -1,4 +1,4 @@
-"""Normalizing flows: a chain of transforms on a standard normal distribution, and what builds them."""
+"""Normalizing flows: chains of transforms on a standard normal distribution, and two kinds of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -62,7 +62,7 @@ class Flow(Distribution):
 
 
 class CouplingFlow(Flow):
-    """Pairs of couplings, each of which moves every entry once, with linear mixing; starts as a permutation.
+    """Pairs of couplings with linear mixing. Each pair moves every entry once; it starts as a permutation.
 
     The two halves change roles within a pair, and a permutation after it draws new halves at random.
 
@@ -117,7 +117,7 @@ class AutoregressiveFlow(Flow):
         context: size of the condition; 0 for none.
         transforms: number of autoregressive transforms.
         elementwise: map of the entries: ``spline`` (A-RQS) or ``affine`` (MAF).
-        direction: which one takes a single pass: ``density``, or ``sampling`` (IAF), whose density takes D passes.
+        direction: with a single pass: ``density`` (MAF), or ``sampling`` (IAF), then the other takes D passes.
         bins: pieces of the spline.
         bound: half the side of the spline's box.
         hidden: width of the masked conditioners.

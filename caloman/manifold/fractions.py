@@ -17,8 +17,8 @@ from caloman.showers.geometry import Geometry
 class FractionHead(DeterministicHead):
     """A cross-entropy between fractions and their mean, one output per voxel.
 
-    It is lowest where the decoded mean is that of the data, but no density of the fractions: it takes each of them for
-    the probability of a hit. The outputs are measured from the mean shape of the training showers.
+    The minimum is at the mean of the data, but this is no density of the fractions: each of them counts as the
+    probability of a hit. The outputs are measured from the mean shape of the training showers.
     """
 
     average: Tensor
@@ -32,14 +32,14 @@ class FractionHead(DeterministicHead):
         """Fits the mean shape.
 
         Raises:
-            CalomanError: if the shapes are not what the head describes.
+            CalomanError: if the head does not fit the shapes.
         """
         mean, _ = mean_and_variance(self.checked(batch) for batch in shapes)
         self.average.copy_(mean.clamp(1e-6, 1 - 1e-6))
 
     @abstractmethod
     def checked(self, shapes: Tensor) -> Tensor:
-        """The shapes (N, V), unless they are not what the head describes."""
+        """The shapes (N, V), if the head fits them."""
 
 
 class BernoulliHead(FractionHead):

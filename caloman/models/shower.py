@@ -38,7 +38,7 @@ class ShowerModel(Sampler, ABC):
 
     @property
     def noise_dim(self) -> int:
-        """Number of standard normal numbers that one shower consumes."""
+        """Number of standard normal numbers for one shower."""
         return sum(self.noise_blocks.values())
 
     @property
@@ -48,11 +48,11 @@ class ShowerModel(Sampler, ABC):
 
     @property
     def batch_size(self) -> int:
-        """Number of showers of a chunk that are computed together."""
+        """Number of showers computed at a time."""
         return max(1, min(CHUNK, MAX_BATCH_VOXELS // self.geometry.n_voxels))
 
     def __repr__(self) -> str:
-        """What a person wants to know, in the place of the tree of modules."""
+        """Particle, mesh, range of energies, noise and parts, not the tree of modules."""
         geometry, (low, high) = self.geometry, self.energy_range.tolist()
         blocks = ", ".join(f"{name} {size}" for name, size in self.noise_blocks.items())
         lines = [
@@ -73,7 +73,7 @@ class ShowerModel(Sampler, ABC):
                 yield name, child
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
-        """Fits on batches of training voxels (n, V) [MeV] what is fixed before any part is trained."""
+        """Fits the statistics of the preprocessing on batches of training voxels (n, V) [MeV], before all training."""
 
     @abstractmethod
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
@@ -120,8 +120,8 @@ class ShowerModel(Sampler, ABC):
         if outside.any():
             low, high = self.energy_range.tolist()
             raise CalomanError(
-                f"incident energy {incident_energies[outside][0]:g} MeV is outside the range that the model was "
-                f"trained on, {low:g} to {high:g} MeV; ask for energies inside it, or insist with "
+                f"incident energy {incident_energies[outside][0]:g} MeV is outside the range of the training, "
+                f"{low:g} to {high:g} MeV; ask for energies inside it, or insist with "
                 "`caloman generate --extrapolate`"
             )
 
@@ -131,7 +131,7 @@ class FactorizedShowerModel(ShowerModel):
 
     Args:
         geometry: the voxel mesh.
-        transform: between voxels and what the shape model learns.
+        transform: between voxels and the variables of the shape model.
         shape: the shape model.
         energy: the layer-energy model; none in the two-step variant.
     """

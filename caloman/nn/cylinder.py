@@ -55,9 +55,9 @@ def _coordinates(inputs: Tensor) -> Tensor:
 
 
 class CylinderNet(nn.Module):
-    """Residual convolutions under a condition, which scales and shifts each channel at each z and r (FiLM).
+    """Residual convolutions; a condition scales and shifts each channel at each z and r (FiLM).
 
-    The same at every alpha, so that a turned input gives a turned output; where in z and r, the shifts tell.
+    All alphas are treated alike: a turned input gives a turned output. The shifts tell z and r apart.
 
     Args:
         shape: numbers of cells along z, alpha and r.

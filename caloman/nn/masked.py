@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class MaskedLinear(nn.Linear):
-    """A linear layer some of whose weights are zero for good.
+    """A linear layer with a mask of weights, the others of which stay zero.
 
     The mask is applied at each call while training, and once when the layer is switched to evaluation.
 
@@ -39,7 +39,7 @@ class MaskedLinear(nn.Linear):
 
 
 class MADE(nn.Module):
-    """Masked network that gives several outputs per entry; those of the first entry depend on the condition alone.
+    """Masked network with several outputs per entry; those of the first entry depend on the condition alone.
 
     A masked linear layer joined by one of the condition, blocks of ReLU and masked linear layers, one more of each.
     Entry by entry it can be evaluated by `MADESequence`.
@@ -51,7 +51,7 @@ class MADE(nn.Module):
         hidden: width.
         blocks: number of blocks: one layer each, or two with a skip connection if `residual`.
         residual: whether blocks add to their input.
-        dropout: share of the hidden units that is dropped after each plain block while training.
+        dropout: fraction of the hidden units dropped after each block in training.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ def _block(mask: Tensor, residual: bool, dropout: float) -> nn.Sequential:
 class MADESequence:
     """A MADE whose inputs become known one after the other, as in sampling.
 
-    Each unit is computed once, as soon as all that it depends on is known, so that the whole sequence takes no more
-    products than one call of the network. Buffers are filled in place: there is no gradient, and no dropout.
+    Each unit is computed once, as soon as its inputs are known: the whole sequence takes as many products as one call
+    of the network. Buffers are filled in place: there is no gradient, and no dropout.
 
     Args:
         made: the network.
@@ -121,7 +121,7 @@ class MADESequence:
         self.last = made.last.masked_weight().unflatten(0, (made.outputs, -1))[:, :, units].movedim(1, 0)
         self.last = self.last.contiguous()  # (D, P, hidden)
         self.last_bias = made.last.bias.unflatten(0, (made.outputs, -1)).T.unsqueeze(2)
-        # the entry axis first: what is known is then one contiguous block
+        # the entry axis first: known entries are then one contiguous block
         self.inputs = first.new_empty(made.features, rows)
         self.activations = [torch.empty_like(self.first_bias) for _ in range(len(hidden) + 1)]
         self._compute(0, self.known[0], self.inputs[:0])

@@ -32,8 +32,8 @@ class Dequantization(ABC):
 
         Args:
             energies: the energies.
-            random: draw the noise; otherwise it is the median of q, with which log p(v) - log q(v) is a function of x,
-                and exact for a model that has learned q.
+            random: draw the noise; otherwise take the median of q. The bound is then a function of x, and exact for a
+                model with the true q.
 
         Returns:
             Energies without zeros (N, D) [MeV], and -log q(log v) of the noise, summed over the zeros, shape (N,).
@@ -43,7 +43,7 @@ class Dequantization(ABC):
         return torch.where(empty, log_noise.exp(), energies), torch.where(empty, minus_log_q, 0.0).sum(dim=1)
 
     def check(self, threshold: float) -> None:
-        """Refuses a threshold [MeV] that would not turn the noise into zeros again.
+        """Refuses a threshold [MeV] below some of the noise.
 
         Raises:
             CalomanError: if the noise reaches above it.

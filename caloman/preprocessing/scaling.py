@@ -1,4 +1,4 @@
-"""Invertible rescalings whose statistics are fitted once and travel with the model as buffers."""
+"""Invertible rescalings with statistics that are fitted once and travel with the model as buffers."""
 
 import math
 from abc import ABC, abstractmethod

@@ -20,12 +20,12 @@ PRIOR = 100.0
 
 
 class SmoothSpectrum(nn.Module):
-    """A monotone map of log-energies in each layer that irons out what is narrow in their spectrum.
+    """A monotone map of log-energies in each layer that smooths narrow features of their spectrum.
 
-    The steps of minimum ionizing particles lie at the same energies in every shower, where a network that has to place
-    them by itself would need a width far below those of its voxels. The map stretches the axis where hits crowd and
+    The steps of minimum ionizing particles lie at the same energies in every shower; a network could not place them so
+    sharply. The map stretches the axis where hits crowd and
     shrinks it where they are few, against the same spectrum blurred by a normal distribution: locally its slope is the
-    ratio of the two, and what is wider than the blur stays as it is.
+    ratio of the two, and features wider than the blur stay.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.

@@ -1,4 +1,4 @@
-"""Networks that give the velocity of points from their place, the time and a condition; all start at zero."""
+"""Networks for the velocity of points at a place and a time, under a condition; all start at zero."""
 
 from abc import ABC, abstractmethod
 

@@ -42,7 +42,7 @@ TINY_MODEL = {
 
 @pytest.fixture(autouse=True)
 def _seeded_torch():
-    torch.manual_seed(1)
+    torch.manual_seed(int(os.environ.get("CALOMAN_TEST_SEED", "1")))
 
 
 @pytest.fixture

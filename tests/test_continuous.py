@@ -48,7 +48,7 @@ def test_the_solver_is_of_second_order():
 
 
 def test_density_integrates_to_one(randomize):
-    flow = FlowMatching(2, context=1, network=partial(VelocityMLP, hidden=8, blocks=1, condition=8), steps=40)
+    flow = FlowMatching(2, context=1, network=partial(VelocityMLP, hidden=8, blocks=1), steps=40)
     randomize(flow, std=0.3).double()
     axis = torch.linspace(-7, 7, 60, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
@@ -70,7 +70,7 @@ def test_loss_is_the_error_of_the_velocity_less_that_of_zeros():
 
 
 def test_training_learns_two_conditional_peaks():
-    flow = FlowMatching(1, context=1, network=partial(VelocityMLP, hidden=32, blocks=1, condition=32), steps=10)
+    flow = FlowMatching(1, context=1, network=partial(VelocityMLP, hidden=32, blocks=1), steps=10)
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
     for _ in range(400):

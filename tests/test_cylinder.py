@@ -27,8 +27,3 @@ def test_a_kernel_of_one_along_z_keeps_layers_apart():
     x = torch.zeros(1, 1, 4, 6, 5, requires_grad=True)
     conv(x)[0, 0, 2].sum().backward()
     assert x.grad[0, 0].abs().sum(dim=(1, 2)).nonzero().tolist() == [[2]]
-
-
-def test_strides_shrink_each_axis():
-    conv = CylinderConv(1, 1, (3, 3, 3), (3, 2, 1))
-    assert conv(torch.zeros(1, 1, 45, 16, 9)).shape == (1, 1, 15, 8, 9)

@@ -184,13 +184,30 @@ def test_flow_of_a_single_variable_rests_on_its_context(randomize):
 
 def test_copula_flow_has_marginals_of_the_condition_alone(randomize):
     """Entry by entry before anything couples them, and the density of both together is that of the mapped noise."""
-    flow = randomize(CopulaFlow(FEATURES, CONTEXT, small_flow, bins=6, bound=3.0), std=0.2).double()
+    flow = randomize(CopulaFlow(FEATURES, CONTEXT, small_flow), std=0.2).double()
     inputs, context = doubles(50, FEATURES), doubles(50, CONTEXT)
     jacobian = torch.autograd.functional.jacobian(lambda x: flow.transforms[0](x, context)[0].sum(0), inputs)
     assert torch.all(jacobian.transpose(1, 2)[~torch.eye(FEATURES, dtype=torch.bool)] == 0)
     assert not torch.equal(flow.transforms[0](inputs, context)[0], flow.transforms[0](inputs, context + 1)[0])
     noise, log_det = flow.sample(inputs, context), log_det_by_autograd(lambda n: flow.sample(n, context), inputs)
     assert_close(flow.log_prob(noise, context), flow.log_prob_of_noise(inputs) - log_det)
+
+
+@pytest.mark.parametrize("mixing", ["lu", "permutation"])
+@pytest.mark.parametrize("features", [2, 5, 24, 367])
+def test_each_pair_of_couplings_moves_every_entry_once(features, mixing):
+    flow = CouplingFlow(features, transforms=8, hidden=4, blocks=0, mixing=mixing)
+    assert sum(isinstance(transform, LULinear) for transform in flow.transforms) == 8 * (mixing == "lu")
+    entries, moved = torch.arange(features).float()[None], []  # at the start couplings and matrices are the identity
+    for transform in flow.transforms:
+        if isinstance(transform, Coupling):
+            moved.append(entries[0, transform.moved].round().int())
+        entries, _ = transform(entries)
+    halves = [{*half.tolist()} for half in moved]
+    for first, second in zip(halves[::2], halves[1::2], strict=True):
+        assert len(first) + len(second) == features
+        assert first | second == set(range(features))
+    assert features == 2 or len({frozenset(half) for half in halves}) > 2, "pairs have halves of their own"
 
 
 def test_short_fit_finds_the_structure_of_a_ring():

@@ -8,9 +8,12 @@ import yaml
 from torch.testing import assert_close
 
 import caloman
+from caloman.export.manifest import describe
+from caloman.export.targets import make_target
 from caloman.flows import CouplingFlow
+from caloman.models import EnsembleShowerModel
 from caloman.preprocessing import LogNormalDequantization, UniformDequantization
-from caloman.rivals import JointDensity
+from caloman.rivals import JointDensity, JointShowerModel
 from caloman.showers.geometry import Geometry
 from caloman.training import fit
 from caloman.training.config import load_pipeline
@@ -88,3 +91,9 @@ def test_direct_generators_go_through_the_pipeline(name, tmp_path):
     assert np.array_equal(showers.voxels, generator.sample([256.0, 1024.0, 4096.0], seed=2).voxels)
     assert np.all((showers.voxels == 0) | (showers.voxels >= 0.01 * (1 - 1e-6)))
     assert np.any(showers.voxels > 0)
+
+
+def test_the_manifest_of_an_export_has_the_threshold_of_the_model(small):
+    joint = partial(JointShowerModel, density=partial(JointDensity, flow=CouplingFlow, dequantization=KINDS["uniform"]))
+    for model in (joint(small), EnsembleShowerModel(small, joint, 2)):
+        assert describe(make_target(model, "calochallenge"), "calochallenge", {})["threshold_mev"] == 0.01

@@ -1,6 +1,7 @@
 """Flows from layer to layer: one exact density of the whole shower, which sees only the layers before."""
 
 import math
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -131,6 +132,22 @@ def test_training_on_a_share_estimates_the_likelihood(kind, make):
     contexts = context.repeat(2, 1)
     assert_close(flow.eval().loss(mixed, contexts), -flow.log_prob(mixed, contexts).mean())
     assert flow.train().loss(mixed, contexts) != flow.loss(mixed, contexts)
+
+
+def test_statistics_are_fitted_one_batch_after_the_other():
+    """A file of any size is fitted in the memory of a batch."""
+    flow = LayerwiseShape(REGULAR, 5, **KINDS["convolutional"]).density.flow
+    kept, pairs = [], flow._pairs
+
+    def counted(*arguments):
+        result = pairs(*arguments)
+        kept.append(weakref.ref(result[0]))
+        assert sum(pair() is not None for pair in kept) <= 2
+        return result
+
+    flow._pairs = counted
+    flow.fit(lambda: ((torch.randn(10, REGULAR.n_voxels), torch.rand(10, 5)) for _ in range(6)))
+    assert len(kept) >= 6
 
 
 def test_a_shared_flow_is_told_the_layer(make):

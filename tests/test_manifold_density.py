@@ -1,9 +1,11 @@
 import math
+from copy import deepcopy
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_MODEL
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 from torch import nn
@@ -168,6 +170,21 @@ def test_scores_of_a_model_are_those_of_its_parts(run, truth, small):
     model.energy.dequantization = None  # an empty layer has no density then
     assert "layer_energies" not in anomaly_scores(model, voxels, energies.double())
     assert all(values.isfinite().all() for values in scores.values())
+
+
+def test_scores_are_a_function_of_the_shower(truth, small, randomize, tmp_path):
+    """Neither of random numbers in the preprocessing, nor of the other showers of a batch."""
+    spec = deepcopy(TINY_MODEL)
+    spec["init_args"]["transform"]["class_path"] = "caloman.preprocessing.ExcessTransform"
+    spec["init_args"]["energy"]["init_args"]["coordinates"] = {"class_path": "caloman.preprocessing.LayerLogarithms"}
+    model = randomize(bundle.build_model(spec, small, tmp_path), std=0.2).eval()
+    showers = Showers.load(truth, small)
+    voxels, energies = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
+    assert (model.transform.layers.sum(voxels) == 0).any()
+    with torch.no_grad():
+        scores, some = anomaly_scores(model, voxels, energies), anomaly_scores(model, voxels[20:40], energies[20:40])
+    for name, values in scores.items():
+        assert_allclose(some[name], values[20:40], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_the_projected_density_does_not_depend_on_the_coordinates(run, truth, small):

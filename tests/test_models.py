@@ -57,6 +57,18 @@ def test_noise_is_split_into_named_blocks(model):
     assert model.noise_dim == sum(blocks.values())
 
 
+def test_a_printed_model_tells_what_a_person_wants_to_know(small):
+    model = FactorizedShowerModel(small, shape=shape, **VARIANTS["three-step"])
+    assert "the model is untrained" in str(model)
+    model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
+    total, energy = (sum(p.numel() for p in module.parameters()) for module in (model, model.energy))
+    facts = ["photon", "'small'", "16 voxels in 3 layers", "threshold 0.01 MeV", "256 to 65536 MeV", f"{total:,}\n"]
+    facts += ["22 standard normal numbers: energy 3, latent 3, decoder 16", f"energy: LayerEnergyModel, {energy:,}"]
+    for fact in [*facts, "shape.autoencoder: VAE", "shape.density: Density"]:
+        assert fact in str(model)
+    assert len(str(model).splitlines()) == 8
+
+
 def test_forward_is_a_pure_function(model):
     noise, incident = inputs(model)
     copies, state, generator = (

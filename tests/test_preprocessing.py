@@ -194,13 +194,15 @@ def test_an_excess_restores_all_hits_whatever_its_scale(threshold, make_showers,
         assert_close(restored, expected, rtol=1e-3, atol=0)
 
 
-def test_the_scale_of_a_layer_is_random_and_fades_with_its_hits(photons):
+def test_the_scale_of_a_layer_is_random_while_training_and_fades_with_its_hits(photons):
     voxels = torch.zeros(4000, 368)
     voxels[:, 0] = 5.0  # one hit in the first layer, 160 in the second
     voxels[:, 8:168] = torch.rand(4000, 160) + 1
-    transform = ExcessTransform(photons, threshold=0.01, gauge=0.8)
+    transform = ExcessTransform(photons, threshold=0.01)
     scales = transform.layers.sum(transform(voxels, torch.full((4000, 1), 1e3)).shapes).log().std(dim=0)
-    assert_close(scales[:2], torch.tensor([0.8, 0.8 / 160]), rtol=0.1, atol=0)
+    assert_close(scales[:2], torch.tensor([1.0, 1 / 160]), rtol=0.1, atol=0)
+    sums = transform.eval().layers.sum(transform(voxels, torch.full((4000, 1), 1e3)).shapes)
+    assert_close(sums[:, :2], torch.ones(4000, 2))
 
 
 def test_hits_that_the_energy_of_a_layer_cannot_pay_for_are_dropped(photons):

@@ -135,6 +135,10 @@ class Constant(ShowerModel):
         self.value = nn.Parameter(torch.zeros(1))
         self.noise_blocks = {"latent": 1}
 
+    @property
+    def threshold(self):
+        return 0.0
+
     def forward(self, noise, incident_energies):
         return (self.value + 0 * noise + 0 * incident_energies).expand(-1, self.geometry.n_voxels)
 

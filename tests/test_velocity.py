@@ -11,7 +11,7 @@ from caloman.rivals import FlowMatching, PatchTransformer, VelocityMLP
 
 SHAPE, D, C = (6, 4, 5), 120, 3
 NETWORKS = {
-    "mlp": partial(VelocityMLP, hidden=16, blocks=2, condition=8),
+    "mlp": partial(VelocityMLP, hidden=16, blocks=2),
     "rings": partial(PatchTransformer, shape=SHAPE, patch=(2, 4, 1), hidden=12, depth=2, heads=2),
     "sectors": partial(PatchTransformer, shape=SHAPE, patch=(3, 2, 5), hidden=12, depth=2, heads=2),
 }

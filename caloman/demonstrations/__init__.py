@@ -1,4 +1,4 @@
-"""Targets of known truth, and the densities that only the result pages run."""
+"""Targets of known truth, and densities for the result pages alone."""
 
 from caloman.demonstrations.densities import CorrelatedGaussian, CorrelatedMixture, Target, UncorrelatedMixture
 from caloman.demonstrations.manifolds import Circle, Lorenz, PolynomialSurface

@@ -1,4 +1,4 @@
-"""Densities in any number of dimensions, on which flows have been compared.
+"""Densities in any number of dimensions, from published comparisons of flows.
 
 References:
     Coccaro, Letizia, Reyes-Gonzalez, Torre, On the curse of dimensionality for normalizing flows (arXiv:2302.12024);
@@ -20,7 +20,7 @@ CONSTANTS_SEED = 0
 
 
 class Target(ABC):
-    """A density of vectors that can be sampled and evaluated exactly.
+    """A density of vectors with exact samples and values.
 
     Args:
         features: size D of the vectors.
@@ -39,7 +39,7 @@ class Target(ABC):
 
 
 class CorrelatedMixture(Target):
-    """Three Gaussians with diagonal covariances; the dimensions are correlated as they share the component.
+    """Three Gaussians with diagonal covariances; the dimensions are correlated through the common component.
 
     Args:
         features: size D of the vectors.

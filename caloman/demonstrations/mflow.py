@@ -1,4 +1,4 @@
-"""Manifold flows: densities on a manifold that lies in a space of more dimensions.
+"""Manifold flows: densities on a manifold in a space of more dimensions.
 
 References:
     Brehmer and Cranmer, Flows for simultaneous manifold learning and density estimation (arXiv:2003.13913).
@@ -18,8 +18,8 @@ class ManifoldDensity(nn.Module, ABC):
     """A density of the coordinates u of a manifold x = g(u).
 
     It is trained in two phases: first encoder and decoder on `reconstruction_error`, then the inner density on
-    `latent_loss`. The likelihood on the manifold is no loss for both at once: it is that of the projections, and is
-    large, too, where the manifold is small and far from the data.
+    `latent_loss`. The likelihood on the manifold is no loss for both at once: it is that of the projections, and can
+    be large on a small manifold far from the data.
 
     Args:
         inner: density of the coordinates.
@@ -55,9 +55,9 @@ class ManifoldDensity(nn.Module, ABC):
         return (x - self.project(x)).square().sum(dim=1)
 
     def latent_loss(self, x: Tensor) -> Tensor:
-        """What the inner density is trained on: -log p of the coordinates of points (N, D), mean.
+        """Loss of the inner density: -log p of the coordinates of points (N, D), mean.
 
-        The volume is left out, for it does not depend on that density.
+        The volume is left out: it does not depend on that density.
         """
         with torch.no_grad():
             latents = self.encode(x)
@@ -68,7 +68,7 @@ class MFlow(ManifoldDensity):
     """A manifold flow: an outer flow brings points to (u, v), and the manifold is where v = 0.
 
     Args:
-        outer: the flow of D entries, of which the transforms are used and not the density.
+        outer: the flow of D entries; only its transforms are used, not its density.
         inner: density of the first d of them.
     """
 

@@ -1,4 +1,4 @@
-"""Gaussian mixture: the baseline that a flow has to beat."""
+"""Gaussian mixture: a baseline for flows."""
 
 import math
 

@@ -27,7 +27,7 @@ def describe(target: Target, name: str, training: dict) -> dict[str, object]:
         "output": {"showers": [-1, model.geometry.n_voxels]},
         "units": target.units,
         "order": target.order,
-        "threshold_mev": getattr(getattr(model, "transform", None), "threshold", 0.0),
+        "threshold_mev": model.threshold,
         "note": target.note,
         "geometry": model.geometry.to_text(),
         "model_sha256": fingerprint(model),

@@ -1,4 +1,4 @@
-"""Normalizing flows: splines, transforms, and the densities that are built from them."""
+"""Normalizing flows: splines, transforms, and densities made of them."""
 
 from caloman.flows.autoregressive import Autoregressive
 from caloman.flows.copula import CopulaFlow

@@ -19,7 +19,7 @@ Direction = Literal["density", "sampling"]
 
 
 class Autoregressive(Conditioned):
-    """An autoregressive transform that starts as the identity.
+    """An autoregressive transform; it starts as the identity.
 
     One direction is a single pass through the conditioner; the other finds one entry after the other, with a gradient
     only while training. The elementwise map leads from data to noise in both cases, so that the raw parameters of the
@@ -29,7 +29,7 @@ class Autoregressive(Conditioned):
         features: size D of the vectors.
         context: size of the condition; 0 for none.
         elementwise: map of the entries.
-        direction: which one takes a single pass: ``density`` conditions on data (MAF), ``sampling`` on noise (IAF).
+        direction: with a single pass: ``density`` conditions on data (MAF), ``sampling`` on noise (IAF).
         hidden: width of the masked conditioner.
         blocks: number of its blocks.
         residual: whether they have skip connections.
@@ -68,7 +68,7 @@ class Autoregressive(Conditioned):
         return outputs, log_slopes.sum(dim=1)
 
     def _by_passes(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> Step:
-        """D passes, each of which gets one more entry right; the gradient has to keep them all, so few entries only."""
+        """D passes with one more correct entry each. The gradient keeps them all in memory: for few entries only."""
         outputs, log_det = torch.zeros_like(inputs), inputs.new_zeros(len(inputs))
         for _ in range(inputs.shape[1]):
             outputs, log_det = self._map(inputs, self.conditioner(outputs, context), inverse)

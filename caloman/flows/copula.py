@@ -1,4 +1,4 @@
-"""A flow that knows the distribution of every entry by itself before it ties the entries together."""
+"""A flow with the distribution of each entry by itself first, and the dependence of the entries after that."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,29 +12,18 @@ from caloman.nn.mlp import ResidualMLP
 
 
 class CopulaFlow(Flow):
-    """A spline for each entry under the condition alone, and a flow of what that leaves: the dependence (Sklar).
+    """A spline for each entry under the condition alone, and a flow for the dependence of the entries (Sklar).
 
-    Edges, peaks and spikes that were filled belong to single entries. What couples entries need not be sharp then, and
-    a small flow, which few data can train, is enough.
+    Edges, peaks and dequantized spikes belong to single entries. The dependence is smooth then, and a small flow, for
+    few data, is enough.
 
     Args:
         features: size of the vectors.
         context: size of the condition.
         flow: of the entries behind their splines.
-        bins: pieces of each spline.
-        bound: half the side of the splines' box.
-        hidden: width of the network that gives the splines.
     """
 
-    def __init__(
-        self,
-        features: int,
-        context: int,
-        flow: Callable[[int, int], Flow],
-        bins: int = 16,
-        bound: float = 5.0,
-        hidden: int = 32,
-    ) -> None:
+    def __init__(self, features: int, context: int, flow: Callable[[int, int], Flow]) -> None:
         everything = torch.zeros(features, dtype=torch.bool)
-        marginals = Coupling(everything, context, Spline(bins, bound), partial(ResidualMLP, hidden=hidden, blocks=1))
+        marginals = Coupling(everything, context, Spline(bins=16), partial(ResidualMLP, hidden=32, blocks=1))
         super().__init__(features, [marginals, *flow(features, context).transforms])

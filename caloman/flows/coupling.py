@@ -15,10 +15,10 @@ from caloman.nn.mlp import start_at_zero
 
 
 class Coupling(Conditioned):
-    """A coupling transform that starts as the identity.
+    """A coupling transform; it starts as the identity.
 
     Args:
-        mask: True for the entries that pass unchanged and condition the others, shape (D,).
+        mask: True for the unchanged entries, which condition the others, shape (D,).
         context: size of the condition; 0 for none.
         elementwise: map of the other entries.
         network: makes the conditioner from the sizes of its input, condition and output; its layer `last` gives the

@@ -10,11 +10,11 @@ from caloman.flows.transform import Sampler
 
 
 class Distribution(Sampler, ABC):
-    """A conditional density of vectors, which samples as a function of given noise.
+    """A conditional density of vectors; samples are a function of given noise.
 
     Args:
         features: size D of the vectors.
-        noise_dim: number of standard normal numbers that one sample consumes.
+        noise_dim: number of standard normal numbers for one sample.
     """
 
     def __init__(self, features: int, noise_dim: int) -> None:
@@ -35,8 +35,8 @@ class Distribution(Sampler, ABC):
         return -0.5 * (noise.square().sum(dim=1) + self.features * math.log(2 * math.pi))
 
     def loss(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
-        """What training minimizes on inputs (N, D) under a context (N, C): the mean of -log p, unless redefined."""
+        """Training loss on inputs (N, D) under a context (N, C): the mean of -log p, unless redefined."""
         return -self.log_prob(inputs, context).mean()
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]]) -> None:
-        """Sets what is not trained by gradients from batches of vectors (n, D) and contexts (n, C); here nothing."""
+        """Sets statistics, if there are any, from batches of vectors (n, D) and contexts (n, C)."""

@@ -1,4 +1,4 @@
-"""Invertible maps of single numbers, whose parameters a conditioner predicts."""
+"""Invertible maps of single numbers, with parameters from a conditioner."""
 
 from abc import ABC, abstractmethod
 
@@ -64,5 +64,5 @@ class Spline(Elementwise):
 
 
 def _is_traced() -> bool:
-    """Whether a graph is recorded, which must hold for any number of rows."""
+    """Whether a graph is recorded; it must hold for any number of rows."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

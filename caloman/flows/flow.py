@@ -1,4 +1,4 @@
-"""Normalizing flows: a chain of transforms on a standard normal distribution, and what builds them."""
+"""Normalizing flows: chains of transforms on a standard normal distribution, and two kinds of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -62,7 +62,9 @@ class Flow(Distribution):
 
 
 class CouplingFlow(Flow):
-    """Alternating couplings with linear mixing between them; starts as a permutation of the identity.
+    """Pairs of couplings with linear mixing. Each pair moves every entry once; it starts as a permutation.
+
+    The two halves change roles within a pair, and a permutation after it draws new halves at random.
 
     Args:
         features: size of the vectors.
@@ -74,7 +76,7 @@ class CouplingFlow(Flow):
         hidden: width of the conditioners.
         blocks: blocks of each conditioner.
         residual: whether blocks have skip connections and two layers each, or are single layers.
-        mixing: between couplings: a random permutation with or without a trained matrix in LU form.
+        mixing: ``permutation`` after each pair, or ``lu``: also a trained matrix in LU form after each coupling.
         actnorm: put an ActNorm before each coupling.
 
     References:
@@ -101,7 +103,9 @@ class CouplingFlow(Flow):
         for i in range(transforms):
             mask = (torch.arange(features) % 2 == i % 2) & (features > 1)
             chain += [ActNorm(features)] if actnorm else []
-            chain += [Coupling(mask, context, kind, network), *_mixing(features, mixing, i)]
+            chain += [Coupling(mask, context, kind, network)]
+            chain += [Permutation(features)] if i % 2 else []
+            chain += [LULinear(features)] if mixing == "lu" else []
         super().__init__(features, chain)
 
 
@@ -113,7 +117,7 @@ class AutoregressiveFlow(Flow):
         context: size of the condition; 0 for none.
         transforms: number of autoregressive transforms.
         elementwise: map of the entries: ``spline`` (A-RQS) or ``affine`` (MAF).
-        direction: which one takes a single pass: ``density``, or ``sampling`` (IAF), whose density takes D passes.
+        direction: with a single pass: ``density`` (MAF), or ``sampling`` (IAF), then the other takes D passes.
         bins: pieces of the spline.
         bound: half the side of the spline's box.
         hidden: width of the masked conditioners.

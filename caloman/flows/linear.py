@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows.transform import Transform
+from caloman.nn.moments import mean_and_variance
 from caloman.nn.precision import full_precision
 
 
@@ -42,9 +43,9 @@ class Permutation(Transform):
 
 
 class LULinear(Transform):
-    """A square matrix in LU form that starts as the identity.
+    """A square matrix in LU form; it starts as the identity.
 
-    The matrix acts in the direction of generation, which is therefore a product; only training solves for it.
+    Generation multiplies by the matrix; only the density solves for it.
 
     Args:
         features: size of the vectors.
@@ -79,7 +80,7 @@ class LULinear(Transform):
 
 
 class ActNorm(Transform):
-    """Shift and scale of each entry; `fit` sets them so that data has zero mean and unit variance, training goes on.
+    """Shift and scale of each entry. `fit` standardizes the data with them; training goes on from there.
 
     Args:
         features: size of the vectors.
@@ -95,14 +96,10 @@ class ActNorm(Transform):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Sets shift and scale from batches (n, D) of what the transform receives."""
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
-        for batch in batches:
-            rows = batch.double()
-            count, total, squares = count + len(batch), total + rows.sum(0), squares + rows.pow(2).sum(0)
-        mean = total / count
+        """Sets shift and scale from batches (n, D) of its inputs."""
+        mean, variance = mean_and_variance(batches)
         self.shift.copy_(mean)
-        self.log_scale.copy_((squares / count - mean**2).clamp(min=1e-12).log() / -2)
+        self.log_scale.copy_(variance.clamp(min=1e-12).log() / -2)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return (inputs - self.shift) * self.log_scale.exp(), self.log_scale.sum().expand(len(inputs))

@@ -14,7 +14,7 @@ class Step(NamedTuple):
     Args:
         outputs: shape (N, D).
         log_det: log |det J| of the applied direction, shape (N,).
-        raw: what the conditioner gave, shape (N, number of its outputs); None where there is none.
+        raw: outputs of the conditioner, shape (N, number of outputs); None without a conditioner.
     """
 
     outputs: Tensor
@@ -42,7 +42,7 @@ class Transform(nn.Module, ABC):
 
 
 class Conditioned(Transform):
-    """A transform whose parameters a network predicts; it implements `step`."""
+    """A transform with parameters from a network; it implements `step`."""
 
     elementwise: Elementwise
 
@@ -57,7 +57,7 @@ class Conditioned(Transform):
 
 
 class Sampler(nn.Module):
-    """A module that turns noise into samples."""
+    """A module from noise to samples."""
 
     @property
     def one_pass_sampling(self) -> bool:

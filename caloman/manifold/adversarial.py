@@ -1,4 +1,4 @@
-"""Adversarial variational Bayes: a variational autoencoder whose posterior is a network, not a Gaussian."""
+"""Adversarial variational Bayes: a variational autoencoder with a network for its posterior."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -13,22 +13,23 @@ from caloman.manifold.heads import HALF_LOG_2PI
 from caloman.nn.mlp import PlainMLP, start_at_zero
 from caloman.showers.geometry import Geometry
 
+HIDDEN = 128
+"""Width of the hidden layers of warp and adversary."""
 ADVERSARY_DRAWS = 4
-"""Samples of each shower's posterior that the adversary learns from."""
+"""Samples of each shower's posterior in a step of the adversary."""
 
 
 class AVB(VAE):
     """A conditional autoencoder with an implicit posterior and a standard normal prior.
 
-    The posterior is a Gaussian whose noise is warped by a network that sees features of the shower; without a warp it
-    is the VAE. Its density, for the Kullback-Leibler term, is what the adversary estimates. All networks take their
-    steps at once: the adversary's loss reaches the adversary alone, and is left out of the value of the loss, which
-    stays an estimate of the evidence bound. The adversary learns faster, so that it keeps up with the posterior.
+    The posterior is a Gaussian with noise warped by a network, under features of the shower; without the warp it is the
+    VAE. The adversary estimates its density, for the Kullback-Leibler term. All networks take their steps at once. The
+    adversary's loss has gradients for the adversary alone, and adds nothing to the value of the loss: that stays an
+    estimate of the evidence bound. The adversary keeps up with the posterior by a higher learning rate.
 
     Args:
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
-        adversary: width of the hidden layers of warp and adversary.
         options: of every `VAE`.
 
     References:
@@ -42,13 +43,12 @@ class AVB(VAE):
         self,
         geometry: Geometry,
         context: int,
-        adversary: int = 128,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(geometry, context, **options)
-        self.warp = PlainMLP(self.latent_dim, self.latent_dim, self.latent_dim, adversary)
+        self.warp = PlainMLP(self.latent_dim, self.latent_dim, self.latent_dim, HIDDEN)
         start_at_zero(self.warp.last)
-        self.adversary = Adversary(self.latent_dim, self.latent_dim, adversary)
+        self.adversary = Adversary(self.latent_dim, self.latent_dim, HIDDEN)
 
     @property
     def _encoder_outputs(self) -> int:
@@ -70,7 +70,7 @@ class AVB(VAE):
         return {**losses, "loss": loss, "divergence": divergence, "adversary_loss": adversary}
 
     def _warped(self, noise: Tensor, features: Tensor) -> Tensor:
-        # by two widths at most, so that it cannot run away from the adversary
+        # by two widths at most, or it could run away from the adversary
         return noise + 2 * (0.5 * self.warp(noise, features)).tanh()
 
     def _log_posterior(self, noise: Tensor, features: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class AVB(VAE):
         return functional_call(self.adversary, weights, (noise, features.detach()))
 
     def _adversary_loss(self, features: Tensor) -> Tensor:
-        """The adversary's loss on several draws for each shower, which cost little beside the encoder."""
+        """The adversary's loss on several draws for each shower; they cost little beside the encoder."""
         features = features.repeat(ADVERSARY_DRAWS, 1)
         with torch.no_grad():
             noise = self._warped(torch.randn_like(features), features)
@@ -87,7 +87,7 @@ class AVB(VAE):
 
 
 class Adversary(nn.Module):
-    """Estimates the density of samples x that a network makes, p(x | c), by a contrast with normal ones.
+    """Estimates the density p(x | c) of samples x of a network by a contrast with normal samples.
 
     A normal density follows mean and width of the samples, and a discriminator between the samples and that density
     learns the logarithm of their ratio ("adaptive contrast"): how narrow the samples are need not be learned by it.
@@ -113,7 +113,7 @@ class Adversary(nn.Module):
         return log_normal + self.discriminator(standardized, context).squeeze(1)
 
     def loss(self, x: Tensor, context: Tensor) -> Tensor:
-        """What is minimized on samples x (N, D) under contexts (N, C): that of the normal and of the discriminator."""
+        """Loss of the normal density and of the discriminator on samples x (N, D) under contexts (N, C)."""
         standardized, log_normal = self._contrast(x, context)
         sample = self.discriminator(standardized.detach(), context)
         normal = self.discriminator(torch.randn_like(x), context)

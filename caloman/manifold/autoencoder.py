@@ -21,7 +21,7 @@ class Autoencoder(nn.Module):
         latent_dim: dimension of the manifold.
         hidden: sizes of the hidden layers of encoder and decoder, if no architecture is given.
         head: likelihood of the decoder.
-        scaling: of the shapes that the encoder sees; by default none.
+        scaling: of the encoder's inputs; by default none.
         architecture: builds encoder and decoder; by default CaloMan's dense networks.
 
     References:
@@ -29,7 +29,7 @@ class Autoencoder(nn.Module):
     """
 
     rates: ClassVar[Mapping[str, float]] = {}
-    """Submodules that learn at a multiple of the learning rate, and the factor."""
+    """Names of submodules with a multiple of the learning rate, and the factor."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Autoencoder(nn.Module):
         return self._reconstruction(self.encode(shapes, context), shapes, context)
 
     def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
-        """Mean loss of what is decoded from the latents, and its parts."""
+        """Mean loss of shapes decoded from the latents, and its parts."""
         parameters = self._decoder_output(latents, context)
         likelihood = self.head.log_prob(parameters, shapes).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}

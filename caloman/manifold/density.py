@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 JITTER = 1e-12
-"""Of the Gram matrix, relative to its mean diagonal: coordinates that the decoder ignores keep the logarithm finite."""
+"""Of the Gram matrix, relative to its mean diagonal: it keeps the logarithm finite if a coordinate has no effect."""
 NUMBERS = 2**25
-"""Entries of Jacobians that are held at a time."""
+"""Entries of Jacobians in memory at a time."""
 
 
 def jacobian(decode: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from caloman.errors import CalomanError
 from caloman.manifold.heads import DeterministicHead
+from caloman.nn.moments import mean_and_variance
 from caloman.preprocessing.layers import LayerMap
 from caloman.showers.geometry import Geometry
 
@@ -16,8 +17,8 @@ from caloman.showers.geometry import Geometry
 class FractionHead(DeterministicHead):
     """A cross-entropy between fractions and their mean, one output per voxel.
 
-    It is lowest where the decoded mean is that of the data, but no density of the fractions: it takes each of them for
-    the probability of a hit. The outputs are measured from the mean shape of the training showers.
+    The minimum is at the mean of the data, but this is no density of the fractions: each of them counts as the
+    probability of a hit. The outputs are measured from the mean shape of the training showers.
     """
 
     average: Tensor
@@ -31,17 +32,14 @@ class FractionHead(DeterministicHead):
         """Fits the mean shape.
 
         Raises:
-            CalomanError: if the shapes are not what the head describes.
+            CalomanError: if the head does not fit the shapes.
         """
-        count, total = 0, torch.zeros(())
-        for batch in shapes:
-            self.check(batch)
-            count, total = count + len(batch), total + batch.double().sum(0)
-        self.average.copy_((total / count).clamp(1e-6, 1 - 1e-6))
+        mean, _ = mean_and_variance(self.checked(batch) for batch in shapes)
+        self.average.copy_(mean.clamp(1e-6, 1 - 1e-6))
 
     @abstractmethod
-    def check(self, shapes: Tensor) -> None:
-        """Refuses shapes (N, V) that the head cannot describe."""
+    def checked(self, shapes: Tensor) -> Tensor:
+        """The shapes (N, V), if the head fits them."""
 
 
 class BernoulliHead(FractionHead):
@@ -51,9 +49,10 @@ class BernoulliHead(FractionHead):
         CaloVAE+INN (arXiv:2312.09290); the autoencoder of CaloDREAM (arXiv:2405.09629).
     """
 
-    def check(self, shapes: Tensor) -> None:
+    def checked(self, shapes: Tensor) -> Tensor:
         if shapes.max() > 1 + 1e-5:
             raise CalomanError("BernoulliHead needs shapes between 0 and 1; use a LayerwiseTransform")
+        return shapes
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         logits = self._logits(parameters)
@@ -77,10 +76,11 @@ class SoftmaxHead(FractionHead):
         super().__init__(geometry)
         self.layers = LayerMap(geometry)
 
-    def check(self, shapes: Tensor) -> None:
+    def checked(self, shapes: Tensor) -> Tensor:
         sums = self.layers.sum(shapes)
         if not torch.all((sums == 0) | torch.isclose(sums, torch.ones_like(sums), rtol=0, atol=1e-3)):
             raise CalomanError("SoftmaxHead needs shapes of unit sum in each layer; use a LayerwiseTransform")
+        return shapes
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         return (shapes * self._log_fractions(parameters)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""A decoder that gives the voxels in groups, for correlations of neighbors that a latent does not hold."""
+"""A decoder of voxels in groups, for correlations of neighbors beyond the latent."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from caloman.showers.geometry import Geometry
 
 N_GROUPS = 4
 SEEN = 3
-"""Numbers by which the decoder knows a voxel: the size of a hit, whether it is one, and whether that is known."""
+"""Numbers of the decoder's input for each voxel: the size of a hit, whether it is one, and whether that is known."""
 
 
 class GroupedVAE(VAE):
-    """A conditional VAE whose decoder gives the voxels in four groups, each under those before.
+    """A conditional VAE with an autoregressive decoder: four groups of voxels, each under those before.
 
     Every other layer comes first, and in each layer one color of a checkerboard in alpha and r: neighbors are in
     different groups, and voxels of a group are independent of one another given the latent and the earlier groups.
@@ -99,7 +99,7 @@ class GroupedVAE(VAE):
         return self._group_parameters(latents, context, shapes, turn)
 
     def _group_parameters(self, latents: Tensor, context: Tensor, shapes: Tensor, turn: Tensor) -> Tensor:
-        """Parameters (N, 6 V), to be used for the group whose turn (N,) it is, of shapes known before that turn."""
+        """Parameters (N, 6 V) under the voxels known before a turn (N,); valid for the group of that turn."""
         known = self.groups < turn[:, None]
         hits = known & (shapes > 0)
         logs = torch.where(hits, shapes, torch.ones_like(shapes)).log()

@@ -1,4 +1,4 @@
-"""Decoder heads: the likelihood of a shower's shape given what the decoder network puts out."""
+"""Decoder heads: the likelihood of a shower's shape under the outputs of the decoder network."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,9 +23,9 @@ class Head(nn.Module, ABC):
     """
 
     n_parameters: int
-    """Number of outputs that the decoder network must have."""
+    """Number of outputs of the decoder network."""
     noise_dim: int
-    """Number of standard normal numbers that one sample consumes."""
+    """Number of standard normal numbers for one sample."""
 
     def fit(self, shapes: Iterable[Tensor]) -> None:
         """Fits statistics on batches (n, V) of training shapes."""
@@ -43,11 +43,11 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def to_noise(self, parameters: Tensor, shapes: Tensor) -> Tensor:
-        """The noise (N, noise_dim) from which `sample` makes the shapes (N, V), drawn at random where many do."""
+        """The noise (N, noise_dim) with which `sample` gives the shapes (N, V); random where many values do."""
 
 
 class DeterministicHead(Head):
-    """A head that decodes to the mean of its shapes."""
+    """A head without noise: it decodes to the mean of its shapes."""
 
     noise_dim = 0
 
@@ -88,8 +88,8 @@ class HurdleHead(Head):
     the logarithm y of a size, u = arsinh((y - location) / scale) - skew, and sinh(a u + b (sqrt(1 + u^2) - 1)) is
     standard normal, with slopes a - b on the left and a + b on the right; b = 0 is the published distribution.
 
-    One standard normal score per voxel decides both, monotonically: zero below the hurdle, the size's quantile above
-    it. A layer without any hit gets one where the score came closest to the hurdle, for its energy has to go somewhere.
+    One standard normal number per voxel decides both, monotonically: zero below the hurdle, the size's quantile above
+    it. A layer without any hit gets one where that number came closest to the hurdle: its energy has to go somewhere.
 
     References:
         Jones & Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009) 761.
@@ -109,13 +109,13 @@ class HurdleHead(Head):
         self.register_buffer("log_std", torch.ones(geometry.n_voxels))
 
     def fit(self, shapes: Iterable[Tensor]) -> None:
-        """Fits hit rates and moments of the log-sizes, the point from which the network's outputs are measured."""
+        """Fits hit rates and moments of the log-sizes, the origin of the network's outputs."""
         count, hits, total, squares = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
         for batch in shapes:
             logs = torch.where(batch > 0, batch.double().log(), 0.0)
             count, hits = count + len(batch), hits + (batch > 0).double().sum(0)
             total, squares = total + logs.sum(0), squares + logs.square().sum(0)
-        # ten pseudo-counts of the average voxel steady those that are hardly ever hit
+        # ten pseudo-counts of the average voxel steady voxels with few hits
         mean_all, square_all = total.sum() / hits.sum(), squares.sum() / hits.sum()
         mean = (total + 10 * mean_all) / (hits + 10)
         self.log_mean.copy_(mean)
@@ -162,7 +162,7 @@ class HurdleHead(Head):
         return self.shapes(*self.sizes(parameters, noise))
 
     def shapes(self, sizes: Tensor, ratio: Tensor) -> Tensor:
-        """Shapes (N, V) from what `sizes` gives for all voxels."""
+        """Shapes (N, V) from the results of `sizes` for all voxels."""
         return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
 
     def sizes(self, parameters: Tensor, noise: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -211,7 +211,7 @@ def _upper_tail(scores: Tensor) -> Tensor:
 
 
 def _bounded(values: Tensor, limit: float) -> Tensor:
-    """Identity near zero that saturates at +- limit."""
+    """Identity near zero, saturated at +- limit."""
     return limit * (values / limit).tanh()
 
 

@@ -1,4 +1,4 @@
-"""The Wasserstein autoencoder: latents that are normal all together, not each for itself."""
+"""The Wasserstein autoencoder: the latents of all showers together are normal, not those of each shower."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from caloman.showers.geometry import Geometry
 
 
 class WAE(Autoencoder):
-    """A deterministic conditional autoencoder whose latents are drawn to a standard normal by their MMD.
+    """A deterministic conditional autoencoder with a penalty on the MMD of its latents to a standard normal.
 
     Args:
         geometry: the voxel mesh with V voxels.

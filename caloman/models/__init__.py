@@ -1,4 +1,4 @@
-"""Generators: what a bundle holds and a user samples from."""
+"""Generators, the content of a bundle."""
 
 from caloman.models.density import Density
 from caloman.models.energy import LayerEnergyModel

@@ -46,8 +46,7 @@ class Density(Distribution):
     def loss(self, inputs: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
         """Loss of the flow on the scaled inputs (N, D) under a context (N, C).
 
-        For a likelihood it differs from -log p by the log-determinant of the scaling, which no trained parameter
-        changes.
+        For a likelihood it differs from -log p by the log-determinant of the scaling, a constant in training.
         """
         return self.flow.loss(self.scaling(inputs), self.context_scaling(context))
 

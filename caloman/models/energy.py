@@ -71,7 +71,7 @@ class LayerEnergyModel(nn.Module):
     def log_prob(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         """Log-density of the logarithms of layer energies (N, L) at incident energies (N, 1), shape (N,).
 
-        A lower bound where layers are empty; they count with their probability.
+        Empty layers count with their probability. While training it is a random lower bound where layers are empty.
         """
         coordinates, context, minus_log_q = self._prepare(layer_energies, incident_energies)
         return self.density.log_prob(coordinates, context) + minus_log_q
@@ -92,7 +92,7 @@ class LayerEnergyModel(nn.Module):
         minus_log_q: Tensor | float = 0.0
         if self.dequantization:
             energies = torch.where(layer_energies < self.threshold, 0.0, layer_energies)
-            layer_energies, minus_log_q = self.dequantization(energies)
+            layer_energies, minus_log_q = self.dequantization(energies, random=self.training)
         coordinates = self.coordinates(layer_energies, incident_energies)
         log_det = self.coordinates.log_det(coordinates, layer_energies, incident_energies)
         return coordinates, incident_energies.log10(), minus_log_q + log_det

@@ -1,4 +1,4 @@
-"""Several trainings of one generator, whose spread tells how certain it is."""
+"""Several trainings of one generator: their differences measure its uncertainty."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from caloman.showers.geometry import Geometry
 
 
 class EnsembleShowerModel(ShowerModel):
-    """An equal mixture of members; each shower is made by one of them, which the last column of the noise picks.
+    """An equal mixture of members; the last column of the noise picks the member of each shower.
 
-    In eager mode each member makes its own showers only, so that a shower costs what it costs with one member. A
-    compiled or exported graph, which knows no shapes that depend on data, runs all members and selects.
+    In eager mode each member makes its own showers only, at the cost of a single model. A compiled or exported graph
+    has fixed shapes: it runs all members and selects.
 
     Args:
         geometry: the voxel mesh.
@@ -26,6 +26,10 @@ class EnsembleShowerModel(ShowerModel):
         super().__init__(geometry)
         self.members = nn.ModuleList(member(geometry) for _ in range(count))
         self.noise_blocks = {**self.member(0).noise_blocks, "member": 1}
+
+    @property
+    def threshold(self) -> float:
+        return self.member(0).threshold
 
     def member(self, index: int) -> ShowerModel:
         """One of the generators.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """What noise is for: no two purposes share numbers, nor do they with the incident energies, which are purpose 0."""
+    """Uses of noise. No two of them have the same numbers, nor do the incident energies, whose number is 0."""
 
     SHOWERS = 1
     RECONSTRUCTIONS = 2

@@ -34,7 +34,7 @@ class ManifoldShape(ShapeModel):
         residual: density of the decoder's noise given the latents, for the correlations of voxels that the decoder
             leaves out; without it the noise is independent.
         sample_posterior: train the density on samples of a variational encoder, not on its means; right when the
-            decoder is a likelihood that is sampled.
+            decoder is a likelihood and is sampled.
 
     Raises:
         CalomanError: if there is a residual and the head is deterministic.
@@ -69,7 +69,7 @@ class ManifoldShape(ShapeModel):
         Args:
             shapes: in the coordinates of the shower transform.
             context: the condition.
-            noise: standard normal (N, latent_dim), which samples the posterior; drawn if it is left out.
+            noise: standard normal (N, latent_dim), for a sample of the posterior; drawn if it is left out.
         """
         if not self.sample_posterior:
             return self.autoencoder.encode(shapes, context)

@@ -1,12 +1,12 @@
 """Generators of showers: one signature for all, `forward(noise, incident_energies) -> showers [MeV]`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.flows import Sampler
@@ -18,7 +18,7 @@ from caloman.showers.geometry import Geometry
 from caloman.showers.showers import CHUNK, Showers
 
 MAX_BATCH_VOXELS = 6_500_000
-"""A chunk of dataset 2; the decoder of a larger one would only fill the memory and leave the cache."""
+"""As many as in a chunk of dataset 2; more of them would only fill the memory and leave the cache."""
 
 
 class ShowerModel(Sampler, ABC):
@@ -38,16 +38,42 @@ class ShowerModel(Sampler, ABC):
 
     @property
     def noise_dim(self) -> int:
-        """Number of standard normal numbers that one shower consumes."""
+        """Number of standard normal numbers for one shower."""
         return sum(self.noise_blocks.values())
 
     @property
+    @abstractmethod
+    def threshold(self) -> float:
+        """Energy below which a voxel is empty [MeV]; 0 if any energy may be generated."""
+
+    @property
     def batch_size(self) -> int:
-        """Number of showers of a chunk that are computed together."""
+        """Number of showers computed at a time."""
         return max(1, min(CHUNK, MAX_BATCH_VOXELS // self.geometry.n_voxels))
 
+    def __repr__(self) -> str:
+        """Particle, mesh, range of energies, noise and parts, not the tree of modules."""
+        geometry, (low, high) = self.geometry, self.energy_range.tolist()
+        blocks = ", ".join(f"{name} {size}" for name, size in self.noise_blocks.items())
+        lines = [
+            f"{type(self).__name__} of {geometry.particle} showers, geometry {geometry.name!r}",
+            f"  mesh        {geometry.n_voxels} voxels in {geometry.n_layers} layers, threshold {self.threshold:g} MeV",
+            f"  energies    {low:g} to {high:g} MeV" if high < np.inf else "  energies    none, the model is untrained",
+            f"  noise       {self.noise_dim} standard normal numbers: {blocks}",
+            f"  parameters  {_size(self):,}",
+            *(f"    {name}: {type(part).__name__}, {_size(part):,}" for name, part in self._parts() if _size(part)),
+        ]
+        return "\n".join(lines)
+
+    def _parts(self) -> Iterator[tuple[str, nn.Module]]:
+        for name, child in self.named_children():
+            if isinstance(child, ShapeModel):
+                yield from ((f"{name}.{inner}", part) for inner, part in child.named_children())
+            else:
+                yield name, child
+
     def prepare(self, batches: Iterable[Tensor]) -> None:
-        """Fits on batches of training voxels (n, V) [MeV] what is fixed before any part is trained."""
+        """Fits the statistics of the preprocessing on batches of training voxels (n, V) [MeV], before all training."""
 
     @abstractmethod
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
@@ -94,8 +120,8 @@ class ShowerModel(Sampler, ABC):
         if outside.any():
             low, high = self.energy_range.tolist()
             raise CalomanError(
-                f"incident energy {incident_energies[outside][0]:g} MeV is outside the range that the model was "
-                f"trained on, {low:g} to {high:g} MeV; ask for energies inside it, or insist with "
+                f"incident energy {incident_energies[outside][0]:g} MeV is outside the range of the training, "
+                f"{low:g} to {high:g} MeV; ask for energies inside it, or insist with "
                 "`caloman generate --extrapolate`"
             )
 
@@ -105,7 +131,7 @@ class FactorizedShowerModel(ShowerModel):
 
     Args:
         geometry: the voxel mesh.
-        transform: between voxels and what the shape model learns.
+        transform: between voxels and the variables of the shape model.
         shape: the shape model.
         energy: the layer-energy model; none in the two-step variant.
     """
@@ -123,6 +149,10 @@ class FactorizedShowerModel(ShowerModel):
         self.shape = shape(geometry, self.transform.context_dim)
         energy_block = {"energy": self.energy.noise_dim} if self.energy else {}
         self.noise_blocks = {**energy_block, **self.shape.noise_blocks}
+
+    @property
+    def threshold(self) -> float:
+        return self.transform.threshold
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
         self.transform.fit(batches)
@@ -162,3 +192,8 @@ class FactorizedShowerModel(ShowerModel):
         if not isinstance(self.shape, ManifoldShape):
             raise CalomanError(f"a {type(self.shape).__name__} has no manifold; use a model with a ManifoldShape")
         return self.shape
+
+
+def _size(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

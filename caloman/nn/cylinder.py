@@ -19,7 +19,6 @@ class CylinderConv(nn.Module):
         in_channels: channels of the input, without coordinates.
         out_channels: channels of the output.
         kernel: odd sizes along z, alpha and r.
-        stride: steps along z, alpha and r.
         coordinates: adds z and r, from -1 to 1, as two channels, because neither axis looks the same everywhere.
     """
 
@@ -28,7 +27,6 @@ class CylinderConv(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel: Sequence[int] = (3, 3, 3),
-        stride: Sequence[int] = (1, 1, 1),
         coordinates: bool = False,
     ) -> None:
         super().__init__()
@@ -38,12 +36,11 @@ class CylinderConv(nn.Module):
             in_channels + 2 * coordinates,
             out_channels,
             kernel_size=(kernel[0], kernel[1], kernel[2]),
-            stride=(stride[0], stride[1], stride[2]),
             padding=(kernel[0] // 2, 0, kernel[2] // 2),
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps (N, in_channels, z, alpha, r) to (N, out_channels, z', alpha', r')."""
+        """Maps (N, in_channels, z, alpha, r) to (N, out_channels, z, alpha, r)."""
         if self.coordinates:
             inputs = torch.cat([inputs, _coordinates(inputs)], dim=1)
         return self.conv(F.pad(inputs, (0, 0, self.wrap, self.wrap, 0, 0), mode="circular"))
@@ -58,9 +55,9 @@ def _coordinates(inputs: Tensor) -> Tensor:
 
 
 class CylinderNet(nn.Module):
-    """Residual convolutions under a condition, which scales and shifts each channel at each z and r (FiLM).
+    """Residual convolutions; a condition scales and shifts each channel at each z and r (FiLM).
 
-    The same at every alpha, so that a turned input gives a turned output; where in z and r, the shifts tell.
+    All alphas are treated alike: a turned input gives a turned output. The shifts tell z and r apart.
 
     Args:
         shape: numbers of cells along z, alpha and r.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class MaskedLinear(nn.Linear):
-    """A linear layer some of whose weights are zero for good.
+    """A linear layer with a mask of weights, the others of which stay zero.
 
     The mask is applied at each call while training, and once when the layer is switched to evaluation.
 
@@ -39,7 +39,7 @@ class MaskedLinear(nn.Linear):
 
 
 class MADE(nn.Module):
-    """Masked network that gives several outputs per entry; those of the first entry depend on the condition alone.
+    """Masked network with several outputs per entry; those of the first entry depend on the condition alone.
 
     A masked linear layer joined by one of the condition, blocks of ReLU and masked linear layers, one more of each.
     Entry by entry it can be evaluated by `MADESequence`.
@@ -51,11 +51,8 @@ class MADE(nn.Module):
         hidden: width.
         blocks: number of blocks: one layer each, or two with a skip connection if `residual`.
         residual: whether blocks add to their input.
-        dropout: share of the hidden units that is dropped after each plain block while training.
-        order: position of each entry in the sequence, shape (D,); as they come if left out.
+        dropout: fraction of the hidden units dropped after each block in training.
     """
-
-    order: Tensor
 
     def __init__(
         self,
@@ -66,19 +63,17 @@ class MADE(nn.Module):
         blocks: int = 2,
         residual: bool = False,
         dropout: float = 0.0,
-        order: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.features, self.outputs, self.residual = features, outputs, residual
-        self.register_buffer("order", torch.arange(features) if order is None else order, persistent=False)
-        # a hidden unit of degree d sees the first d entries of the sequence, and always the condition
-        lowest = 0 if context or features == 1 else 1
+        # a hidden unit of degree d sees the first d entries, and always the condition
+        entries, lowest = torch.arange(features), 0 if context or features == 1 else 1
         self.degrees = degrees = lowest + torch.arange(hidden) % (features - lowest)
         square = degrees[:, None] >= degrees
-        self.first = MaskedLinear(degrees[:, None] > self.order)
+        self.first = MaskedLinear(degrees[:, None] > entries)
         self.context = nn.Linear(context, hidden) if context else None
         self.blocks = nn.ModuleList(_block(square, residual, dropout) for _ in range(blocks))
-        self.last = MaskedLinear((self.order[:, None] >= degrees).repeat(outputs, 1))
+        self.last = MaskedLinear((entries[:, None] >= degrees).repeat(outputs, 1))
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Maps inputs (N, D) under a condition (N, C) to (N, P * D), the first output of all entries first."""
@@ -100,8 +95,8 @@ def _block(mask: Tensor, residual: bool, dropout: float) -> nn.Sequential:
 class MADESequence:
     """A MADE whose inputs become known one after the other, as in sampling.
 
-    Each unit is computed once, as soon as all that it depends on is known, so that the whole sequence takes no more
-    products than one call of the network. Buffers are filled in place: there is no gradient, and no dropout.
+    Each unit is computed once, as soon as its inputs are known: the whole sequence takes as many products as one call
+    of the network. Buffers are filled in place: there is no gradient, and no dropout.
 
     Args:
         made: the network.
@@ -112,31 +107,32 @@ class MADESequence:
     def __init__(self, made: MADE, rows: int, context: Tensor | None = None) -> None:
         self.residual = made.residual
         degrees, units = made.degrees.sort(stable=True)
-        entries = made.order.argsort()
-        units, steps = units.to(entries.device), torch.arange(made.features + 1)
-        self.known = torch.searchsorted(degrees, steps, right=True).tolist()  # units of degree i or less
+        units = units.to(made.first.bias.device)
+        self.known = torch.searchsorted(
+            degrees, torch.arange(made.features + 1), right=True
+        ).tolist()  # units of degree i or less
         first = made.first.bias.new_zeros(rows, len(units)) + made.first.bias
         if made.context is not None:
             first = first + made.context(context)
         self.first_bias = first[:, units].T.contiguous()
-        self.first = made.first.masked_weight()[units][:, entries]
+        self.first = made.first.masked_weight()[units]
         hidden = [layer for layer in made.blocks.modules() if isinstance(layer, MaskedLinear)]
         self.hidden = [(layer.masked_weight()[units][:, units], layer.bias[units, None]) for layer in hidden]
-        self.last = made.last.masked_weight().unflatten(0, (made.outputs, -1))[:, entries][:, :, units].movedim(1, 0)
+        self.last = made.last.masked_weight().unflatten(0, (made.outputs, -1))[:, :, units].movedim(1, 0)
         self.last = self.last.contiguous()  # (D, P, hidden)
-        self.last_bias = made.last.bias.unflatten(0, (made.outputs, -1))[:, entries].T.unsqueeze(2)
-        # the entry axis first: what is known is then one contiguous block
+        self.last_bias = made.last.bias.unflatten(0, (made.outputs, -1)).T.unsqueeze(2)
+        # the entry axis first: known entries are then one contiguous block
         self.inputs = first.new_empty(made.features, rows)
         self.activations = [torch.empty_like(self.first_bias) for _ in range(len(hidden) + 1)]
         self._compute(0, self.known[0], self.inputs[:0])
 
     def outputs(self, i: int) -> Tensor:
-        """Outputs (P, N) of the i-th entry of the sequence, when the entries before it are known."""
+        """Outputs (P, N) of the i-th entry, when the entries before it are known."""
         known = self.known[i]
         return torch.addmm(self.last_bias[i], self.last[i, :, :known], self.activations[-1][:known])
 
     def append(self, i: int, values: Tensor) -> None:
-        """Sets the i-th entry (N,) of the sequence."""
+        """Sets the i-th entry (N,)."""
         self.inputs[i] = values
         self._compute(self.known[i], self.known[i + 1], self.inputs[: i + 1])
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def start_at_zero(layer: nn.Module) -> None:
-    """Sets all parameters of a layer to zero, so that a network that ends with it starts with outputs of zero."""
+    """Sets all parameters of a layer to zero: a network with this last layer starts with outputs of zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
@@ -55,7 +55,7 @@ class PlainMLP(MLP):
 
     @property
     def last(self) -> nn.Linear:
-        """The layer that gives the output."""
+        """The output layer."""
         return self[-1]  # type: ignore[return-value]
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:

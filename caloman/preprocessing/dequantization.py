@@ -27,18 +27,23 @@ class Dequantization(ABC):
 
     upper: float
 
-    def __call__(self, energies: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, energies: Tensor, random: bool = True) -> tuple[Tensor, Tensor]:
         """Replaces the zeros of energies (N, D) [MeV].
+
+        Args:
+            energies: the energies.
+            random: draw the noise; otherwise take the median of q. The bound is then a function of x, and exact for a
+                model with the true q.
 
         Returns:
             Energies without zeros (N, D) [MeV], and -log q(log v) of the noise, summed over the zeros, shape (N,).
         """
         empty = energies == 0
-        log_noise, minus_log_q = self._draw(energies)
+        log_noise, minus_log_q = self._draw(energies, random)
         return torch.where(empty, log_noise.exp(), energies), torch.where(empty, minus_log_q, 0.0).sum(dim=1)
 
     def check(self, threshold: float) -> None:
-        """Refuses a threshold [MeV] that would not turn the noise into zeros again.
+        """Refuses a threshold [MeV] below some of the noise.
 
         Raises:
             CalomanError: if the noise reaches above it.
@@ -49,7 +54,7 @@ class Dequantization(ABC):
             )
 
     @abstractmethod
-    def _draw(self, energies: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw(self, energies: Tensor, random: bool) -> tuple[Tensor, Tensor]:
         """The logarithm of an energy for each entry, as if all were empty, and -log q, both of shape (N, D)."""
 
 
@@ -63,13 +68,14 @@ class UniformDequantization(Dequantization):
     def __init__(self, width: float) -> None:
         self.upper = width
 
-    def __call__(self, energies: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds noise to energies (N, D) [MeV]; returns as the base class does."""
-        log_noise, minus_log_q = self._draw(energies)
+    def __call__(self, energies: Tensor, random: bool = True) -> tuple[Tensor, Tensor]:
+        """Adds noise to energies (N, D) [MeV]; arguments and results are those of the base class."""
+        log_noise, minus_log_q = self._draw(energies, random)
         return energies + log_noise.exp(), torch.where(energies == 0, minus_log_q, 0.0).sum(dim=1)
 
-    def _draw(self, energies: Tensor) -> tuple[Tensor, Tensor]:
-        minus_log_fraction = -(1 - torch.rand_like(energies)).log()  # not of 0, which a random number may be
+    def _draw(self, energies: Tensor, random: bool) -> tuple[Tensor, Tensor]:
+        fraction = 1 - torch.rand_like(energies) if random else torch.full_like(energies, 0.5)  # never 0
+        minus_log_fraction = -fraction.log()
         return math.log(self.upper) - minus_log_fraction, minus_log_fraction
 
 
@@ -83,8 +89,8 @@ class LogUniformDequantization(Dequantization):
     def __init__(self, threshold: float) -> None:
         self.upper = threshold
 
-    def _draw(self, energies: Tensor) -> tuple[Tensor, Tensor]:
-        decades = torch.rand_like(energies)
+    def _draw(self, energies: Tensor, random: bool) -> tuple[Tensor, Tensor]:
+        decades = torch.rand_like(energies) if random else torch.full_like(energies, 0.5)
         return math.log(self.upper) - LOG_10 * decades, torch.full_like(energies, math.log(LOG_10))
 
 
@@ -100,7 +106,7 @@ class LogNormalDequantization(Dequantization):
         self.mean, self.sigma = mean, sigma
         self.upper = 10 ** (mean + 6 * sigma)  # one of 10^9 lies above
 
-    def _draw(self, energies: Tensor) -> tuple[Tensor, Tensor]:
-        noise = torch.randn_like(energies)
+    def _draw(self, energies: Tensor, random: bool) -> tuple[Tensor, Tensor]:
+        noise = torch.randn_like(energies) if random else torch.zeros_like(energies)
         minus_log_q = 0.5 * noise.square() + math.log(LOG_10 * self.sigma * math.sqrt(2 * math.pi))
         return LOG_10 * (self.mean + self.sigma * noise), minus_log_q

@@ -150,6 +150,8 @@ class LayerLogarithms(LayerCoordinates):
 
         log p(E) >= E_n[log p(coordinates) + log_det].
 
+    In evaluation mode n is zero, so that coordinates are a function of the energies.
+
     Args:
         max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin that keeps the logit finite.
@@ -169,7 +171,8 @@ class LayerLogarithms(LayerCoordinates):
     def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         total = layer_energies.sum(1, keepdim=True)
         logit = self._logits(total, (self._available(incident_energies) - total).clamp(min=0))
-        return torch.cat([logit, layer_energies.log() + self.blur * torch.randn_like(total)], dim=1)
+        noise = torch.randn_like(total) if self.training else torch.zeros_like(total)
+        return torch.cat([logit, layer_energies.log() + self.blur * noise], dim=1)
 
     def log_det(self, coordinates: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         noise = (coordinates[:, 1:] - layer_energies.log()).mean(1) / self.blur

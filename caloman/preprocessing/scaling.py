@@ -1,4 +1,4 @@
-"""Invertible rescalings whose statistics are fitted once and travel with the model as buffers."""
+"""Invertible rescalings with statistics that are fitted once and travel with the model as buffers."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.nn.moments import mean_and_variance
 from caloman.nn.precision import full_precision
 
 
@@ -51,12 +52,8 @@ class Standardize(Scaling):
         self.register_buffer("std", torch.ones(features))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
-        for batch in batches:
-            rows = batch.double()
-            count, total, squares = count + len(batch), total + rows.sum(0), squares + rows.pow(2).sum(0)
-        mean = total / count
-        std = (squares / count - mean**2).clamp(min=0).sqrt()
+        mean, variance = mean_and_variance(batches)
+        std = variance.sqrt()
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-6 * mean.abs() + 1e-12, std, torch.ones_like(std)))
 
@@ -71,16 +68,9 @@ class Standardize(Scaling):
 
 
 class LogStandardize(Standardize):
-    """Zero mean and unit variance of log(x + offset), for entries from zero to many decades.
+    """Zero mean and unit variance of log(x + 1e-4), for entries from zero to many decades."""
 
-    Args:
-        features: size of the vectors.
-        offset: keeps zeros finite; entries well below it look alike.
-    """
-
-    def __init__(self, features: int, offset: float = 1e-4) -> None:
-        super().__init__(features)
-        self.offset = offset
+    offset = 1e-4  # keeps zeros finite; entries well below it look alike
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         super().fit((batch + self.offset).log() for batch in batches)

@@ -1,4 +1,4 @@
-"""From voxels to what the shape models learn, and back.
+"""From voxels to the coordinates of the shape models, and back.
 
 Two variants exist in CaloMan (arXiv:2211.15380): three steps with the layer energies as a model of their own, and two
 steps with the incident energy alone.
@@ -18,15 +18,15 @@ from caloman.preprocessing.spectrum import SmoothSpectrum
 from caloman.showers.geometry import Geometry
 
 NEWTON_STEPS = 3
-"""Until the energies of a layer add up to 1e-5; what is left is scaled away."""
+"""Steps until the energies of a layer add up within 1e-5; a scale removes the rest."""
 
 
 class Prepared(NamedTuple):
     """Showers in the coordinates of the models.
 
     Args:
-        shapes: what a shape model learns, shape (N, V).
-        context: what it is conditioned on, shape (N, C).
+        shapes: variables of a shape model, shape (N, V).
+        context: its condition, shape (N, C).
         layer_energies: energy per layer [MeV], shape (N, L).
     """
 
@@ -75,8 +75,8 @@ class ShowerTransform(nn.Module, ABC):
 class LayerwiseTransform(ShowerTransform):
     """Three-step variant: shapes have unit sum in each layer; an empty layer is all zero unless it is dequantized.
 
-    The inverse gives each layer its energy, cuts voxels below the threshold and rescales those that survive, twice; the
-    largest voxel of a layer always survives, and a layer below the threshold is empty.
+    The inverse scales each layer to its energy and cuts voxels below the threshold, twice. The largest voxel of a layer
+    always stays, and a layer below the threshold is empty.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
@@ -135,27 +135,27 @@ class LayerwiseTransform(ShowerTransform):
 
 
 class ExcessTransform(ShowerTransform):
-    """Three-step variant for decoders that tell hits from zeros: shapes share out what hits have above the threshold.
+    """Three-step variant for decoders with zeros: shapes are fractions of the energy above the threshold.
 
-    Of a layer with energy E_l and n hits, each hit has the threshold t and a share of E_l - n t. The excess has no edge
-    at t, where the energies of hits end; the inverse gives each layer its energy, with all hits above the threshold.
-    If the energy is too small for the hits of a layer, those with too little of it go, and the largest one stays.
+    Of a layer with energy E_l and n hits, each hit has the threshold t and a fraction of E_l - n t, its excess.
+    Energies of hits end with an edge at t, excesses do not. The inverse gives each layer its energy, with all hits
+    above t. If the energy is too small for the hits of a layer, the smallest ones are dropped, and the largest one
+    stays.
 
-    What is shared out are excesses on an axis on which their spectrum is smooth (`SmoothSpectrum`); the inverse looks
-    for the scale of each layer with which they add up to its energy on the true axis.
+    Shapes are excesses on an axis with a smooth spectrum (`SmoothSpectrum`). The inverse finds, for each layer, the
+    scale with which they add up to its energy on the true axis.
 
-    Only ratios within a layer matter. Shapes that all add up to one would lie on a surface, where a density has no
-    bound, and the single hit of a layer on a point: while a model is trained, each layer is scaled at random.
+    Only ratios within a layer matter. Shapes of unit sum would lie on a surface, where a density has no bound, and the
+    single hit of a layer on a point. Training therefore scales each layer of n hits at random, by the exponential of a
+    normal number over n. In evaluation mode shapes have unit sums and are a function of the shower.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
         threshold: voxels below it are cut before training [MeV].
-        gauge: width of the logarithm of the scale of a layer with one hit; with n hits it is gauge / n.
     """
 
-    def __init__(self, geometry: Geometry, threshold: float, gauge: float = 1.0) -> None:
+    def __init__(self, geometry: Geometry, threshold: float) -> None:
         super().__init__(geometry, threshold)
-        self.gauge = gauge
         self.spectrum = SmoothSpectrum(geometry)
         self.context_dim = 1 + geometry.n_layers
 
@@ -163,29 +163,31 @@ class ExcessTransform(ShowerTransform):
         self.spectrum.fit(self._excess(_cut(voxels, self.threshold)) for voxels in batches)
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        """As that of the `LayerwiseTransform`."""
+        """The condition of the `LayerwiseTransform`."""
         return _layerwise_context(incident_energies, layer_energies)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         hits = voxels > 0
         excess = self._excess(voxels)
         ironed = torch.where(hits, self.spectrum(_log(excess)).exp(), excess)
-        scale = (self.gauge * torch.randn_like(layer_energies) / self.layers.sum(hits).clamp(min=1)).exp()
-        return ironed * self.layers.broadcast(scale * reciprocal(self.layers.sum(ironed)))
+        scale = reciprocal(self.layers.sum(ironed))
+        if self.training:
+            scale = scale * (torch.randn_like(scale) / self.layers.sum(hits).clamp(min=1)).exp()
+        return ironed * self.layers.broadcast(scale)
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)
         hits = (shapes > 0) & self.layers.broadcast(layer_energies > 0)
-        share = self.layers.scaled(shapes, layer_energies)
+        energies = self.layers.scaled(shapes, layer_energies)
         crowded = self.layers.sum(hits) * self.threshold > layer_energies * (1 + 1e-6)
-        hits &= ~self.layers.broadcast(crowded) | (share >= self.threshold) | self.layers.is_largest(shapes)
+        hits &= ~self.layers.broadcast(crowded) | (energies >= self.threshold) | self.layers.is_largest(shapes)
         excess = (layer_energies - self.threshold * self.layers.sum(hits)).clamp(min=0)
-        return self.threshold * hits + self._shared_out(excess, shapes * hits)
+        return self.threshold * hits + self._distribute(excess, shapes * hits)
 
     def _excess(self, voxels: Tensor) -> Tensor:
         return torch.where(voxels > 0, (voxels - self.threshold).clamp(min=1e-3 * self.threshold), 0.0)
 
-    def _shared_out(self, layer_energies: Tensor, shapes: Tensor) -> Tensor:
+    def _distribute(self, layer_energies: Tensor, shapes: Tensor) -> Tensor:
         """Energies (N, V) that have the shapes (N, V) on the smooth axis and add up to layers (N, L)."""
         hits, log_shapes, log_energies = shapes > 0, _log(shapes), _log(layer_energies)
         log_scale = log_energies - _log(self.layers.sum(shapes))
@@ -199,7 +201,7 @@ class ExcessTransform(ShowerTransform):
 
 
 class GlobalTransform(ShowerTransform):
-    """Two-step variant: voxels over the largest possible deposit, conditioned on the incident energy alone.
+    """Two-step variant: voxels over the largest possible deposit, under the incident energy alone.
 
     Args:
         geometry: the voxel mesh.

@@ -20,7 +20,7 @@ from caloman.rivals.planes import PlaneNetwork, squeeze
 
 
 class Squeeze(Permutation):
-    """The order in which the cells of one channel follow one another.
+    """The order of cells with all cells of a channel together.
 
     Args:
         shape: alpha and r of the plane.
@@ -33,7 +33,7 @@ class Squeeze(Permutation):
 
 
 class ChannelMixing(Transform):
-    """One trained matrix for the channels of every cell, which starts as the identity: Glow's 1x1 convolution.
+    """One trained matrix for the channels of every cell, at first the identity: Glow's 1x1 convolution.
 
     Args:
         channels: number of channels.
@@ -57,14 +57,14 @@ class ChannelMixing(Transform):
 
 
 class ConvolutionalCouplingFlow(Flow):
-    """Spline couplings of channels, conditioned by convolutions that know that alpha is a circle.
+    """Spline couplings of channels, conditioned by convolutions that are circular in alpha.
 
-    Channels, unlike a checkerboard, leave no cell that a convolution visits in vain. Couplings move one half of them
-    in turn. They, but not ActNorm, treat all directions alike that differ by whole blocks.
+    Unlike with a checkerboard, no convolution visits a cell in vain. Couplings move one half of the channels in turn.
+    They are symmetric under turns by whole blocks; ActNorm is not.
 
     Args:
         features: number of voxels of the plane.
-        context: size of the condition, which is some planes of the same shape; 0 for none.
+        context: size of the condition: some planes of the same shape; 0 for none.
         shape: alpha and r of the plane.
         squeeze: bins of alpha and r whose blocks become channels.
         transforms: number of couplings.

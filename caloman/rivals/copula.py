@@ -18,7 +18,7 @@ class Marginals(nn.Module):
     Args:
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
-        hidden: sizes of the hidden layers of the network that gives the parameters of the voxels.
+        hidden: sizes of the hidden layers of the network for the parameters of the voxels.
     """
 
     def __init__(self, geometry: Geometry, context: int, hidden: Sequence[int] = (256, 256)) -> None:

@@ -18,11 +18,11 @@ Field = Callable[[Tensor, float], Tensor]
 
 
 class FlowMatching(Distribution):
-    """A density whose velocity field is learned by regression, on arcs from noise to data.
+    """A density with a velocity field learned by regression, on arcs from noise to data.
 
     With noise z and data x at a random time t, the network at cos(pi t / 2) z + sin(pi t / 2) x is trained toward the
     velocity there, over pi / 2. Of data with unit covariance all points on the way have it, too, and so have the
-    targets: what is left to learn is what is not Gaussian, and few steps are enough. Sampling takes a fixed number of
+    targets: only what is not Gaussian is left to learn, and few steps are enough. Sampling takes a fixed number of
     steps. The density takes D derivatives per step, and is meant for few dimensions.
 
     Args:
@@ -50,7 +50,7 @@ class FlowMatching(Distribution):
     def loss(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Mean squared error of the network at random times of the paths to inputs (N, D), less that of zeros.
 
-        The square of the target has no gradient, and its fluctuations would hide which epoch is the best.
+        The square of the target has no gradient, and its fluctuations would hide the best epoch.
         """
         time, noise = torch.rand_like(inputs[:, :1]), torch.randn_like(inputs)
         cos, sin = (math.pi / 2 * time).cos(), (math.pi / 2 * time).sin()

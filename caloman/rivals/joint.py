@@ -12,10 +12,10 @@ from caloman.showers.geometry import Geometry
 
 
 class JointDensity(nn.Module):
-    """A density of V + L coordinates: logarithms of the voxels' shares of their layers, and logits of the fractions.
+    """A density of V + L coordinates: logarithms of the voxels' fractions of their layers, and logits of the fractions.
 
-    Voxels below the threshold and empty layers are dequantized; what is generated below it is zero again. CaloINN has
-    logarithms of the fractions, too; their logits keep every generated shower within what can be deposited.
+    Voxels below the threshold and empty layers are dequantized; generated values below it are zero again. CaloINN has
+    logarithms of the fractions, too; logits keep every generated shower below the largest possible deposit.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
@@ -51,7 +51,7 @@ class JointDensity(nn.Module):
         self.flow = flow(sum(self.sizes), 1)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits what the flow takes from data on batches of voxels (n, V) and incident energies (n, 1) [MeV].
+        """Fits the statistics of the flow on batches of voxels (n, V) and incident energies (n, 1) [MeV].
 
         Raises:
             CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
@@ -62,23 +62,23 @@ class JointDensity(nn.Module):
     def log_prob(self, voxels: Tensor, incident_energies: Tensor) -> Tensor:
         """Lower bound of the log-density of voxels (N, V) at incident energies (N, 1) [MeV], shape (N,).
 
-        Zeros count with their probability, other voxels and layers in logarithms of shares and energies. Shares that
-        add up to one are redundant: the density is that of the coordinates.
+        Zeros count with their probability, other voxels and layers in logarithms of fractions and energies. Fractions
+        of unit sum are redundant: the density is that of the coordinates.
         """
         coordinates, context, minus_log_q = self._coordinates(voxels, incident_energies)
         return self.flow.log_prob(coordinates, context) + minus_log_q
 
     def loss(self, voxels: Tensor, incident_energies: Tensor) -> Tensor:
-        """What training minimizes on voxels (N, V) at incident energies (N, 1) [MeV]."""
+        """Training loss on voxels (N, V) at incident energies (N, 1) [MeV]."""
         coordinates, context, minus_log_q = self._coordinates(voxels, incident_energies)
         return self.flow.loss(coordinates, context) - minus_log_q.mean()
 
     def sample(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         """Turns normal noise (N, noise_dim) at incident energies (N, 1) [MeV] into voxels (N, V) [MeV]."""
         coordinates = self.flow.sample(noise, _context(incident_energies))
-        log_shares, logits = coordinates.split(self.sizes, dim=1)
+        log_fractions, logits = coordinates.split(self.sizes, dim=1)
         layer_energies = self.fractions.inverse(logits, incident_energies)
-        return self.transform.inverse(log_shares.clamp(max=0).exp(), incident_energies, layer_energies)
+        return self.transform.inverse(log_fractions.clamp(max=0).exp(), incident_energies, layer_energies)
 
     def _coordinates(self, voxels: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coordinates (N, V + L), their condition (N, 1), and the -log q of all noise (N,)."""
@@ -86,10 +86,10 @@ class JointDensity(nn.Module):
         context = _context(incident_energies)
         layer_energies, of_layers = self.empty_layers(self.transform.layers.sum(voxels))
         voxels, of_voxels = self.dequantization(voxels)
-        log_shares = voxels.log() - self.transform.layers.broadcast(layer_energies).log()
+        log_fractions = voxels.log() - self.transform.layers.broadcast(layer_energies).log()
         logits = self.fractions(layer_energies, incident_energies)
         log_det = self.fractions.log_det(logits, layer_energies, incident_energies)
-        return torch.cat([log_shares, logits], dim=1), context, of_layers + of_voxels + log_det
+        return torch.cat([log_fractions, logits], dim=1), context, of_layers + of_voxels + log_det
 
 
 class JointShowerModel(ShowerModel):
@@ -107,6 +107,10 @@ class JointShowerModel(ShowerModel):
         super().__init__(geometry)
         self.density = density(geometry)
         self.noise_blocks = {"joint": self.density.flow.noise_dim}
+
+    @property
+    def threshold(self) -> float:
+        return self.density.transform.threshold
 
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
         return self.density.sample(noise, incident_energies)

@@ -25,21 +25,21 @@ class LayerwiseFlow(Distribution):
     """A density of all voxels, as the product of those of the layers given the layers before.
 
     Layer l is conditioned on the incident energy, on its own energy, and on energies and voxels of up to `previous`
-    layers before it; a flow that several layers share also on which of them it is.
+    layers before it; a flow for several layers also on the number of the layer.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
         context: size of the condition: 1 + L, the incident energy and the layer energies, on one scale.
         flow: density of the voxels of one layer.
-        rescale: what voxels (N, D) of a layer are, under its energy in the condition (N, 1), when others see them.
-        previous: number of layers before that matter.
+        rescale: scales voxels (N, D) of a layer to its energy in the condition (N, 1), as input of later layers.
+        previous: number of layers before as condition.
         share_weights: one flow for all layers that have `previous` layers before them; otherwise each has its own.
         embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
             condition as it is.
-        subsample: part of the showers that each layer learns from in a training step, others for each layer.
+        subsample: part of the showers for each layer in a training step, drawn for each layer.
 
     Raises:
-        CalomanError: if layers that have to be alike are not, or the condition lacks the layer energies.
+        CalomanError: if the layers differ where they must be alike, or the condition lacks the layer energies.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class LayerwiseFlow(Distribution):
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:  # type: ignore[override]
         for index, flow in enumerate(self.flows):
-            pairs = [self._pairs(index, x, c, self.subsample) for x, c in batches()]
-            flow.fit(lambda pairs=pairs: pairs)  # type: ignore[operator]
+            # one batch after the other: all pairs of a large file would not fit into memory
+            flow.fit(lambda index=index: (self._pairs(index, x, c, self.subsample) for x, c in batches()))  # type: ignore[operator]
 
     def _pairs(self, index: int, inputs: Tensor, context: Tensor, subsample: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Voxels and conditions of all layers that a flow has to do with, one layer after the other."""
+        """Voxels and conditions of all layers of a flow, one layer after the other."""
         voxels, conditions = [], []
         for layer in self.groups[index]:
             rows = torch.randperm(len(inputs), device=inputs.device)[: max(1, round(subsample * len(inputs)))]
@@ -121,7 +121,7 @@ class LayerwiseFlow(Distribution):
         return torch.cat(voxels), self.embeddings[index](torch.cat(conditions))
 
     def _condition(self, group: Sequence[int], layer: int, layers: Sequence[Tensor], context: Tensor) -> Tensor:
-        """Energies, number and voxels on which a layer depends, the nearest layer first, shape (N, C)."""
+        """Condition of a layer: energies, number and voxels, the nearest layer first, shape (N, C)."""
         first = max(0, layer - self.previous)
         energies = context[:, [0, *range(1 + layer, first, -1)]]
         numbers = [energies]
@@ -142,13 +142,13 @@ class LayerwiseShape(FlowShape):
         geometry: the voxel mesh.
         context: size of the condition.
         flow: density of the voxels of one layer.
-        previous: number of layers before that matter.
+        previous: number of layers before as condition.
         share_weights: one flow for all layers that have `previous` layers before them; otherwise each has its own.
         embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
             condition as it is.
-        subsample: part of the showers that each layer learns from in a training step, which bounds memory.
+        subsample: part of the showers for each layer in a training step; it bounds memory.
         scaling: of the voxels, the same for all of them.
-        threshold: of shapes that are energies, below which voxels are no hits [MeV]; 0 for shapes of unit sum.
+        threshold: for energies as shapes, the smallest energy of a hit [MeV]; 0 for shapes of unit sum.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class LayerwiseShape(FlowShape):
     def _rescale(self, voxels: Tensor, energy: Tensor) -> Tensor:
         """Gives the voxels of a layer (N, D) its energy (N, 1), both scaled, as every true layer has it.
 
-        Without this a layer that came out too small makes the next one too small, and so on.
+        Without this, one layer with too little energy leads to a next one with too little, and so on.
         """
         shapes = self.density.scaling.inverse(voxels)
         hits = shapes >= self.threshold

@@ -1,4 +1,4 @@
-"""Activations that a condition scales, shifts and gates, and that start as if there were none (adaLN-zero).
+"""Activations scaled, shifted and gated by a condition, without any effect at the start (adaLN-zero).
 
 References:
     Peebles & Xie, DiT (arXiv:2212.09748).
@@ -29,7 +29,7 @@ class Modulation(nn.Module):
 
 
 class Gated(nn.Module):
-    """A residual branch x + gate * branch(modulated x) that the condition opens; closed at the start.
+    """A residual branch x + gate * branch(modulated x) with a gate from the condition, closed at the start.
 
     Args:
         branch: maps activations to activations of the same shape.

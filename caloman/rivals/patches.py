@@ -1,23 +1,50 @@
 """A transformer on patches of a regular mesh, as a velocity network.
 
 References:
-    CaloDREAM (arXiv:2405.09629).
+    CaloDREAM (arXiv:2405.09629); Peebles & Xie, DiT (arXiv:2212.09748).
 """
 
 import math
+from collections.abc import Sequence
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.nn.cylinder import from_patches, to_patches
-from caloman.rivals.transformer import CellTransformer
+from caloman.nn.mlp import MLP, zero_linear
+from caloman.rivals.modulation import Gated, Modulation
 from caloman.rivals.velocity import Condition, VelocityNetwork
 
 Mesh = tuple[int, int, int]
 
 
-class PatchTransformer(CellTransformer, VelocityNetwork):
-    """Attention between patches of the mesh (z, alpha, r), each of which is a token.
+class Attention(nn.Module):
+    """Self-attention of several heads.
+
+    Args:
+        hidden: width of the tokens.
+        heads: number of heads, each of an equal part of the width.
+    """
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first = nn.Linear(hidden, 3 * hidden)
+        self.last = nn.Linear(hidden, hidden)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Maps tokens (N, tokens, hidden) to as many."""
+        query, key, value = self.first(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.last(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class PatchTransformer(VelocityNetwork):
+    """Blocks of attention and a dense network under a condition; each patch of the mesh (z, alpha, r) is a token.
+
+    Learned frequencies of the Cartesian position of a patch, along the shower and across, tell it from the others: the
+    circle in alpha closes. A patch may span the whole circle. The outputs start at zero.
 
     Args:
         features: size D of the vectors, the voxels of the mesh.
@@ -30,8 +57,10 @@ class PatchTransformer(CellTransformer, VelocityNetwork):
         mlp_ratio: width of the dense networks over that of a token.
 
     Raises:
-        CalomanError: if the patches do not fill the mesh, or the width cannot be shared out.
+        CalomanError: if the patches do not fill the mesh, or the width is no multiple of 6 and of the heads.
     """
+
+    place: Tensor
 
     def __init__(
         self,
@@ -44,18 +73,45 @@ class PatchTransformer(CellTransformer, VelocityNetwork):
         heads: int = 6,
         mlp_ratio: int = 4,
     ) -> None:
-        _check(features, shape, patch)
-        cells = [size // width for size, width in zip(shape, patch, strict=True)]
-        size = math.prod(patch)
-        super().__init__(Condition(context, hidden), cells, size, size, hidden, depth, heads, mlp_ratio)
+        super().__init__()
+        _check(features, shape, patch, hidden, heads)
         self.mesh, self.patch = shape, patch
+        self.cells = [size // width for size, width in zip(shape, patch, strict=True)]
+        self.condition = Condition(context, hidden)
+        self.first = nn.Linear(math.prod(patch), hidden)
+        self.register_buffer("place", _places(self.cells), persistent=False)
+        frequencies = torch.logspace(0, math.log10(math.pi * max(self.cells)), hidden // 6)
+        self.frequencies = nn.Parameter(frequencies.repeat(3, 1))
+        self.attentions = nn.ModuleList(Gated(Attention(hidden, heads), hidden, hidden) for _ in range(depth))
+        self.networks = nn.ModuleList(
+            Gated(MLP(hidden, [mlp_ratio * hidden], hidden, nn.GELU), hidden, hidden) for _ in range(depth)
+        )
+        self.modulation = Modulation(hidden, hidden)
+        self.last = zero_linear(hidden, math.prod(patch))
 
     def forward(self, points: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
-        cells = to_patches(points.unflatten(1, (1, *self.mesh)), self.patch)
-        return from_patches(self.attend(cells, self.condition(time, context)), self.patch).flatten(1)
+        condition = self.condition(time, context).unsqueeze(1)
+        patches = to_patches(points.unflatten(1, (1, *self.mesh)), self.patch)
+        tokens = self.first(patches.flatten(2).transpose(1, 2)) + self.positions()
+        for attention, network in zip(self.attentions, self.networks, strict=True):
+            tokens = network(attention(tokens, condition), condition)
+        velocities = self.last(self.modulation(tokens, condition)).transpose(1, 2).unflatten(2, self.cells)
+        return from_patches(velocities, self.patch).flatten(1)
+
+    def positions(self) -> Tensor:
+        """Added to the tokens to tell their places, shape (tokens, hidden)."""
+        phases = (self.place.unsqueeze(2) * self.frequencies).flatten(1)
+        return torch.cat([phases.sin(), phases.cos()], dim=1)
 
 
-def _check(features: int, shape: Mesh, patch: Mesh) -> None:
+def _places(shape: Sequence[int]) -> Tensor:
+    """Cartesian coordinates (cells, 3) of cells, in units of the length and of the radius of the mesh."""
+    z, alpha, r = (torch.arange(size) / size for size in shape)
+    z, alpha, r = (axis.flatten() for axis in torch.meshgrid(z, 2 * math.pi * alpha, r + 0.5 / shape[2], indexing="ij"))
+    return torch.stack([z, r * alpha.cos(), r * alpha.sin()], dim=1)
+
+
+def _check(features: int, shape: Mesh, patch: Mesh, hidden: int, heads: int) -> None:
     if math.prod(shape) != features:
         raise CalomanError(
             f"PatchTransformer: shape = {shape} has {math.prod(shape)} voxels, but the vectors have "
@@ -63,3 +119,7 @@ def _check(features: int, shape: Mesh, patch: Mesh) -> None:
         )
     if any(size % width for size, width in zip(shape, patch, strict=True)):
         raise CalomanError(f"PatchTransformer: patch = {patch} does not divide shape = {shape}; choose divisors")
+    if hidden % 6 or hidden % heads:
+        raise CalomanError(
+            f"PatchTransformer: hidden = {hidden} is not a multiple of 6 and of heads = {heads}; change it"
+        )

@@ -13,12 +13,12 @@ KERNEL = (1, 3, 3)
 
 
 def squeeze(vectors: Tensor, shape: tuple[int, int], factors: tuple[int, int]) -> Tensor:
-    """Cuts planes into blocks of neighbors, each of which becomes a channel.
+    """Cuts planes into blocks of neighbors and makes each place in a block a channel.
 
     Args:
         vectors: k planes one after the other, shape (N, k alpha r).
         shape: alpha and r.
-        factors: of which blocks of so many bins are joined.
+        factors: bins of alpha and r in a block.
 
     Returns:
         Planes of shape (N, k a b, alpha / a, r / b) with the factors a and b.
@@ -32,11 +32,11 @@ class PlaneNetwork(nn.Module):
     """Conditional residual network of convolutions, with the interface of `ResidualMLP`.
 
     Args:
-        features: size of the input, which is some squeezed planes.
-        context: size of the condition, which is some whole planes; 0 for none.
+        features: size of the input: some squeezed planes.
+        context: size of the condition: some whole planes; 0 for none.
         out_features: size of the output: several numbers for each cell of the squeezed planes.
         shape: alpha and r of a whole plane.
-        factors: bins of alpha and r that are squeezed into channels.
+        factors: bins of alpha and r in a block.
         hidden: channels of the blocks.
         blocks: number of blocks.
     """
@@ -76,10 +76,10 @@ class PlaneNetwork(nn.Module):
 
 
 class PlaneEmbedding(nn.Module):
-    """Numbers and planes as a few planes that a `PlaneNetwork` is conditioned on.
+    """Numbers and planes as a few planes, the condition of a `PlaneNetwork`.
 
     Args:
-        numbers: how many numbers come first in the condition, each of which holds for the whole plane.
+        numbers: how many numbers for the whole plane come first in the condition.
         planes: how many planes follow; may be 0.
         shape: alpha and r.
         channels: how many planes to give.

@@ -1,4 +1,4 @@
-"""Networks that give the velocity of points from their place, the time and a condition; all start at zero."""
+"""Networks for the velocity of points at a place and a time, under a condition; all start at zero."""
 
 from abc import ABC, abstractmethod
 
@@ -8,6 +8,11 @@ from torch import Tensor, nn
 
 from caloman.nn.mlp import MLP, zero_linear
 from caloman.rivals.modulation import Gated, Modulation
+
+FREQUENCIES = 128
+"""Number of sines and of cosines that tell the time."""
+CONDITION = 256
+"""Size of the vector with time and context in a `VelocityMLP`."""
 
 
 class VelocityNetwork(nn.Module, ABC):
@@ -24,15 +29,14 @@ class Condition(nn.Module):
     Args:
         context: size C of the context; 0 for none.
         hidden: size of the vector.
-        frequencies: number of sines and of cosines that tell the time.
     """
 
     frequencies: Tensor
 
-    def __init__(self, context: int, hidden: int, frequencies: int = 128) -> None:
+    def __init__(self, context: int, hidden: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.logspace(0, 1.5, frequencies), persistent=False)
-        self.time = MLP(2 * frequencies, [hidden], hidden, nn.SiLU)
+        self.register_buffer("frequencies", torch.logspace(0, 1.5, FREQUENCIES), persistent=False)
+        self.time = MLP(2 * FREQUENCIES, [hidden], hidden, nn.SiLU)
         self.context = MLP(context, [hidden], hidden, nn.SiLU) if context else None
 
     def forward(self, time: Tensor, context: Tensor | None = None) -> Tensor:
@@ -52,17 +56,16 @@ class VelocityMLP(VelocityNetwork):
         context: size C of the condition; 0 for none.
         hidden: width; below D the network cannot tell all directions of the noise apart.
         blocks: number of residual branches, of two linear layers each.
-        condition: size of the vector that holds time and context.
     """
 
-    def __init__(self, features: int, context: int, hidden: int = 512, blocks: int = 3, condition: int = 256) -> None:
+    def __init__(self, features: int, context: int, hidden: int = 512, blocks: int = 3) -> None:
         super().__init__()
-        self.condition = Condition(context, condition)
+        self.condition = Condition(context, CONDITION)
         self.first = nn.Linear(features, hidden)
         self.blocks = nn.ModuleList(
-            Gated(MLP(hidden, [hidden], hidden, nn.SiLU), condition, hidden) for _ in range(blocks)
+            Gated(MLP(hidden, [hidden], hidden, nn.SiLU), CONDITION, hidden) for _ in range(blocks)
         )
-        self.modulation = Modulation(condition, hidden)
+        self.modulation = Modulation(CONDITION, hidden)
         self.last = zero_linear(hidden, features)
 
     def forward(self, points: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:

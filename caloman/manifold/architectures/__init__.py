@@ -1,4 +1,4 @@
-"""Architectures: what builds encoder and decoder, for regular and irregular meshes of any size."""
+"""Architectures of encoder and decoder, for regular and irregular meshes of any size."""
 
 from caloman.manifold.architectures.architecture import Architecture, DenseArchitecture
 from caloman.manifold.architectures.cylinder import CylinderArchitecture

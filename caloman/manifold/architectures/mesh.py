@@ -11,7 +11,7 @@ from caloman.showers.geometry import Geometry
 
 
 class Mesh:
-    """A regular mesh in patches, and the numbers of a context that belong to its layers.
+    """A regular mesh in patches, and the numbers of a context for its layers.
 
     Args:
         geometry: the voxel mesh.
@@ -43,7 +43,7 @@ class Mesh:
         return from_patches(cells, self.patch).flatten(1)
 
     def with_context(self, cells: Tensor, context: Tensor) -> Tensor:
-        """Cells (N, c, z', alpha', r') joined to the numbers of a context (N, C) that belong to their layers."""
+        """Cells (N, c, z', alpha', r') joined to the numbers of a context (N, C) for their layers."""
         if not self.per_layer:
             return cells
         layers = context[:, 1 : 1 + self.per_layer * self.voxels[0]].unflatten(1, (-1, self.voxels[0], 1, 1))

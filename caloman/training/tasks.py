@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from caloman.errors import CalomanError
-from caloman.models import Density, FactorizedShowerModel, ShowerModel
-from caloman.rivals import FlowShape, JointShowerModel
+from caloman.models import FactorizedShowerModel, ShowerModel
 from caloman.training.data import Batch
 
 
@@ -90,9 +89,10 @@ class Task(pl.LightningModule, ABC):
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the part learns (n, D) and its condition (n, C), from a batch of showers."""
 
-    @abstractmethod
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        """The mean loss under ``loss``, and its parts."""
+        """The mean loss under ``loss``, and its parts if there are several; by default what the part calls its loss."""
+        loss = self.module.loss(x, context)  # type: ignore[operator]
+        return loss if isinstance(loss, dict) else {"loss": loss}
 
     def showers(self, batch: Batch) -> Tensor:
         """Showers (n, V) [MeV] in which the part that is trained takes its random turn and all others are true.
@@ -187,23 +187,6 @@ class EnergyTask(Task):
         layer_energies = self.model.energy(normal_noise(shapes, self.model.energy.noise_dim), incident_energies)
         return self.model.transform.inverse(shapes, incident_energies, layer_energies)
 
-    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        assert self.model.energy is not None  # the part exists, or the task could not have been made
-        return {"loss": self.model.energy.loss(x, context)}
-
-
-class JointTask(Task):
-    """Trains the density of whole showers by maximum likelihood."""
-
-    part = "density"
-    model: JointShowerModel
-
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return batch
-
-    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.model.density.loss(x, context)}
-
 
 class ShapeTask(Task):
     """A task on the shape model."""
@@ -213,30 +196,6 @@ class ShapeTask(Task):
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         prepared = self.model.transform(*batch)
         return prepared.shapes, prepared.context
-
-
-class FlowTask(ShapeTask):
-    """Trains a density of the voxels themselves by its own loss."""
-
-    part = "shape.density"
-
-    @property
-    def density(self) -> Density:
-        """The density that is trained."""
-        shape = self.model.shape
-        if not isinstance(shape, FlowShape):
-            raise CalomanError(f"{type(self).__name__} needs a FlowShape, not a {type(shape).__name__}")
-        return shape.density
-
-    def showers(self, batch: Batch) -> Tensor:
-        """Generated shapes with the true layer energies."""
-        _, incident_energies = batch
-        layer_energies = self.model.transform(*batch).layer_energies
-        noise = normal_noise(layer_energies, self.density.noise_dim)
-        return self.model.forward_shapes(noise, incident_energies, layer_energies)
-
-    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.density.loss(x, context)}
 
 
 def normal_noise(rows: Tensor, columns: int) -> Tensor:

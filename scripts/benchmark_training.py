@@ -23,8 +23,10 @@ import torch
 from caloman.showers.geometry import Geometry
 from caloman.training.config import load_pipeline
 from caloman.training.data import ShowerDataModule
+from caloman.training.folders import StageFolder
 from caloman.training.processes import launch
-from caloman.training.stage import StageFolder, compile_networks, make_trainer
+from caloman.training.progress import FitProgress
+from caloman.training.stage import compile_networks, make_trainer
 from caloman.training.tasks import Task
 
 
@@ -104,13 +106,14 @@ def main() -> None:
         for name, stage in pipeline.stages.items():
             stage.trainer.max_epochs = options.epochs + 1
             stage.trainer.patience = None
+            progress = FitProgress({name: options.epochs + 1}, shown=False)
             data.batch_size = stage.trainer.batch_size
             task = stage.task(model)
             task.fit_statistics(data.statistics_batches)
             if pipeline.hardware.compile:
-                compile_networks(task.module)
+                compile_networks(task, data.train[:2])
             turns = TakeTurns(deepcopy(task))
-            trainer = make_trainer(name, StageFolder(Path(folder), name), pipeline, data)
+            trainer = make_trainer(name, StageFolder(Path(folder), name), pipeline, data, progress)
             trainer.callbacks.append(turns)
             trainer.fit(task, datamodule=data)
             n = len(data.train)  # of all devices; loop and data are those of one

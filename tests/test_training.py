@@ -13,6 +13,7 @@ from caloman.showers.showers import Showers
 from caloman.training import EnergyTask, LatentTask, fit
 from caloman.training.config import load_pipeline
 from caloman.training.data import DataConfig, ShowerDataModule, alpha_symmetries
+from caloman.training.progress import time_left
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
@@ -35,8 +36,14 @@ def test_every_shipped_config_parses_and_builds_a_model_with_all_stages(path):
         assert model(noise, torch.tensor([[1e3], [1e4]])).shape == (2, model.geometry.n_voxels)
 
 
-def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, tmp_path):
+def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, tmp_path, caplog):
+    caplog.set_level("INFO")
     run = fit(config, tmp_path / "run")
+    lines = [line for line in caplog.messages if " left" in line]
+    assert len(lines) == 2 * len(STAGES)
+    assert lines[0].startswith("energy (stage 1 of 4): epoch 1 of at most 2, loss train ")
+    assert lines[-1].startswith("residual (stage 4 of 4): epoch 2 of at most 2, loss ")
+    assert lines[-1].endswith("; at most 0:00:00 left")
     showers = caloman.load(run).sample([256.0, 1024.0, 4096.0])
     assert np.isfinite(showers.voxels).all()
     assert (showers.voxels.sum(axis=1) > 0).all()
@@ -52,6 +59,12 @@ def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, t
     fit(config, run, overrides=["--model.shape.sample_posterior=false"], overwrite=True)
     assert finish_times(run)["energy"] == times["energy"]
     assert finish_times(run)["residual"] != times["residual"]
+
+
+def test_the_time_left_counts_stages_that_have_not_begun():
+    epochs, seconds = {"energy": 4, "latent": 10}, {"energy": [1.0, 3.0], "latent": []}
+    assert time_left(epochs, {"energy": 2, "latent": 0}, seconds) == pytest.approx(2 * 2 + 10 * 2)
+    assert time_left(epochs, {"energy": 4, "latent": 9}, seconds | {"latent": [5.0]}) == pytest.approx(5)
 
 
 def test_a_trained_stage_is_lost_only_when_that_is_wanted(config, tmp_path):

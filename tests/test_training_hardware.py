@@ -4,6 +4,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,22 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from caloman.errors import CalomanError
 from caloman.flows.elementwise import Spline
 from caloman.showers.geometry import Geometry
-from caloman.training import EnergyTask, fit
+from caloman.training import DistillationTask, EnergyTask, fit
 from caloman.training.config import load_pipeline
 from caloman.training.data import DataConfig, ShowerDataModule, ShowerDataset
 from caloman.training.stage import compile_networks, largest_batch
 
 ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path for folder in ("1-*", "[23]") for path in (ROOT / "configs").glob(f"{folder}/**/*.yaml"))
 TRAINERS = sorted((ROOT / "configs" / "trainer").glob("*.yaml"))
 PHOTONS = ROOT / "configs" / "1-photons" / "caloman.yaml"
 COMMANDS = ("scripts/slurm/fit.sh", "scripts/htcondor/fit.sub")
+
+
+TWO_DEVICES = ["--hardware.accelerator=cpu", "--hardware.devices=2"]
 
 
 def losses(run):
@@ -48,24 +54,57 @@ def train_as_rank(rank, port, record, *arguments, **options):
     np.save(record, np.concatenate(rows))
 
 
-@pytest.mark.filterwarnings("ignore:.*fork")
-def test_two_processes_reach_the_same_loss_and_see_every_shower_once(config, tmp_path):
-    options = {"stage": "energy", "overrides": ["--stages.energy.trainer.max_epochs=4"]}
-    alone = fit(config, tmp_path / "alone", **options)
+def in_two_processes(action):
+    """Calls ``action(rank, port)`` in two processes and waits for both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options["overrides"] += ["--hardware.accelerator=cpu", "--hardware.devices=2"]
     children = []
     for rank in range(2):
         children.append(os.fork())
         if children[-1] == 0:
             try:
-                train_as_rank(rank, port, tmp_path / f"rows-{rank}.npy", config, tmp_path / "two", **options)
+                action(rank, port)
             finally:
                 os._exit(0)
     for child in children:
         os.waitpid(child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_loss_that_diverges_on_one_device_stops_all_with_one_message(config, tmp_path, monkeypatch):
+    full = EnergyTask.losses
+
+    def diverges(self, x, context):
+        result = full(self, x, context)
+        if self._trainer and self.trainer.training and (self.trainer.global_rank, self.trainer.global_step) == (1, 3):
+            result["loss"] = result["loss"] * torch.nan
+        return result
+
+    def train(rank, port):
+        try:
+            train_as_rank(
+                rank, port, tmp_path / "rows", config, tmp_path / "run", stage="energy", overrides=TWO_DEVICES
+            )
+        except CalomanError as error:
+            (tmp_path / f"error-{rank}").write_text(str(error))
+
+    monkeypatch.setattr(EnergyTask, "losses", diverges)
+    in_two_processes(train)
+    messages = [(tmp_path / f"error-{rank}").read_text() for rank in range(2)]
+    assert messages[0] == messages[1]
+    assert "the loss is nan in epoch 1, step 4, for batch " in messages[0]
+    assert (tmp_path / "run" / "stages" / "energy" / "diverged.pt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_two_processes_reach_the_same_loss_and_see_every_shower_once(config, tmp_path):
+    options = {"stage": "energy", "overrides": ["--stages.energy.trainer.max_epochs=4"]}
+    alone = fit(config, tmp_path / "alone", **options)
+    options["overrides"] += TWO_DEVICES
+    in_two_processes(
+        lambda rank, port: train_as_rank(rank, port, tmp_path / f"rows-{rank}.npy", config, tmp_path / "two", **options)
+    )
 
     one, two = losses(alone), losses(tmp_path / "two")
     assert len(one) == len(two) == 4
@@ -95,19 +134,63 @@ def test_bfloat16_trains_with_splines_and_likelihoods_in_float32(config, tmp_pat
     assert losses(run)[-1] < losses(run)[0]
 
 
-def test_compiled_networks_keep_their_names_and_values(config, monkeypatch):
-    pipeline, _ = load_pipeline(config)
-    model = pipeline.model(Geometry.load("1-photons"))
-    names = list(model.state_dict())
-    noise, energies = torch.randn(5, model.noise_dim), torch.full((5, 1), 1e3)
-    expected = model(noise, energies)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_everything_that_a_stage_trains_is_compiled(path, make_showers, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call.__self__) or call)
-    for part in ("energy", "shape.autoencoder", "shape.density"):
-        compile_networks(model.get_submodule(part))
-    assert {type(module).__name__ for module in compiled} == {"Coupling", "Permutation", "LULinear", "ParallelMLP"}
+    pipeline, _ = load_pipeline(path)
+    geometry = Geometry.load(pipeline.geometry)
+    showers = make_showers(8, geometry)
+    batch = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
+    model = pipeline.model(geometry)
+    names = list(model.state_dict())
+    model.energy_range.copy_(torch.tensor([100.0, 1e8]))
+    model.prepare([batch[0]])
+    for stage in pipeline.stages.values():
+        task = stage.task(model)
+        if isinstance(task, DistillationTask):
+            teacher, _ = load_pipeline(path.with_stem(path.stem.replace("_student", "")))
+            vars(task)["teacher"] = teacher.model(geometry).shape.density
+            task.teacher.fit(lambda: [task.inputs(batch)])
+        task.fit_statistics(lambda: [batch])
+        state = torch.get_rng_state()
+        networks = compile_networks(task, batch)
+        assert networks == compiled
+        covered = {parameter for network in networks for parameter in network.parameters()}
+        assert covered >= set(task.module.parameters())
+        assert torch.equal(torch.get_rng_state(), state)
+        compiled.clear()
     assert list(model.state_dict()) == names
-    assert torch.equal(model(noise, energies), expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
+def test_compiled_networks_have_the_losses_and_gradients_of_plain_ones(config, monkeypatch, randomize):
+    if not shutil.which("c++"):
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    pipeline, _ = load_pipeline(config, ["--model.energy.flow.transforms=1"])
+    geometry = Geometry.load("1-photons")
+    task = EnergyTask(pipeline.model(geometry))
+    data = ShowerDataModule(geometry, DataConfig(pipeline.data.train, max_showers=200), 0)
+    task.fit_statistics(data.statistics_batches)
+    randomize(task.module, std=0.1)
+
+    def step(batch):
+        task.zero_grad()
+        torch.manual_seed(2)
+        loss = task.losses_of(batch)["loss"]
+        loss.backward()
+        return loss.detach(), [parameter.grad.clone() for parameter in task.module.parameters()]
+
+    batches = [data.train[:64], data.train[64:127]]  # sizes within an epoch differ by one
+    plain = [step(batch) for batch in batches]
+    assert compile_networks(task, data.train[:2])
+    frames = torch._dynamo.utils.counters["frames"]
+    frames.clear()
+    for batch, (loss, gradients) in zip(batches, plain, strict=True):
+        compiled = step(batch)
+        torch.testing.assert_close(compiled[0], loss, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(compiled[1], gradients, rtol=1e-3, atol=1e-3)
+    assert frames["ok"] > 0
 
 
 def test_the_batch_size_leaves_half_of_what_fits(config, monkeypatch):

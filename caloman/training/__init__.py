@@ -1,10 +1,9 @@
 """Training: the only package that knows Lightning and wandb."""
 
-from caloman.training.copula import CopulaTask, MarginalsTask
-from caloman.training.distillation import DistillationTask
 from caloman.training.manifold import AutoencoderTask, LatentTask, ResidualTask
 from caloman.training.pipeline import fit, replay
-from caloman.training.tasks import EnergyTask, FlowTask, JointTask, Task
+from caloman.training.rivals import CopulaTask, DistillationTask, FlowTask, JointTask, MarginalsTask
+from caloman.training.tasks import EnergyTask, Task
 
 __all__ = [
     "AutoencoderTask", "CopulaTask", "DistillationTask", "EnergyTask", "FlowTask", "JointTask", "LatentTask",

@@ -33,16 +33,25 @@ class DivergenceGuard(pl.Callback):
         self._batch, self._step, self._random = batch, step, random_state(pl_module.device)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Checks the loss.
+        """Checks the losses of all devices, so that all stop at the same step.
 
         Raises:
-            CalomanError: with the step, the fingerprint of the batch, and where the last good checkpoint is.
+            CalomanError: with the step, the digest of the batch, and where the last good checkpoint is.
         """
-        value = float(loss.detach()) * trainer.accumulate_grad_batches
-        if abs(value) <= self.limit:
+        values = loss.new_zeros(trainer.world_size)
+        values[trainer.global_rank] = loss.detach() * trainer.accumulate_grad_batches
+        values = trainer.strategy.reduce(values, reduce_op="sum")
+        good = values.abs() <= self.limit
+        if good.all():
             return
+        rank = int(good.int().argmin())  # the first device that diverged
+        message = self._record(trainer, pl_module, float(values[rank])) if trainer.global_rank == rank else ""
+        raise CalomanError(trainer.strategy.broadcast(message, src=rank))
+
+    def _record(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: float) -> str:
+        """Stores the batch and says what happened."""
         assert isinstance(pl_module, Task)
-        rows, digest = self._rows(trainer), fingerprint(self._batch)
+        rows = self._rows(trainer)
         record = {
             "rows": torch.from_numpy(rows),
             "random": self._random,
@@ -52,10 +61,10 @@ class DivergenceGuard(pl.Callback):
             torch.save(record, partial)
         good = self.checkpoint
         epochs = f"the last good checkpoint is {good}" if good.is_file() else "no epoch was finished"
-        raise CalomanError(
-            f"{self.path.parent}: the loss is {value:g} in epoch {trainer.current_epoch + 1}, step {self._step + 1}, "
-            f"for batch {digest} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in {self.path.name}; "
-            f"{epochs}; lower learning_rate or set gradient_clip"
+        return (
+            f"{self.path.parent}: the loss is {loss:g} in epoch {trainer.current_epoch + 1}, step {self._step + 1}, "
+            f"for batch {digest(self._batch)} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in "
+            f"{self.path.name}; {epochs}; lower learning_rate or set gradient_clip"
         )
 
     def _rows(self, trainer: pl.Trainer) -> Any:  # noqa: ANN401 - Lightning leaves loaders untyped
@@ -65,12 +74,12 @@ class DivergenceGuard(pl.Callback):
         return loader.dataset.rows[positions]
 
 
-def fingerprint(batch: Batch) -> str:
+def digest(batch: Batch) -> str:
     """The first digits of the SHA-256 of a batch."""
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for values in batch:
-        digest.update(values.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
+        hashed.update(values.cpu().numpy().tobytes())
+    return hashed.hexdigest()[:12]
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

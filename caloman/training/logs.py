@@ -2,13 +2,11 @@
 
 import csv
 import io
-import time
 import uuid
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -55,16 +53,6 @@ class EpochLog(Logger):
             {name: f"{value:.9g}" for name, value in self._rows[epoch].items()} for epoch in sorted(self._rows)
         )
         write(self.path, text.getvalue())
-
-
-class Stopwatch(pl.Callback):
-    """Logs how many seconds each epoch takes, validation included."""
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.log("seconds", time.perf_counter() - self._start, rank_zero_only=True)
 
 
 class WandbStage(WandbLogger):

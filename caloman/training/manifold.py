@@ -47,9 +47,6 @@ class AutoencoderTask(ManifoldTask):
             groups.setdefault(autoencoder.rates.get(name.split(".")[0], 1.0), []).append(weight)
         return [{"params": weights, "lr": rate * self.learning_rate} for rate, weights in groups.items()]
 
-    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        return self.shape.autoencoder.loss(x, context)
-
     def validation_losses(self, batch: Batch) -> dict[str, Tensor]:
         shapes, context = self.inputs(batch)
         autoencoder = self.shape.autoencoder
@@ -74,10 +71,6 @@ class ResidualTask(ManifoldTask):
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
         return self.shape.decode(latents, context, noise)
 
-    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        assert self.shape.residual is not None  # the part exists, or the task could not have been made
-        return {"loss": self.shape.residual.loss(x, context)}
-
 
 class LatentTask(ManifoldTask):
     """Trains the density on the manifold, on latents of the finished encoder."""
@@ -91,6 +84,3 @@ class LatentTask(ManifoldTask):
 
     def latents(self, shapes: Tensor, context: Tensor) -> Tensor:
         return self.shape.density.sample(normal_noise(shapes, self.shape.density.noise_dim), context)
-
-    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.shape.density.loss(x, context)}

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from caloman.training.divergence import set_random_state
 from caloman.training.folders import StageFolder, locked
 from caloman.training.manifest import Manifest
 from caloman.training.processes import connect, launch
+from caloman.training.progress import FitProgress
 from caloman.training.stage import train_stage
 from caloman.training.tasks import Task
 
@@ -122,9 +123,10 @@ class Run:
             raise CalomanError(refusal)
         if self.fabric.is_global_zero:
             write(self.folder / PIPELINE, yaml.safe_dump(self.config, sort_keys=False))
-        with self.manifest.training():
-            for name in self.pipeline.stages:
-                self._run_stage(name, self._task(name), train=only in (None, name))
+        chosen = [name for name in self.stages if only in (None, name)]
+        with self.manifest.training(), closing(self._progress(chosen)) as progress:
+            for name in self.stages:
+                self._run_stage(name, self._task(name), progress if name in chosen else None)
             if self.fabric.is_global_zero and len(self._finished) == len(self.pipeline.stages):
                 self._write_bundle()
 
@@ -138,7 +140,7 @@ class Run:
             task = self._task(name)
             if name == stage:
                 break
-            self._run_stage(name, task, train=False)
+            self._run_stage(name, task)
         task.module.load_state_dict(record["weights"])
         task.to(self.fabric.device)
         voxels, energies = self.data.train[np.searchsorted(self.data.train.rows, record["rows"].numpy())]
@@ -167,18 +169,24 @@ class Run:
                 folder.remove()
         return None
 
-    def _run_stage(self, name: str, task: Task, train: bool) -> None:
+    def _progress(self, chosen: Sequence[str]) -> FitProgress:
+        unfinished = [name for name in chosen if not self.stages[name].is_finished(self.configurations[name])]
+        epochs = {name: self.pipeline.stages[name].trainer.max_epochs for name in unfinished}
+        return FitProgress(epochs, shown=self.fabric.is_global_zero)
+
+    def _run_stage(self, name: str, task: Task, progress: FitProgress | None = None) -> None:
+        """Loads the result of a stage; trains it first if it is not finished and there is progress to show."""
         folder = self.stages[name]
         missing = [part for part in task.upstream if part not in self._finished]
-        if missing and train:
+        if missing and progress:
             raise CalomanError(
                 f"{self.folder}: stage {name!r} needs {missing[0]!r} trained; run the stage that trains it first"
             )
         configuration = self.configurations[name]
         if self.fabric.broadcast(folder.is_finished(configuration)):
             logger.info("%s: already finished, skipped", name)
-        elif train:
-            train_stage(name, task, folder, configuration, self.pipeline, self.data, self.fabric)
+        elif progress:
+            train_stage(name, task, folder, configuration, self.pipeline, self.data, self.fabric, progress)
             self.manifest.add_stage(name, len(self.data.train))
         else:
             return

@@ -9,22 +9,22 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric import Fabric
 from pytorch_lightning.callbacks import Callback, EarlyStopping, WeightAveraging
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from caloman.errors import CalomanError
-from caloman.flows import Transform
-from caloman.nn.mlp import ParallelMLP
-from caloman.rivals import VelocityNetwork
-from caloman.training.callbacks import EpochSeeds, StageProgress
+from caloman.training.callbacks import EpochSeeds
 from caloman.training.checkpoints import EpochCheckpoints, WholeFiles
 from caloman.training.config import Pipeline, StageTrainer
-from caloman.training.data import ShowerDataModule
+from caloman.training.data import Batch, ShowerDataModule
 from caloman.training.divergence import DivergenceGuard
 from caloman.training.folders import StageFolder
-from caloman.training.logs import Stopwatch, stage_loggers
+from caloman.training.logs import stage_loggers
 from caloman.training.monitor import ShowerMonitor
 from caloman.training.processes import lightning_options
+from caloman.training.progress import FitProgress
 from caloman.training.tasks import Task
 
 
@@ -36,6 +36,7 @@ def train_stage(
     pipeline: Pipeline,
     data: ShowerDataModule,
     fabric: Fabric,
+    progress: FitProgress,
 ) -> None:
     """Trains one stage, from its last checkpoint if there is one, and stores the best epoch's part of the model.
 
@@ -53,8 +54,9 @@ def train_stage(
     )
     data.first_epoch = torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint else 0
     if pipeline.hardware.compile:
-        compile_networks(task.module)
-    trainer = make_trainer(name, folder, pipeline, data)
+        compile_networks(task, data.train[:2])
+    progress.stage = name
+    trainer = make_trainer(name, folder, pipeline, data, progress)
     with warnings.catch_warnings():
         # showers in memory need no workers, and how many read those on disk is the user's choice
         warnings.filterwarnings("ignore", message=".*does not have many workers")
@@ -69,7 +71,9 @@ def train_stage(
     fabric.barrier()
 
 
-def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule) -> pl.Trainer:
+def make_trainer(
+    name: str, folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule, progress: FitProgress
+) -> pl.Trainer:
     """The Lightning trainer of a stage."""
     settings, options = pipeline.stages[name].trainer, lightning_options(pipeline.hardware)
     seed = pipeline.seed + list(pipeline.stages).index(name)
@@ -80,7 +84,7 @@ def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline, data: Showe
         max_epochs=settings.max_epochs,
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=[*monitor, Stopwatch(), *_callbacks(name, settings, folder, seed)],
+        callbacks=[*monitor, progress, *_callbacks(settings, folder, seed)],
         logger=stage_loggers(folder.path, pipeline.wandb),
         default_root_dir=folder.path,
         enable_progress_bar=False,
@@ -91,13 +95,34 @@ def make_trainer(name: str, folder: StageFolder, pipeline: Pipeline, data: Showe
     )
 
 
-def compile_networks(part: nn.Module) -> None:
-    """Compiles the networks and transforms within a part of the model, whose weights keep their names."""
-    for module in part.children():
-        if isinstance(module, Transform | VelocityNetwork | ParallelMLP):
-            module.compile()
-        else:
-            compile_networks(module)
+def compile_networks(task: Task, batch: Batch) -> list[nn.Module]:
+    """Compiles and returns the outermost modules with weights that a loss calls; the weights keep their names.
+
+    Args:
+        task: with fitted statistics.
+        batch: some showers, to see what is called.
+    """
+    networks: dict[nn.Module, None] = {}
+    running: list[nn.Module] = []
+
+    def enter(module: nn.Module, inputs: object) -> None:
+        if not running and any(True for _ in module.parameters()):
+            networks[module] = None
+        running.append(module)
+
+    def leave(*_: object) -> None:
+        running.pop()
+
+    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
+    try:
+        with isolate_rng(), torch.compiler.set_stance("force_eager"):  # an earlier stage may have compiled some
+            task.losses_of(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for network in networks:
+        network.compile()
+    return list(networks)
 
 
 def largest_batch(task: Task, data: ShowerDataModule) -> int:
@@ -129,11 +154,10 @@ def _batch_size(task: Task, data: ShowerDataModule, folder: StageFolder, setting
     return folder.batch_size
 
 
-def _callbacks(name: str, settings: StageTrainer, folder: StageFolder, seed: int) -> list[Callback]:
+def _callbacks(settings: StageTrainer, folder: StageFolder, seed: int) -> list[Callback]:
     callbacks: list[Callback] = [
         EpochSeeds(seed),
         DivergenceGuard(folder.diverged, settings.max_loss, folder.checkpoints / "last.ckpt"),
-        StageProgress(name),
         EpochCheckpoints(folder.checkpoints, settings.monitor),
     ]
     if settings.patience is not None:

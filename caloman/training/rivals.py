@@ -1,4 +1,4 @@
-"""Probability density distillation: a flow that samples in one pass learns from one that is slow to sample.
+"""Training of the rivals: densities of voxels, whole showers, copulas, and students of slow flows.
 
 References:
     van den Oord et al., Parallel WaveNet (arXiv:1711.10433); CaloFlow II (arXiv:2110.11377).
@@ -17,9 +17,78 @@ from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.flows import Conditioned, Flow, Step
 from caloman.models import Density, FactorizedShowerModel, ShowerModel
-from caloman.rivals import FlowShape
+from caloman.rivals import CopulaShape, FlowShape, JointShowerModel
 from caloman.training.data import Batch
-from caloman.training.tasks import FlowTask
+from caloman.training.tasks import ShapeTask, Task, normal_noise
+
+
+class JointTask(Task):
+    """Trains the density of whole showers by maximum likelihood."""
+
+    part = "density"
+    model: JointShowerModel
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return batch
+
+
+class FlowTask(ShapeTask):
+    """Trains a density of the voxels themselves by its own loss."""
+
+    part = "shape.density"
+
+    @property
+    def density(self) -> Density:
+        """The density that is trained."""
+        shape = self.model.shape
+        if not isinstance(shape, FlowShape):
+            raise CalomanError(f"{type(self).__name__} needs a FlowShape, not a {type(shape).__name__}")
+        return shape.density
+
+    def showers(self, batch: Batch) -> Tensor:
+        """Generated shapes with the true layer energies."""
+        _, incident_energies = batch
+        layer_energies = self.model.transform(*batch).layer_energies
+        noise = normal_noise(layer_energies, self.density.noise_dim)
+        return self.model.forward_shapes(noise, incident_energies, layer_energies)
+
+
+class MarginalsTask(ShapeTask):
+    """Trains the marginals of the voxels by maximum likelihood."""
+
+    part = "shape.marginals"
+
+    @property
+    def shape(self) -> CopulaShape:
+        """The shape model."""
+        shape = self.model.shape
+        if not isinstance(shape, CopulaShape):
+            raise CalomanError(f"{type(self).__name__} needs a CopulaShape, not a {type(shape).__name__}")
+        return shape
+
+    def noise(self, shapes: Tensor, context: Tensor) -> Tensor:
+        """The noise (n, V) to draw voxels (n, V) from: independent, unless their density is what is trained."""
+        return torch.randn_like(shapes)
+
+    def showers(self, batch: Batch) -> Tensor:
+        """Showers of the noise with the true layer energies."""
+        shapes, context, layer_energies = self.model.transform(*batch)
+        shapes = self.shape.marginals.sample(self.noise(shapes, context), context)
+        return self.model.transform.inverse(shapes, batch[1], layer_energies)
+
+
+class CopulaTask(MarginalsTask):
+    """Trains the density of the voxels' noise."""
+
+    part = "shape.density"
+    upstream = ("shape.marginals",)
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        shapes, context = super().inputs(batch)
+        return self.shape.marginals.to_noise(shapes, context), context
+
+    def noise(self, shapes: Tensor, context: Tensor) -> Tensor:
+        return self.shape.density.sample(super().noise(shapes, context), context)
 
 
 class DistillationTask(FlowTask):

@@ -185,7 +185,8 @@ STUBS = {
     "CLHEP/Random/RandGauss.h": "namespace CLHEP { constexpr double MeV = 1, mm = 1;"
     " struct RandGauss { static double shoot(double, double) { return 0; } }; }",
     "G4FastTrack.hh": "struct Track { double GetKineticEnergy() const { return 1; } };"
-    "class G4ThreeVector {}; struct G4FastTrack { Track track; Track const* GetPrimaryTrack() const { return &track; } };",
+    "class G4ThreeVector {};"
+    "struct G4FastTrack { Track track; Track const* GetPrimaryTrack() const { return &track; } };",
     "main.cpp": """
         #include "model.h"
         #include <cstdio>

@@ -5,7 +5,7 @@
 
 Each attempt is a process of its own that ends by SIGKILL. A round has one to three attempts and a last one that is left
 alone; then the files have to be those of the undisturbed run, to the bit, with no others beside them. Without --run a
-tiny random model makes the showers. The exit status is 1 if anything differs.
+tiny model is trained first. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -16,20 +16,18 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
 
 import caloman
-from caloman import bundle
 from caloman.cli import main as command_line
 from caloman.files import sha256
-from caloman.showers.geometry import Geometry
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "1-photons" / "caloman.yaml"
@@ -104,10 +102,15 @@ def attempt(arguments: list[str | Path], log: Path, seconds: float = 3600.0) -> 
     """Runs a command in a process, and kills that after a while; returns the exit status, or None if it was killed."""
     process = os.fork()
     if process == 0:
-        with log.open("w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        os._exit(command_line([str(argument) for argument in arguments]))
+        status = 70  # of a traceback
+        try:
+            with log.open("w") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            status = command_line([str(argument) for argument in arguments])
+        except BaseException:  # nothing may go on in the child
+            traceback.print_exc()
+        os._exit(status)
     end = time.monotonic() + seconds
     while True:
         found, status = os.waitpid(process, os.WNOHANG)
@@ -190,29 +193,23 @@ def tiny_pipeline(path: Path) -> None:
     path.write_text(yaml.safe_dump(spec, sort_keys=False))
 
 
-def random_bundle(pipeline: Path, folder: Path) -> None:
-    """Writes the bundle of a model with random weights."""
-    spec = yaml.safe_load(pipeline.read_text())["model"]
-    model = bundle.build_model(spec, Geometry.load("1-photons"), pipeline)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2, generator=generator)
-    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
-    bundle.save(model, spec, {"files": [], "showers": 0}, folder)
-
-
 def prepare_inputs(inputs: Path, run: Path | None) -> None:
     """Makes the files that the commands read."""
     inputs.mkdir()
     tiny_pipeline(inputs / "pipeline.yaml")
+    made: list[list[str | Path]] = []
     if run is None:
-        random_bundle(inputs / "pipeline.yaml", inputs / "run")
+        made.append(["fit", inputs / "pipeline.yaml", "--output", inputs / "run"])
     else:
         (inputs / "run").symlink_to(run.resolve())
-    made: list[list[str | Path]] = [[f"{name}.hdf5", "--n", "2500", "--seed", str(ord(name))] for name in "ab"]
-    made += [[f"shard-{k}.hdf5", "--n", "4500", "--shard", f"{k}/3"] for k in range(3)]
-    for name, *options in made:
-        if attempt(["generate", inputs / "run", inputs / name, *spectrum(inputs), *options], inputs / "log"):
+    for name, *options in [
+        *((f"{name}.hdf5", "--n", "2500", "--seed", str(ord(name))) for name in "ab"),
+        *((f"shard-{k}.hdf5", "--n", "4500", "--shard", f"{k}/3") for k in range(3)),
+    ]:
+        made.append(["generate", inputs / "run", inputs / name, *options])
+    for arguments in made:
+        energies = spectrum(inputs) if arguments[0] == "generate" else []
+        if attempt([*arguments, *energies], inputs / "log"):
             raise SystemExit((inputs / "log").read_text())
 
 
@@ -224,7 +221,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--run", type=Path, help="run folder or bundle in the place of a random model")
+    parser.add_argument("--run", type=Path, help="run folder or bundle in the place of a tiny model")
     parser.add_argument("--json", type=Path, help="write the numbers here, too")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import caloman
 from caloman import bundle
 from caloman.benchmarking.timing import energies_at, measure
@@ -28,6 +26,7 @@ from caloman.errors import CalomanError
 from caloman.evaluation.evaluate import evaluate
 from caloman.evaluation.measures import number
 from caloman.evaluation.tables import aligned
+from caloman.exporting.timing import threads
 from caloman.files import write
 from caloman.generation.closure import encode, reconstruct
 from caloman.generation.generate import generate
@@ -95,12 +94,8 @@ def gates(model: ShowerModel, folder: Path, test: str) -> dict[str, Any]:
 
 def milliseconds(model: ShowerModel) -> float:
     """Processor time of one thread [ms per shower]."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         return measure(model, model, energies_at(model, BATCH), runs=5).processor
-    finally:
-        torch.set_num_threads(threads)
 
 
 def read(path: Path) -> dict[str, Any]:

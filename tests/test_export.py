@@ -78,7 +78,7 @@ def test_files_give_the_showers_of_the_model(exported, head, suffix):
     (showers,) = find_format(path).read(path)(noise.numpy(), energies.numpy())
     with torch.no_grad():
         expected = untouched(noise, energies).numpy()
-    assert compare(expected, showers, model.geometry.voxel_layer).layers < 1e-4
+    assert compare(expected, showers, model.geometry.voxel_layer).holds(result.rounding)
     assert (expected > 0).any()
 
 
@@ -122,7 +122,7 @@ def test_graph_with_noise_of_its_own(exported, suffix):
     _, path, result = exported(suffix, noise="internal")
     assert result.parity.holds(result.rounding)
     run = find_format(path).read(path)
-    energies = np.full((400, 1), 1e4, np.float32)
+    energies = np.full((4000, 1), 1e4, np.float32)
     (a, noise), (b, _) = run(energies), run(energies)
     assert not np.array_equal(a, b)
     assert abs(noise.mean()) < 0.05
@@ -185,7 +185,8 @@ STUBS = {
     "CLHEP/Random/RandGauss.h": "namespace CLHEP { constexpr double MeV = 1, mm = 1;"
     " struct RandGauss { static double shoot(double, double) { return 0; } }; }",
     "G4FastTrack.hh": "struct Track { double GetKineticEnergy() const { return 1; } };"
-    "class G4ThreeVector {}; struct G4FastTrack { Track track; Track const* GetPrimaryTrack() const { return &track; } };",
+    "class G4ThreeVector {};"
+    "struct G4FastTrack { Track track; Track const* GetPrimaryTrack() const { return &track; } };",
     "main.cpp": """
         #include "model.h"
         #include <cstdio>

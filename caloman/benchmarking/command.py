@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from caloman import __version__, bundle, files
 from caloman.benchmarking.engines import ENGINES, Generate, read_export
-from caloman.benchmarking.report import SCHEMA, Benchmark, Row
+from caloman.benchmarking.report import SCHEMA, Benchmark
 from caloman.benchmarking.rivals import PHOTONS, RIVALS, build_rival
 from caloman.benchmarking.timing import energies_at, measure, shares, stream_weights
 from caloman.errors import CalomanError, first_line
@@ -79,7 +80,7 @@ class Session:
     def __init__(self, runs: int, showers: int | None, batches: Sequence[int], engines: Sequence[str]) -> None:
         self.runs, self.showers, self.batches, self.engines = runs, showers, batches, engines
         self.devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-        self.rows: list[Row] = []
+        self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
 
     def add(self, name: str, model: ShowerModel) -> None:
@@ -96,12 +97,13 @@ class Session:
 
     def add_engine(self, name: str, model: ShowerModel, engine: str, generate: Generate) -> None:
         """Measures one way to run a generator."""
-        n_parameters = sum(parameter.numel() for parameter in model.parameters())
         device = model.energy_range.device.type
+        n_parameters = sum(parameter.numel() for parameter in model.parameters())
+        what = {"generator": name, "parameters": n_parameters, "engine": engine, "device": device}
         for batch in self.batches:
             self.progress.begin(f"{name}, {engine}, {device}, batch {batch}")
             timing = measure(generate, model, energies_at(model, batch), self.runs, self.showers)
-            self.rows.append(Row(name, n_parameters, engine, device, timing))
+            self.rows.append({**what, **asdict(timing)})
 
 
 def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Generate]) -> Benchmark:
@@ -127,7 +129,7 @@ def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Genera
         "versions": {"python": platform.python_version(), **_versions()},
         "hardware": {"cpu": _cpu(), "threads": torch.get_num_threads(), "gpu": _gpu(), "load": loads},
         "runs": session.runs,
-        "timings": [row.to_json() for row in session.rows],
+        "timings": session.rows,
         **inside,
         "published": {name: times for name, times in published.items() if times},
         "notes": session.notes,

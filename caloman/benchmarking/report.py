@@ -1,37 +1,11 @@
 """What a benchmark found, for people and for programs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
-
-from caloman.benchmarking.timing import Timing
 
 SCHEMA = 1
 """Version of benchmark.json."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A timing, and of what.
-
-    Args:
-        generator: its name.
-        parameters: their number.
-        engine: what ran it.
-        device: where.
-        timing: what was measured.
-    """
-
-    generator: str
-    parameters: int
-    engine: str
-    device: str
-    timing: Timing
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as a flat dictionary."""
-        flat = asdict(self)
-        return flat | flat.pop("timing")
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,10 @@ def score(
 
     Args:
         run: run folder of `caloman fit`, or a bundle.
-        showers: HDF5 file with showers; some of its rows, such as file.hdf5[0:1000]; or several joined by commas.
+        showers: HDF5 file with showers, whole or some rows such as file.hdf5[0:1000]; several joined by commas.
         output: HDF5 file to write.
-        anomalies: scores of other showers, as this command wrote them; prints how well each score tells them from
-            the showers.
-        device: torch device to run on, such as cuda.
+        anomalies: scores of other showers, from this command; prints how well each score separates them.
+        device: torch device, such as cuda.
 
     Raises:
         CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained range of

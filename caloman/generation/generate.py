@@ -73,19 +73,9 @@ def generate(
             file cannot be written.
     """
     job = Job(
-        run=str(Path(run).absolute()),
-        output=str(Path(output).absolute()),
-        energies=energies,
-        n=n,
-        seed=seed,
-        device=device,
-        precision=precision,
-        compile=compile,
-        compression=compression,
-        shard=shard,
-        extrapolate=extrapolate,
-        member=member,
-    )
+        str(Path(run).absolute()), str(Path(output).absolute()), energies, n, seed, device, precision, compile,
+        compression, shard, extrapolate, member,
+    )  # fmt: skip
     generation = Generation(job)
     parts, chunks = generation.parts, generation.chunks
     n_showers = partial(count_showers, total=generation.total)

@@ -10,7 +10,7 @@ from caloman.data.check import check
 from caloman.data.official import OFFICIAL, energy_deviations
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
-from caloman.showers.geometry import BUILT_IN
+from caloman.showers.geometry import BUILT_IN, Geometry
 from caloman.showers.showers import Showers
 
 SAMPLE = Path(module.__file__).parents[2] / "data_prep" / "samples" / "photons_test.hdf5"
@@ -25,7 +25,7 @@ def mean_shower(geometry):
         profile = (depth + 1) ** 2 * np.exp(-(depth + 1) / (0.1 * geometry.n_layers))
         edges = np.asarray(layer.r_edges) / layer.r_edges[-1]
         # energy between two radii, of a density that falls exponentially
-        radial = np.diff(1 - np.exp(-14 * edges) * (1 + 14 * edges))
+        radial = np.diff(1 - np.exp(-30 * edges) * (1 + 30 * edges))
         parts.append(profile * np.tile(radial / layer.n_alpha, layer.n_alpha))
     return np.concatenate(parts) / np.concatenate(parts).sum()
 
@@ -59,6 +59,16 @@ def as_file(write_hdf5):
         return str(write_hdf5(datasets, name))
 
     return write
+
+
+def fault(showers):
+    """What the order of the voxels seems to be."""
+    relative = showers.voxels.astype(np.float64) / showers.incident_energies[:, None]
+    return order_fault(relative.mean(axis=0), relative.var(axis=0) / len(relative), showers.geometry)
+
+
+def stored(showers, order):
+    return Showers(showers.incident_energies, showers.voxels[:, order], showers.geometry)
 
 
 def official_energies(name):
@@ -147,48 +157,82 @@ def test_every_other_order_of_the_axes_is_a_fault(realistic, as_file, capsys, or
 
 
 def test_seeming_order_is_named_where_the_mean_shower_tells(realistic):
-    mean = realistic(300, "3").voxels.mean(axis=0, dtype=np.float64).reshape(45, 50, 18)
+    showers = realistic(300, "3")
+    voxels = np.arange(showers.geometry.n_voxels).reshape(showers.geometry.grid)
     for order in ((0, 2, 1), (2, 1, 0)):
-        fault = order_fault(mean.transpose(order).ravel(), BUILT_IN["3"])
-        assert f"({', '.join(AXES[axis] for axis in order)}) instead" in fault
+        assert f"({', '.join(AXES[axis] for axis in order)}) instead" in fault(
+            stored(showers, voxels.transpose(order).ravel())
+        )
+
+
+def swapped(layer, voxels):
+    return voxels.reshape(layer.n_alpha, layer.n_r).T.ravel()
+
+
+def outside_in(layer, voxels):
+    return voxels.reshape(layer.n_alpha, layer.n_r)[:, ::-1].ravel()
+
+
+def in_each_layer(geometry, change):
+    voxels = np.arange(geometry.n_voxels)
+    return np.concatenate([change(*pair) for pair in zip(
+        geometry.layers, [voxels[part] for part in geometry.layer_slices], strict=True
+    )])  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["1-photons", "1-pions"])
 def test_swapped_axes_of_unequal_layers_are_a_fault(realistic, name):
-    geometry = BUILT_IN[name]
-    mean = realistic(60, name).voxels.mean(axis=0, dtype=np.float64)
-    assert order_fault(mean, geometry) is None
-    for layer, part in zip(geometry.layers, geometry.layer_slices, strict=True):
-        mean[part] = mean[part].reshape(layer.n_alpha, layer.n_r).T.ravel()
-    assert "(layer, r, alpha) instead" in order_fault(mean, geometry)
-
-
-def reversed_r(mean, geometry):
-    return np.concatenate(
-        [
-            mean[part].reshape(layer.n_alpha, layer.n_r)[:, ::-1].ravel()
-            for layer, part in zip(geometry.layers, geometry.layer_slices, strict=True)
-        ]
-    )
+    showers = realistic(60, name)
+    assert fault(showers) is None
+    assert "(layer, r, alpha) instead" in fault(stored(showers, in_each_layer(showers.geometry, swapped)))
 
 
 @pytest.mark.parametrize("name", ["2", "3"])
 def test_reversed_r_is_a_fault(realistic, name):
-    mean = realistic(60, name).voxels.mean(axis=0, dtype=np.float64)
-    assert "from large r to small" in order_fault(reversed_r(mean, BUILT_IN[name]), BUILT_IN[name])
+    showers = realistic(60, name)
+    assert "from large r to small" in fault(stored(showers, in_each_layer(showers.geometry, outside_in)))
+
+
+@pytest.fixture(scope="module")
+def geant4():
+    return Showers.load(SAMPLE, BUILT_IN["1-photons"])
 
 
 @pytest.mark.parametrize("n", [10, 100, 1000])
-def test_order_of_geant4_showers_is_right(photons, n):
-    mean = Showers.load(SAMPLE, photons)[:n].voxels.mean(axis=0, dtype=np.float64)
-    assert order_fault(mean, photons) is None
+def test_order_of_geant4_showers_is_right(geant4, n):
+    assert fault(geant4[:n]) is None
+
+
+def test_order_of_geant4_showers_of_one_energy_is_right(geant4):
+    for energy in np.unique(geant4.incident_energies):
+        assert fault(geant4[geant4.incident_energies == energy]) is None
+
+
+VOXELS = np.arange(368)
+WRONG = {
+    "random": np.random.default_rng(0).permutation(VOXELS),
+    "random in layers": in_each_layer(BUILT_IN["1-photons"], lambda _, v: np.random.default_rng(0).permutation(v)),
+    "reversed": VOXELS[::-1],
+    "reversed r": in_each_layer(BUILT_IN["1-photons"], outside_in),
+    "swapped": in_each_layer(BUILT_IN["1-photons"], swapped),
+    **{f"shifted by {n}": np.roll(VOXELS, n) for n in (1, -1, 2, 5, -5, 50)},
+}
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+@pytest.mark.parametrize("order", WRONG.values(), ids=WRONG)
+def test_geant4_showers_in_a_wrong_order_are_a_fault(geant4, order, n):
+    assert "voxels seem to" in fault(stored(geant4[:n], order))
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_empty_or_structureless_showers_have_no_order_fault(rng, name):
+def test_empty_or_even_showers_have_no_order_fault(name):
     geometry = BUILT_IN[name]
-    assert order_fault(np.zeros(geometry.n_voxels), geometry) is None
-    assert order_fault(rng.random(geometry.n_voxels), geometry) is None
+    nothing = np.zeros(geometry.n_voxels)
+    assert order_fault(nothing, nothing, geometry) is None
+    areas = np.concatenate([np.tile(np.diff(np.square(layer.r_edges)), layer.n_alpha) for layer in geometry.layers])
+    even = Geometry("even", geometry.particle, geometry.layers)
+    assert "from large r to small" in order_fault(areas, nothing, even)
 
 
 def scaled(name, factor):

@@ -127,14 +127,28 @@ def bin_of(*layers):
         bin_of('<Layer id="0" r_edges="0,5,3" n_bin_alpha="1"/>'),
         bin_of('<Layer id="0" r_edges="0,5" n_bin_alpha="0"/>'),
         bin_of('<Layer id="0" r_edges="0,5" n_bin_alpha="1"/>', '<Layer id="0" r_edges="0,5" n_bin_alpha="1"/>'),
+        bin_of('<Layer id="-1" r_edges="0,5" n_bin_alpha="1"/>'),
+        bin_of('<Layer id="10000000" r_edges="0,5" n_bin_alpha="1"/>'),
+        bin_of('<Layer id="0" r_edges="0,5" n_bin_alpha="1000000000"/>'),
+        bin_of(*(f'<Layer id="{i}" r_edges="0,5" n_bin_alpha="100000"/>' for i in range(101))),
+        bin_of('<Layer id="0" r_edges="0,nan" n_bin_alpha="1"/>'),
+        bin_of('<Layer id="0" r_edges="0,inf" n_bin_alpha="1"/>'),
+        bin_of('<Layer id="0" r_edges="-1,5" n_bin_alpha="1"/>'),
+        bin_of(f'<Layer id="0" r_edges="0,{"x" * 10**6}" n_bin_alpha="1"/>'),
+        bin_of('<Layer id="0" r_edges="0,5" n_bin_alpha="1"/>').replace("Bin name", "Bin threshold='nan' name"),
+        bin_of('<Layer id="0" r_edges="0,5" n_bin_alpha="1"/>').replace("Bin name", "Bin threshold='-1' name"),
+        bin_of('<Layer id="0" r_edges="0,5" n_bin_alpha="1"/>').replace("Bin name", "Bin dataset='2' name"),
+        '<!DOCTYPE b [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
+        + bin_of('<Layer id="0" r_edges="&b;" n_bin_alpha="1"/>'),
     ],
 )
 def test_unusable_xml_is_refused_by_name(tmp_path, text):
     path = tmp_path / "binning.xml"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(CalomanError, match=r"binning\.xml"):
+    with pytest.raises(CalomanError, match=r"binning\.xml") as error:
         Geometry.load(path)
+    assert len(str(error.value)) < 1000
 
 
 def test_unknown_particle_names_the_file_and_those_it_lists(tmp_path):
@@ -156,3 +170,40 @@ def test_impossible_layers_are_refused(edges, n_alpha):
 def test_layer_ids_must_ascend():
     with pytest.raises(CalomanError, match="ascending"):
         Geometry("g", "photon", (Layer(1, (0, 1)), Layer(0, (0, 1))))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_meshes_survive_their_text_and_refuse_another_mesh_under_their_name(name):
+    text = BUILT_IN[name].to_text()
+    assert Geometry.from_text(text, "x.xml") == BUILT_IN[name]
+    for old, new in (('r_edges="0,', 'r_edges="0,0.5,'), ('threshold="', 'threshold="1')):
+        with pytest.raises(CalomanError, match=f"is called '{name}' but is not that mesh"):
+            Geometry.from_text(text.replace(old, new), "x.xml")
+
+
+def test_an_official_file_may_be_called_like_its_dataset(tmp_path):
+    text = BUILT_IN["2"].to_text()
+    for attribute in ('dataset="2"', f'threshold="{BUILT_IN["2"].threshold!r}"'):
+        text = text.replace(attribute, "")
+    (tmp_path / "2.xml").write_text(text)
+    assert Geometry.load(tmp_path / "2.xml").layers == BUILT_IN["2"].layers
+
+
+@pytest.mark.parametrize(("name", "grid"), [("1-photons", None), ("2", (45, 16, 9)), ("3", (45, 50, 18))])
+def test_regular_meshes_know_their_grid(name, grid):
+    assert BUILT_IN[name].grid == grid
+    assert BUILT_IN[name].is_regular == (grid is not None)
+
+
+def test_meshes_of_equal_bins_need_not_be_regular(small):
+    wide = Geometry("g", "photon", (Layer(0, (0, 1, 2)), Layer(1, (0, 2, 4))))
+    growing = Geometry("g", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 3))))
+    assert (wide.grid, wide.is_regular) == ((2, 1, 2), False)
+    assert (growing.grid, growing.is_regular) == ((2, 1, 2), False)
+    assert small.grid is None
+
+
+def test_layer_energies_are_sums_over_the_slices(small, rng):
+    voxels = rng.random((5, small.n_voxels))
+    expected = np.stack([voxels[:, columns].sum(1) for columns in small.layer_slices], axis=1)
+    np.testing.assert_allclose(small.layer_energies(voxels), expected)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -43,10 +44,6 @@ def file(tmp_path):
     return apply
 
 
-def layer_energies(geometry, voxels):
-    return np.stack([voxels[:, columns].sum(axis=1) for columns in geometry.layer_slices], axis=1)
-
-
 @pytest.mark.parametrize("n", [1, 99, 250, CHUNK + 30])
 def test_fewer_showers_are_the_first_of_more(file, n):
     many = file("many.hdf5", n=CHUNK + 250, seed=3)
@@ -76,7 +73,7 @@ def test_response_is_linear_and_resolution_improves_with_the_root_of_the_energy(
 def test_shower_maximum_moves_with_the_logarithm_of_the_energy(name, sample):
     geometry = BUILT_IN[name]
     energies = [1e3, 1e4, 1e5, 1e6]
-    mean = [layer_energies(geometry, sample(geometry, energy, 100)).mean(axis=0) for energy in energies]
+    mean = [geometry.layer_energies(sample(geometry, energy, 100)).mean(axis=0) for energy in energies]
     steps = np.diff([profile @ np.arange(45) / profile.sum() for profile in mean])
     # about one radiation length, 1.25 layers, for each factor e
     np.testing.assert_allclose(steps, np.log(10) / 0.8, rtol=0.3)
@@ -103,13 +100,13 @@ def test_pions_reach_deeper_and_fluctuate_more_than_photons(sample):
     photons, pions = BUILT_IN["1-photons"], BUILT_IN["1-pions"]
     of_photons, of_pions = sample(photons, 5e4), sample(pions, 5e4)
     behind = [
-        layer_energies(geometry, voxels)[:, 4:].sum() / voxels.sum()
+        geometry.layer_energies(voxels)[:, 4:].sum() / voxels.sum()
         for geometry, voxels in ((photons, of_photons), (pions, of_pions))
     ]
     assert behind[0] < 0.05
     assert behind[1] > 0.3
     assert of_pions.sum(axis=1).std() > 3 * of_photons.sum(axis=1).std()
-    first = layer_energies(pions, of_pions)[:, :4].sum(axis=1) / of_pions.sum(axis=1)
+    first = pions.layer_energies(of_pions)[:, :4].sum(axis=1) / of_pions.sum(axis=1)
     assert ((first < 0.1).sum() > 20) & ((first > 0.8).sum() > 5)  # late starts, and electromagnetic ones
 
 
@@ -183,6 +180,51 @@ def test_a_file_says_that_it_is_not_geant4(file, tmp_path):
     assert "not Geant4" in GENERATOR
 
 
+ODD_ENERGIES = {
+    "complex": np.ones((5, 1), complex),
+    "text": np.full((5, 1), b"1"),
+    "infinite in float32": np.full((5, 1), 1e300),
+    "two columns": np.ones((5, 2)),
+    "none": np.ones((0, 1)),
+    "scalar": np.float64(5),
+}
+
+
+@pytest.mark.parametrize("values", ODD_ENERGIES.values(), ids=ODD_ENERGIES)
+def test_files_without_energies_are_refused(file, write_hdf5, values):
+    path = write_hdf5({}, "energies.hdf5")
+    with h5py.File(path, "w") as hdf5:
+        hdf5["incident_energies"] = values
+    with pytest.raises(CalomanError, match=r"energies\.hdf5: .*incident_energies"):
+        file(energies=str(path))
+
+
+SLOW = """
+import sys
+import caloman.data.simulation.simulate as module
+original = module.simulate_blocks
+def wait(*arguments):
+    print("here", flush=True)
+    sys.stdin.readline()
+    yield from original(*arguments)
+module.simulate_blocks = wait
+module.simulate(sys.argv[1], "1-photons", 30, "1GeV", 1)
+"""
+
+
+def test_of_two_commands_with_one_output_one_is_refused_and_the_file_is_whole(file, tmp_path):
+    command = [sys.executable, "-c", SLOW, str(tmp_path / "out.hdf5")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout.readline() == "here\n"
+    with pytest.raises(CalomanError, match="another process is writing it"):
+        file(n=20)
+    first.communicate("\n", timeout=60)
+    assert first.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.hdf5"]
+    assert len(Showers.load(tmp_path / "out.hdf5", BUILT_IN["1-photons"])) == 30
+
+
 def test_energies_of_a_file_are_used_once(file, write_hdf5):
     path = write_hdf5({"incident_energies": np.linspace(1e3, 1e5, 130)[:, None]}, "energies.hdf5")
     np.testing.assert_allclose(file(energies=str(path)).incident_energies, np.linspace(1e3, 1e5, 130))
@@ -208,6 +250,10 @@ def test_blocks_bound_the_memory():
         ({"n": 0}, "--n"),
         ({"n": -5}, "--n"),
         ({"seed": -1}, "seed -1"),
+        ({"seed": 2**63}, "--seed 9223372036854775808"),
+        ({"n": 10**30}, "--n"),
+        ({"energies": "discrete:1GeV=1e308,2GeV=1e308"}, "weights"),
+        ({"energies": "1e40MeV"}, "1e40MeV"),
         ({"depth": 0.0}, "depth 0"),
         ({"energies": "1keV"}, "0.001"),
         ({"energies": "1e7TeV"}, "1e\\+13"),

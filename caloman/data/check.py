@@ -1,11 +1,9 @@
 """``caloman check``: is this a readable shower file of that dataset, and could it be submitted?"""
 
-import sys
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -13,8 +11,8 @@ from tqdm import tqdm
 from caloman.data.official import OFFICIAL, energy_deviations
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
-from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import open_hdf5
+from caloman.showers.geometry import LONGEST_NAME, Geometry
+from caloman.showers.hdf5 import find_table, open_hdf5
 from caloman.showers.showers import Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, parse_slices
 
@@ -25,6 +23,8 @@ PLAUSIBLE_MEAN = (0.2, 2.0)
 LARGEST_RESPONSE = 10.0
 UNITS = 30.0
 """A mean E_tot / E_inc within this factor of 1000 or 1/1000 is a matter of units."""
+NAMED = 5
+"""Most extra datasets that are named."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def check(file: str, dataset: str | None = None, submission: bool = False) -> Fi
             f"--submission: {geometry.name} is not an official dataset; use one of {', '.join(OFFICIAL)}"
         )
     layout = _Layout.of(first)
-    seen = _Seen(np.zeros(geometry.n_voxels))
+    seen = _Seen(np.zeros(geometry.n_voxels), np.zeros(geometry.n_voxels))
     with (
         ShowerFiles(file, geometry) as showers,
-        closing(tqdm(total=len(showers), unit="shower", desc="check", disable=not sys.stderr.isatty())) as bar,
+        closing(tqdm(total=len(showers), unit="shower", desc="check", disable=None)) as bar,
     ):
         for block in showers.blocks():
             seen.add(block)
@@ -125,13 +125,13 @@ class _Layout:
     @classmethod
     def of(cls, path: Path) -> "_Layout":
         with open_hdf5(path) as file:
-            datasets = {name: file[name] for name in OWN_DATASETS[:2] if isinstance(file.get(name), h5py.Dataset)}
-            showers = datasets.get("showers")
+            tables = {name: table for name in OWN_DATASETS[:2] if (table := find_table(file, name)) is not None}
             storage = ""
-            if showers is not None:
+            if "showers" in tables:
+                showers = tables["showers"]
                 chunks = f"chunks {showers.chunks}" if showers.chunks else "contiguous"
                 storage = f"{chunks}, {showers.compression}" if showers.compression else chunks
-            types = {name: dataset.dtype for name, dataset in datasets.items()}
+            types = {name: table.dtype for name, table in tables.items()}
             return cls(types, storage, [name for name in file if name not in OWN_DATASETS])
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -149,15 +149,23 @@ class _Layout:
         if narrow:
             found.append(f"{' and '.join(narrow)} instead of float32 or float64")
         if self.extra:
-            found.append(f"extra datasets {', '.join(map(repr, self.extra))}, which readers ignore")
+            listed = ", ".join(repr(name[:LONGEST_NAME]) for name in self.extra[:NAMED])
+            more = ", ..." if len(self.extra) > NAMED else ""
+            found.append(f"extra datasets {listed}{more}, which readers ignore")
         return found
 
 
 @dataclass
 class _Seen:
-    """What one pass over the blocks of a file keeps: the mean shower, and a few numbers per shower."""
+    """What one pass over the blocks of a file keeps.
+
+    Args:
+        total: sum of each voxel's energy over the incident energy, shape (V,).
+        squares: sum of the squares of these, shape (V,).
+    """
 
     total: NDArray[np.float64]
+    squares: NDArray[np.float64]
     energies: list[NDArray[np.float32]] = field(default_factory=list)
     responses: list[NDArray[np.float64]] = field(default_factory=list)
     hashes: list[NDArray[np.int64]] = field(default_factory=list)
@@ -170,7 +178,9 @@ class _Seen:
         self.responses.append(deposits / block.incident_energies)
         # an empty shower is no copy of another
         self.hashes.append(np.array([hash(row.tobytes()) for row in block.voxels[deposits > 0]], np.int64))
-        self.total += block.voxels.sum(axis=0, dtype=np.float64)
+        relative = block.voxels / block.incident_energies[:, None]
+        self.total += relative.sum(axis=0, dtype=np.float64)
+        self.squares += np.square(relative, out=relative).sum(axis=0, dtype=np.float64)
         occupied = block.voxels > 0
         self.zeros += occupied.size - int(np.count_nonzero(occupied))
         self.smallest = min(self.smallest, float(block.voxels.min(where=occupied, initial=np.inf)))
@@ -179,6 +189,7 @@ class _Seen:
         energies, responses = np.concatenate(self.energies), np.concatenate(self.responses)
         hashes = np.concatenate(self.hashes)
         n_showers = len(energies)
+        mean = self.total / n_showers
         return _Statistics(
             energies=energies,
             responses=responses,
@@ -186,7 +197,8 @@ class _Seen:
             empty=n_showers - len(hashes),
             zero_fraction=self.zeros / (n_showers * len(self.total)),
             smallest=self.smallest if np.isfinite(self.smallest) else 0.0,
-            mean=self.total / n_showers,
+            mean=mean,
+            variance=np.maximum(self.squares / n_showers - mean**2, 0) / n_showers,
         )
 
 
@@ -199,6 +211,7 @@ class _Statistics:
     zero_fraction: float
     smallest: float
     mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
 
 
 def _rows(seen: _Statistics, geometry: Geometry) -> list[tuple[str, str, str]]:
@@ -234,7 +247,7 @@ def _faults(seen: _Statistics, geometry: Geometry) -> list[str]:
     for factor, what in ((1000.0, "'incident_energies'"), (0.001, "'showers'")):
         if factor / UNITS < mean < factor * UNITS:
             faults.append(f"E_tot / E_inc is {mean:.3g} on average: {what} seem to be in GeV; store MeV")
-    order = order_fault(seen.mean, geometry)
+    order = order_fault(seen.mean, seen.variance, geometry)
     return [*faults, order] if order else faults
 
 

@@ -1,6 +1,6 @@
 """``caloman download``: the official CaloChallenge files from Zenodo, checked against their MD5 sums."""
 
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -8,11 +8,12 @@ from types import ModuleType
 from tqdm import tqdm
 
 from caloman.errors import CalomanError
-from caloman.files import appearing, md5
 
 ZENODO = "https://zenodo.org/records"
 TIMEOUT = 30
+RETRIES = 2
 CHUNK_BYTES = 2**20
+Transfer = Callable[[str, str, object], None]
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,7 @@ class Downloads:
 def download(dataset: str, folder: str = "data", files: list[str] | None = None, base_url: str = ZENODO) -> Downloads:
     """Downloads official files; those that are there with the right MD5 sum are not fetched again.
 
-    A file takes its name when it is complete and its MD5 sum is right. After a transfer that broke off the same command
-    starts that file anew.
+    A file takes its name when it is complete and its MD5 sum is right. A transfer that broke off is tried again, twice.
 
     Args:
         dataset: dataset id (1-photons, 1-pions, 2, 3).
@@ -89,16 +89,21 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
     """
     chosen = _choose(dataset, files)
     pooch = _import_pooch()
-    target = Path(folder)
-    states = {}
-    for file in chosen:
-        path = target / file.name
-        if path.is_file() and md5(path) == file.md5:
-            states[file.name] = "already there"
-            continue
-        _fetch(f"{base_url.rstrip('/')}/{file.record}/files/{file.name}?download=1", path, file.md5, pooch)
-        states[file.name] = "downloaded"
-    return Downloads(target, states)
+    registry = {file.name: f"md5:{file.md5}" for file in chosen}
+    urls = {f.name: f"{base_url.rstrip('/')}/{f.record}/files/{f.name}?download=1" for f in chosen}
+    cache = pooch.create(folder, base_url, registry=registry, urls=urls, retry_if_failed=RETRIES)
+    states = {file.name: "already there" for file in chosen}
+    for name in states:
+        # pooch asks for the truth of the bar and sets its total, so it needs one from the beginning
+        with tqdm(desc=name, total=1, unit="B", unit_scale=True, disable=None) as bar:
+            transfer = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK_BYTES, timeout=TIMEOUT)
+
+            def fetch(url: str, partial: str, cache: object, name: str = name, transfer: Transfer = transfer) -> None:
+                states[name] = "downloaded"
+                transfer(url, partial, cache)
+
+            _fetch(lambda: cache.fetch(name, downloader=fetch), Path(folder) / name, urls[name])  # noqa: B023
+    return Downloads(Path(folder), states)
 
 
 def _choose(dataset: str, wanted: list[str] | None) -> list[OfficialFile]:
@@ -117,49 +122,33 @@ def _import_pooch() -> ModuleType:
         import pooch
     except ImportError:
         raise CalomanError("pooch, which downloads, is not installed: pip install 'caloman[data]'") from None
+    pooch.get_logger().setLevel("WARNING")
     return pooch
 
 
-def _fetch(url: str, path: Path, expected: str, pooch: ModuleType) -> None:
-    """Downloads one file under a temporary name and renames it when its MD5 sum is right."""
-    with appearing(path) as partial:
-        _transfer(url, partial, path, pooch)
-        found = md5(partial)
-        if found != expected:
-            raise CalomanError(
-                f"{path}: what arrived has MD5 {found} instead of {expected}, so it was deleted; "
-                "run the same command again"
-            )
-
-
-def _transfer(url: str, partial: Path, path: Path, pooch: ModuleType) -> None:
+def _fetch(transfer: Callable[[], object], path: Path, url: str) -> None:
+    """Says what went wrong in a transfer."""
     from requests import exceptions
 
-    # pooch asks for the truth of the bar and sets its total, so it needs one from the beginning
-    bar = tqdm(desc=path.name, total=1, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
-    fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK_BYTES, timeout=TIMEOUT)
+    again = "run the same command again, which starts this file anew"
     try:
-        fetch(url, str(partial), None)
+        transfer()
     except exceptions.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         raise CalomanError(f"{path}: {url} answers with status {status}; try later, or download it by hand") from None
     except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError):
-        raise _broken(path) from None
+        raise CalomanError(f"{path}: the transfer broke off; {again}") from None
     except exceptions.ConnectionError as error:
-        if partial.is_file() and partial.stat().st_size:
-            raise _broken(path) from None
         raise CalomanError(
-            f"{path}: {url.split('/records')[0]} cannot be reached; check the network or the proxy, or download "
-            f"{url} elsewhere and put it there ({_cause(error)})"
+            f"{path}: {url.split('/records')[0]} cannot be reached, or the transfer broke off; check the network or "
+            f"the proxy, or download {url} elsewhere and put it there ({_cause(error)})"
         ) from None
     except exceptions.RequestException as error:
         raise CalomanError(f"{path}: cannot be downloaded from {url} ({_cause(error)})") from None
-    finally:
-        bar.close()
-
-
-def _broken(path: Path) -> CalomanError:
-    return CalomanError(f"{path}: the transfer broke off; run the same command again, which starts this file anew")
+    except OSError as error:
+        raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None
+    except ValueError:
+        raise CalomanError(f"{path}: what arrived has another MD5 sum, so it was deleted; {again}") from None
 
 
 def _cause(error: BaseException) -> str:

@@ -1,13 +1,11 @@
 """``caloman prepare``: official shower files in, one file out that training reads at disk speed."""
 
-import errno
 import json
 import os
-import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,9 +17,10 @@ from tqdm import tqdm
 
 from caloman.errors import CalomanError
 from caloman.files import sha256
-from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import SPARE_BYTES, check_space, open_hdf5, writing
-from caloman.showers.showers import CHUNK_BYTES, ShowerFile, Showers, find_geometry
+from caloman.showers.hdf5 import open_hdf5, reading, writing
+from caloman.showers.showers import Showers, ShowerWriter, find_geometry
+from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
+from caloman.showers.spectra import check_seed
 
 VERIFY_BYTES = 16 * 2**20
 NAMES = ("incident_energies", "showers")
@@ -69,7 +68,7 @@ def prepare(
     is complete, was read back and equals what was read from the sources.
 
     Args:
-        inputs: HDF5 files in the CaloChallenge format.
+        inputs: HDF5 files in the CaloChallenge format, or some of their rows, such as file.hdf5[0:1000].
         output: the file to make; an older one is replaced when the new one is complete.
         dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; may be left out if the first file says.
         compress: gzip in chunks of whole rows: smaller, but slower to read, and it cannot be memory-mapped.
@@ -81,17 +80,20 @@ def prepare(
     """
     if not 0 <= validation_fraction < 1:
         raise CalomanError(f"--validation_fraction {validation_fraction:g} must be at least 0 and less than 1")
-    if seed < 0:
-        raise CalomanError(f"--seed {seed} must not be negative")
+    check_seed(seed)
     target = Path(output)
-    _check_distinct(inputs, target)
-    geometry = find_geometry(inputs[0], dataset)
+    if not inputs:
+        raise CalomanError(f"{target}: nothing to prepare it from; name at least one file with showers before it")
+    parts = parse_slices(inputs)
+    _check_distinct(parts, target)
+    geometry = find_geometry(parts[0].path, dataset)
     with ExitStack() as stack:
-        sources = [stack.enter_context(ShowerFile(path, geometry)) for path in inputs]
+        sources = [stack.enter_context(ShowerFiles([str(part)], geometry)) for part in parts]
         n_showers = sum(map(len, sources))
         rows = choose_validation_rows(n_showers, validation_fraction, seed)
-        writer = stack.enter_context(_Writer(target, geometry, n_showers, compress))
-        bar = stack.enter_context(tqdm(total=n_showers, unit="shower", desc="prepare", disable=not sys.stderr.isatty()))
+        writer = _VerifiedWriter(target, geometry, {}, "gzip" if compress else "none", n_showers)
+        stack.enter_context(writer)
+        bar = stack.enter_context(tqdm(total=n_showers, unit="shower", desc="prepare", disable=None))
         origin = _copy(sources, writer, bar)
         attributes: dict[str, object] = {
             "validation_fraction": validation_fraction,
@@ -108,23 +110,23 @@ def choose_validation_rows(n_showers: int, fraction: float, seed: int) -> NDArra
     return np.sort(chosen).astype(np.int64)
 
 
-def _check_distinct(inputs: Sequence[str], target: Path) -> None:
-    if not inputs:
-        raise CalomanError(f"{target}: nothing to prepare it from; name at least one file with showers before it")
-    seen = [target.resolve()]
-    for path in inputs:
-        resolved = Path(path).resolve()
-        if resolved == seen[0]:
-            raise CalomanError(f"{path}: is both source and target; give the prepared file a name of its own")
-        if resolved in seen:
-            raise CalomanError(f"{path}: is given twice; name each file once")
-        seen.append(resolved)
+def _check_distinct(parts: Sequence[ShowerSlice], target: Path) -> None:
+    """Makes sure that no source is the target, and that no shower comes twice."""
+    seen: dict[str, list[ShowerSlice]] = {}
+    for part in parts:
+        path = os.path.realpath(part.path)  # Path.resolve fails on links in a circle
+        if path == os.path.realpath(target):
+            raise CalomanError(f"{part.path}: is both source and target; give the prepared file a name of its own")
+        if any(part.start < other.end and other.start < part.end for other in seen.get(path, [])):
+            raise CalomanError(f"{part}: is given twice; name each file, or each of its rows, once")
+        seen.setdefault(path, []).append(part)
 
 
-def _copy(sources: Sequence[ShowerFile], writer: "_Writer", bar: tqdm) -> list[dict[str, str | int]]:
+def _copy(sources: Sequence[ShowerFiles], writer: "_VerifiedWriter", bar: tqdm) -> list[dict[str, str | int]]:
     """Copies all sources and returns where the showers came from."""
+    parts = [part for source in sources for part in source.slices]
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as hashing:
-        digests = [hashing.submit(sha256, source.path) for source in sources]
+        digests = {path: hashing.submit(sha256, path) for path in dict.fromkeys(part.path for part in parts)}
         try:
             for source in sources:
                 for block in _ahead(source.blocks(), reading):
@@ -133,14 +135,15 @@ def _copy(sources: Sequence[ShowerFile], writer: "_Writer", bar: tqdm) -> list[d
         except BaseException:
             hashing.shutdown(wait=False, cancel_futures=True)
             raise
-        hashes = [digest.result() for digest in digests]
-    for position, (source, digest) in enumerate(zip(sources, hashes, strict=True)):
-        if digest in hashes[:position]:
-            other = sources[hashes.index(digest)].path
-            raise CalomanError(f"{source.path}: has the same content as {other}; name each file once")
+        hashes = {path: digest.result() for path, digest in digests.items()}
+    first: dict[str, Path] = {}
+    for path, digest in hashes.items():
+        other = first.setdefault(digest, path)
+        if not path.samefile(other):
+            raise CalomanError(f"{path}: has the same content as {other}; name each file once")
     return [
-        {"name": source.path.name, "sha256": digest, "showers": len(source)}
-        for source, digest in zip(sources, hashes, strict=True)
+        {"name": f"{part.path.name}{part.rows}", "sha256": hashes[part.path], "showers": len(source)}
+        for part, source in zip(parts, sources, strict=True)
     ]
 
 
@@ -152,104 +155,34 @@ def _ahead(blocks: Iterator[Showers], pool: Executor) -> Iterator[Showers]:
         yield block
 
 
-class _Writer:
-    """The prepared file while it is made: hidden under a temporary name until it is complete and verified.
+class _VerifiedWriter(ShowerWriter):
+    """Writes a file that is read back before it takes its name."""
 
-    Args:
-        path: its final name.
-        geometry: the mesh of the showers.
-        n_showers: how many showers it will hold.
-        compress: gzip instead of plain rows.
-    """
-
-    def __init__(self, path: Path, geometry: Geometry, n_showers: int, compress: bool) -> None:
-        self.path = path
-        self._partial = path.with_name(f".{path.name}.partial")
+    def __enter__(self) -> Self:
         self._checksums = dict.fromkeys(NAMES, 0)
-        self._stop = 0
-        n_bytes = 0 if compress else 4 * n_showers * (geometry.n_voxels + 1)
-        check_space(path, n_bytes)
-        with writing(path):
-            # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
-            self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
-            self._datasets = [self._create("incident_energies", n_showers, 1, compress)]
-            self._datasets.append(self._create("showers", n_showers, geometry.n_voxels, compress))
-            self._file.attrs.update({"dataset": geometry.name, "geometry": geometry.to_text()})
-        self._reserve(n_bytes)
-
-    def _create(self, name: str, rows: int, columns: int, compress: bool) -> h5py.Dataset:
-        if not compress:
-            return self._file.create_dataset(name, (rows, columns), np.float32)
-        chunks = (min(rows, max(1, CHUNK_BYTES // (4 * columns))), columns)
-        return self._file.create_dataset(
-            name, (rows, columns), np.float32, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
-        )
-
-    def _reserve(self, n_bytes: int) -> None:
-        """Takes the space that is needed next: a disk that fills up while HDF5 writes would crash the process."""
-        if not hasattr(os, "posix_fallocate"):
-            return check_space(self.path, n_bytes)
-        with self._partial.open("r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), self._file.id.get_filesize(), n_bytes + SPARE_BYTES)
-            except OSError as error:
-                check_space(self.path, n_bytes)  # says how much is missing
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # such as a quota
-                    with writing(self.path):
-                        raise
-        return None
+        return super().__enter__()
 
     def append(self, showers: Showers) -> None:
-        """Writes the next showers.
-
-        Raises:
-            CalomanError: if it cannot be written or there is not enough space.
-        """
-        if self._datasets[1].chunks:
-            self._reserve(showers.voxels.nbytes)
-        start, self._stop = self._stop, self._stop + len(showers)
-        for dataset, values in zip(self._datasets, (showers.incident_energies[:, None], showers.voxels), strict=True):
-            name = dataset.name.removeprefix("/")
+        super().append(showers)
+        for name, values in zip(NAMES, (showers.incident_energies, showers.voxels), strict=True):
             self._checksums[name] = zlib.crc32(np.ascontiguousarray(values).data, self._checksums[name])
-            with writing(self.path):
-                dataset[start : self._stop] = values
 
     def finish(self, validation_rows: NDArray[np.int64], attributes: Mapping[str, object]) -> None:
-        """Completes the file, reads it back, and gives it its final name.
-
-        Raises:
-            CalomanError: if what is read differs from what was written.
-        """
+        """Records where the showers come from, and which of them are for validation."""
         with writing(self.path):
             self._file["validation_rows"] = validation_rows
             self._file.attrs.update(attributes)
-            self._file.flush()
-            n_bytes = self._file.id.get_filesize()
-            self._file.close()
-            with self._partial.open("r+b") as file:
-                file.truncate(n_bytes)  # gives back what was reserved in excess
-                os.fsync(file.fileno())
-        if checksums(self._partial) != self._checksums:
+
+    def _complete(self, partial: Path) -> None:
+        if checksums(partial) != self._checksums:
             raise CalomanError(
                 f"{self.path}: does not read back as it was written; check the disk and prepare it again"
             )
-        with writing(self.path):
-            self._partial.replace(self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            with suppress(RuntimeError):  # what could not be flushed is deleted in any case
-                self._file.close()
-        finally:
-            self._partial.unlink(missing_ok=True)
 
 
 def checksums(path: Path) -> dict[str, int]:
     """CRC-32 of the values of each dataset of a shower file, row after row, whatever its layout."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading(path):
         return {name: _crc32(_rows(file[name])) for name in NAMES}
 
 

@@ -77,8 +77,7 @@ def _over_incident(showers: Showers) -> NDArray[np.float32]:
 
 def _unit_sum(showers: Showers) -> NDArray[np.float32]:
     geometry = showers.geometry
-    first_voxels = [columns.start for columns in geometry.layer_slices]
-    energies = np.add.reduceat(showers.voxels, first_voxels, axis=1)
+    energies = geometry.layer_energies(showers.voxels, np.float32)
     energies[energies == 0] = 1
     return np.divide(showers.voxels, energies[:, geometry.voxel_layer], dtype=np.float32)
 

@@ -100,8 +100,7 @@ def _normed(block: Showers, out: Array) -> None:
     # The official script divides voxels without threshold by layer energies with one, so that a layer may not sum to
     # one. Blocks of a sample are cut already, as for the other classifiers.
     geometry = block.geometry
-    first_voxels = [columns.start for columns in geometry.layer_slices]
-    energies = np.add.reduceat(block.voxels, first_voxels, axis=1, dtype=np.float64)
+    energies = geometry.layer_energies(block.voxels)
     end = 1 + geometry.n_voxels
     out[:, 0] = np.log10(block.incident_energies)
     np.divide(block.voxels, (energies + 1e-16).astype(np.float32)[:, geometry.voxel_layer], out=out[:, 1:end])

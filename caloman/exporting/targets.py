@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.models import ShowerModel
-from caloman.showers.geometry import Geometry
 
 SAMPLING_FRACTION = 0.033
 """Datasets 2 and 3 hold the deposits of Geant4's example Par04 divided by this."""
@@ -89,7 +88,7 @@ class DDML(CaloChallenge):
 
     def __init__(self, model: ShowerModel) -> None:
         super().__init__(model)
-        self.scale = SAMPLING_FRACTION if is_regular(model.geometry) else 1.0
+        self.scale = SAMPLING_FRACTION if model.geometry.is_regular else 1.0
         self.note = f"voxels are multiplied by {self.scale:g} to be deposits in the sensitive material"
 
     def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ class Par04(Target):
 
     def __init__(self, model: ShowerModel) -> None:
         super().__init__(model)
-        if not is_regular(model.geometry):
+        if not model.geometry.is_regular:
             raise CalomanError(
                 f"target par04: the mesh of dataset {model.geometry.name!r} is not one of equal layers and equal cells "
                 "in r, such as those of datasets 2 and 3; export for another target"
@@ -192,11 +191,3 @@ def make_target(model: ShowerModel, name: str, noise: str = "input") -> Target:
             "export its student (direction: sampling) or a coupling flow"
         )
     return OwnNoise(model) if noise == "internal" else TARGETS[name](model)
-
-
-def is_regular(geometry: Geometry) -> bool:
-    """Whether all layers are alike, with cells of equal size in r."""
-    first = geometry.layers[0]
-    steps = [first.r_edges[-1] * i / first.n_r for i in range(first.n_r + 1)]
-    same = all((layer.r_edges, layer.n_alpha) == (first.r_edges, first.n_alpha) for layer in geometry.layers)
-    return same and all(abs(edge - step) < 1e-6 * steps[-1] for edge, step in zip(first.r_edges, steps, strict=True))

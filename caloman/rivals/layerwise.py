@@ -54,7 +54,7 @@ class LayerwiseFlow(Distribution):
         subsample: float = 1.0,
     ) -> None:
         plane = (geometry.layers[0].n_alpha, geometry.layers[0].n_r)
-        if (share_weights or embedding) and any((layer.n_alpha, layer.n_r) != plane for layer in geometry.layers):
+        if (share_weights or embedding) and geometry.grid is None:
             raise CalomanError(
                 f"the layers of geometry {geometry.name!r} differ in their bins; give each its flow and leave their "
                 "voxels as they are, with share_weights: false and embedding: 0"

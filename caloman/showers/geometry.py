@@ -4,7 +4,7 @@ The flat voxel index of the CaloChallenge runs over layers slowest, then the ang
 """
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
+from caloman.files import read_text, write
 
 PDG_CODES = {"photon": 22, "pion": 211, "electron": 11}
+LARGEST_ID = 9999
+MOST_VOXELS = 10**7
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,16 @@ class Layer:
     n_alpha: int = 1
 
     def __post_init__(self) -> None:
-        if len(self.r_edges) < 2 or np.any(np.diff(self.r_edges) <= 0):
-            raise CalomanError(f"layer {self.id}: r_edges must hold at least two ascending edges, got {self.r_edges}")
-        if self.n_alpha < 1:
-            raise CalomanError(f"layer {self.id}: n_alpha must be at least 1, got {self.n_alpha}")
+        if not 0 <= self.id <= LARGEST_ID:
+            raise CalomanError(f"layer {self.id}: ids run from 0 to {LARGEST_ID}")
+        ascending = all(low < high for low, high in pairwise(self.r_edges))
+        if len(self.r_edges) < 2 or not ascending or self.r_edges[0] < 0 or not np.isfinite(self.r_edges[-1]):
+            raise CalomanError(
+                f"layer {self.id}: r_edges must be at least two finite, ascending edges from 0 on, "
+                f"got {', '.join(map(str, self.r_edges[:10]))}"
+            )
+        if not 1 <= self.n_alpha <= MOST_VOXELS:
+            raise CalomanError(f"layer {self.id}: n_alpha must be 1 to {MOST_VOXELS}, got {self.n_alpha}")
 
     @property
     def n_r(self) -> int:
@@ -79,7 +89,14 @@ class Geometry:
     def __post_init__(self) -> None:
         ids = [layer.id for layer in self.layers]
         if not ids or ids != sorted(set(ids)):
-            raise CalomanError(f"geometry {self.name!r}: layer ids must be ascending and distinct, got {ids}")
+            raise CalomanError(f"geometry {self.name!r}: layer ids must be ascending and distinct, got {ids[:10]}")
+        if not 0 <= self.threshold < np.inf:
+            raise CalomanError(f"geometry {self.name!r}: the threshold must be finite and not negative [MeV]")
+        if self.n_voxels > MOST_VOXELS:
+            raise CalomanError(f"geometry {self.name!r}: {self.n_voxels} voxels, {MOST_VOXELS} are the most")
+        for text in (self.name, self.particle):
+            if not text.isprintable() or len(text) > LONGEST_NAME:
+                raise CalomanError(f"geometry {text[:LONGEST_NAME]!r}: names are short and printable")
 
     @property
     def n_layers(self) -> int:
@@ -107,6 +124,23 @@ class Geometry:
         """Position (not id) of each voxel's layer, shape (n_voxels,)."""
         return np.repeat(np.arange(self.n_layers), self.layer_sizes)
 
+    @cached_property
+    def grid(self) -> tuple[int, int, int] | None:
+        """Numbers of layers, angular bins and radial bins, if all layers have as many bins."""
+        bins = {(layer.n_alpha, layer.n_r) for layer in self.layers}
+        return (self.n_layers, *bins.pop()) if len(bins) == 1 else None
+
+    @cached_property
+    def is_regular(self) -> bool:
+        """Whether all layers are alike, with rings of equal width."""
+        first, width = self.layers[0], self.layers[0].r_edges[-1]
+        alike = all((layer.r_edges, layer.n_alpha) == (first.r_edges, first.n_alpha) for layer in self.layers)
+        return alike and np.allclose(first.r_edges, np.linspace(0, width, first.n_r + 1), rtol=0, atol=1e-6 * width)
+
+    def layer_energies(self, voxels: NDArray[np.generic], dtype: type[np.generic] = np.float64) -> NDArray[np.generic]:
+        """Sums over the voxels (N, V) of each layer, shape (N, L)."""
+        return np.add.reduceat(voxels, [columns.start for columns in self.layer_slices], axis=1, dtype=dtype)
+
     @classmethod
     def load(cls, spec: str | Path) -> "Geometry":
         """Returns a built-in geometry by its dataset id, or reads a binning XML file.
@@ -132,34 +166,38 @@ class Geometry:
         Raises:
             CalomanError: if the file is missing, is not a binning file, or does not list the particle.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise CalomanError(f"{path}: not a readable binning XML file ({error})") from None
-        return cls.from_text(text, str(path), particle)
+        return cls.from_text(read_text(Path(path)), str(path), particle)
 
     @classmethod
     def from_text(cls, text: str, path: str, particle: str | None = None) -> "Geometry":
         """Reads the text of a CaloChallenge binning file, which comes from `path`; see `from_xml`."""
+        if "<!" in text.replace("<!--", ""):
+            raise CalomanError(f"{path}: a binning XML file needs no <!DOCTYPE and no entities; remove them")
         try:
             bins = ET.fromstring(text).findall("Bin")
         except (ValueError, ET.ParseError) as error:
             raise CalomanError(f"{path}: not a readable binning XML file ({error})") from None
-        found = {element.get("name", ""): element for element in bins}
+        found = {element.get("name", "")[:LONGEST_NAME]: element for element in bins}
         particle = particle or (next(iter(found)) if len(found) == 1 else "")
         if particle not in found:
-            raise CalomanError(f"{path}: no binning for particle {particle!r}; the file lists {sorted(found)}")
+            listed = ", ".join(map(repr, sorted(found)[:LONGEST_NAME]))
+            raise CalomanError(f"{path}: no binning for particle {particle!r}; the file lists {listed or 'none'}")
         element = found[particle]
         try:
             layers = tuple(layer for layer in map(_layer_from_xml, element.findall("Layer")) if layer)
             threshold = float(element.get("threshold", 0.0))
-            return cls(element.get("dataset", Path(path).stem), particle, layers, threshold)
-        except (KeyError, ValueError, CalomanError) as error:
-            raise CalomanError(f"{path}: unreadable layer in the binning of {particle!r} ({error})") from None
+            geometry = cls(element.get("dataset", Path(path).stem), particle, layers, threshold)
+        except (KeyError, ValueError, OverflowError, CalomanError) as error:
+            reason = str(error)[: 2 * LONGEST_NAME]
+            raise CalomanError(f"{path}: unreadable layer in the binning of {particle!r} ({reason})") from None
+        official = BUILT_IN.get(geometry.name)
+        if official and (official if "threshold" in element.attrib else replace(official, threshold=0.0)) != geometry:
+            raise CalomanError(f"{path}: is called {geometry.name!r} but is not that mesh; give it a name of its own")
+        return geometry
 
     def to_xml(self, path: str | Path) -> None:
         """Writes the mesh as a CaloChallenge binning file; see `to_text`."""
-        Path(path).write_text(self.to_text(), encoding="utf-8")
+        write(Path(path), self.to_text())
 
     def to_text(self) -> str:
         """The mesh as the text of a CaloChallenge binning file.

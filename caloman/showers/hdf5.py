@@ -1,11 +1,13 @@
-"""HDF5 files, opened and written with errors that a user can read."""
+"""The one place that opens HDF5 files for reading, with all checks of what a stranger's file may hold; and writing.
 
-import math
+A file may not lead elsewhere (links, external storage, virtual data sets), and no table may claim more than its bytes
+can hold, so that reading takes neither the contents of other files nor more memory than a file of that size deserves.
+"""
+
+import errno
 import os
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,96 +16,123 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.files import appearing
+from caloman.files import appearing, locked
+from caloman.showers.chunks import FILTERS, filters, read_rows, stored_chunks
 
 SPARE_BYTES = 8 * 2**20
-THREADS = min(8, os.cpu_count() or 1)
+MOST_ROWS = 10**8
+LARGEST_BLOCK = 2**29
+"""Bytes of the chunks that lie in the same rows, which have to be read together."""
+GZIP_RATIO = 1100
+"""A little more than the most that gzip can shorten anything by."""
+MOST_ATTRIBUTE_BYTES = 2**24
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Opens an HDF5 file for reading.
+    """Opens an HDF5 file for reading; its content goes through `find_table` and `read_attributes`.
 
     Raises:
         CalomanError: if the file is missing, truncated or not HDF5.
     """
     if not path.is_file():
-        raise CalomanError(f"{path}: no such file; give the path of an HDF5 file with showers")
+        what = "not a regular file" if path.exists() else "no such file"
+        raise CalomanError(f"{path}: {what}; give the path of an HDF5 file with showers")
     try:
         return h5py.File(path, "r")
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise CalomanError(
             f"{path}: not a complete HDF5 file, download or generate it again ({_reason(error)})"
         ) from None
 
 
-def read_rows(dataset: h5py.Dataset, start: int, out: NDArray[np.float32]) -> None:
-    """Reads rows of a table into `out`, shape (n, columns), from row `start` on.
-
-    Whole rows of gzipped chunks, as in official files, are unzipped by several threads; HDF5 does it with one, and h5py
-    holds Python's lock meanwhile.
+def find_table(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """A table of numbers with one or two axes, checked to be what it says; None if the file has nothing of this name.
 
     Raises:
-        OSError: if the file is damaged.
+        CalomanError: if it is something else, or is stored elsewhere or in a way that could not be read safely.
     """
-    stop = start + len(out)
-    if not _is_plain_gzip(dataset) or start % dataset.chunks[0] or (stop % dataset.chunks[0] and stop < len(dataset)):
-        dataset.read_direct(out, np.s_[start:stop])
-        return
-    rows, columns = dataset.chunks
-    with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(start, stop, rows):
-            pieces = []
-            for column in range(0, dataset.shape[1], columns):
-                target = out[first - start : first - start + rows, column : column + columns]
-                skipped, content = dataset.id.read_direct_chunk((first, column))
-                pieces.append(pool.submit(_unzip, content, bool(skipped), dataset.chunks, dataset.dtype, target))
-            for piece in pieces:
-                piece.result()
+    path = Path(file.filename)
+    with reading(path):
+        link = file.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise _flatten(path, name, "is a link to another place")
+        table = file[name]
+        if not isinstance(table, h5py.Dataset):
+            raise CalomanError(f"{path}: {name!r} is a group instead of a table of numbers; store the numbers there")
+        if table.is_virtual or table.external:
+            raise _flatten(path, name, "is stored in other files")
+        if table.dtype.kind not in "fiu" or table.shape is None or table.ndim not in (1, 2):
+            raise CalomanError(f"{path}: {name!r} is {table.dtype} {table.shape} instead of a table of real numbers; "
+                               "store the numbers there")  # fmt: skip
+        _check_storage(table, path, name)
+        return table
 
 
-def _is_plain_gzip(dataset: h5py.Dataset) -> bool:
-    """Whether each chunk is there and holds nothing but gzipped numbers."""
-    if dataset.ndim != 2 or not dataset.chunks or dataset.dtype.kind != "f":
-        return False
-    properties = dataset.id.get_create_plist()
-    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-    n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
-    return filters == [h5py.h5z.FILTER_DEFLATE] and dataset.id.get_num_chunks() == n_chunks
+def _check_storage(table: h5py.Dataset, path: Path, name: str) -> None:
+    """Makes sure that a table claims no more than the bytes of its file can hold."""
+    n_bytes, stored = table.size * table.dtype.itemsize, table.id.get_storage_size()
+    largest = stored
+    if len(table) > MOST_ROWS:
+        raise CalomanError(f"{path}: {name!r} has {len(table)} rows; split the file, {MOST_ROWS} are the most")
+    if table.chunks:
+        if not set(filters(table)) <= set(FILTERS) or not table.id.get_type().equal(h5py.h5t.py_create(table.dtype)):
+            raise _flatten(path, name, "is not stored with gzip")
+        row = table.dtype.itemsize * int(np.prod(table.shape[1:] or 1, dtype=object))
+        chunk = table.dtype.itemsize * int(np.prod(table.chunks, dtype=object))
+        if max(chunk, row * min(table.chunks[0], len(table))) > LARGEST_BLOCK:
+            raise _flatten(path, name, f"has chunks of {table.chunks}, too large to read one by one")
+        content, missing = stored_chunks(table)
+        if missing or content > 2 * chunk + 2**16:
+            raise CalomanError(f"{path}: damaged file, download or generate it again ({missing} chunks of {name!r} "
+                               f"are missing, the largest has {content} bytes)")  # fmt: skip
+        largest *= GZIP_RATIO
+    else:
+        offset = table.id.get_offset() or 0
+        largest = min(stored, path.stat().st_size - offset)
+    if n_bytes > largest:
+        raise CalomanError(f"{path}: damaged file, download or generate it again ({name!r} claims {table.shape} "
+                           f"numbers, but {stored} bytes are stored)")  # fmt: skip
 
 
-def _unzip(
-    content: bytes, unzipped: bool, chunk: tuple[int, int], dtype: np.dtype, target: NDArray[np.float32]
-) -> None:
-    try:
-        content = content if unzipped else zlib.decompress(content, bufsize=math.prod(chunk) * dtype.itemsize)
-        values = np.frombuffer(content, dtype).reshape(chunk)
-    except (zlib.error, ValueError) as error:
-        raise OSError(f"a chunk cannot be unzipped: {error}") from None
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the readers report
-        target[...] = values[: target.shape[0], : target.shape[1]]
+def _flatten(path: Path, name: str, what: str) -> CalomanError:
+    return CalomanError(
+        f"{path}: {name!r} {what}; make a plain file of it first, in Python or with "
+        "`h5copy -f ext,soft` and `h5repack -f GZIP=1 -l CHUNK=1000x1`"
+    )
 
 
-def append_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int, rows: int, path: Path) -> None:
-    """Adds rows of a table to another one with the same chunks and compression, as they are stored.
-
-    Args:
-        source: the table to read; `start` is where one of its chunks begins.
-        target: the table to write, of whole chunks so far.
-        start: first row.
-        rows: number of rows.
-        path: the name that the file of the target will have.
+def read_table(table: h5py.Dataset) -> NDArray[np.float32]:
+    """Reads a whole table.
 
     Raises:
-        CalomanError: if the source is damaged or the target cannot be written.
+        CalomanError: if it is damaged.
     """
-    end = len(target)
-    with writing(path):
-        target.resize(end + rows, axis=0)
-    for row in range(0, rows, target.chunks[0]):
-        with reading(Path(source.file.filename)):
-            skipped_filters, content = source.id.read_direct_chunk((start + row, 0))
-        with writing(path):
-            target.id.write_direct_chunk((end + row, 0), content, skipped_filters)
+    with reading(Path(table.file.filename)):
+        out = np.empty(table.shape, np.float32)
+        read_rows(table, 0, out)
+    return out
+
+
+def read_attributes(file: h5py.File) -> dict[str, str | int | float]:
+    """Attributes of a file that are single words or numbers; others are left out.
+
+    Raises:
+        CalomanError: if they are damaged.
+    """
+    found: dict[str, str | int | float] = {}
+    with reading(Path(file.filename)):
+        for name in file.attrs:
+            attribute = file.attrs.get_id(name)
+            if attribute.shape != () or attribute.get_storage_size() > MOST_ATTRIBUTE_BYTES:
+                continue
+            value = file.attrs[name]
+            value = value.item() if isinstance(value, np.generic) else value
+            value = value.decode(errors="replace") if isinstance(value, bytes) else value
+            if isinstance(value, str | int | float):
+                found[name] = value
+    return found
 
 
 def check_space(path: Path, n_bytes: int) -> None:
@@ -121,6 +150,37 @@ def check_space(path: Path, n_bytes: int) -> None:
         )
 
 
+def reserve_space(path: Path, file: h5py.File, n_bytes: int) -> None:
+    """Takes the space that will be needed: a disk that fills up while HDF5 writes would crash the process.
+
+    Args:
+        path: the name that the file will have.
+        file: the new file.
+        n_bytes: what will be added to it; `release_space` gives back what was not.
+
+    Raises:
+        CalomanError: if there is not enough space.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return check_space(path, n_bytes)
+    with Path(file.filename).open("r+b") as raw:
+        try:
+            os.posix_fallocate(raw.fileno(), file.id.get_filesize(), n_bytes + SPARE_BYTES)
+        except OSError as error:
+            check_space(path, n_bytes)  # says how much is missing
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # such as a quota
+                with writing(path):
+                    raise
+    return None
+
+
+def release_space(partial: Path, n_bytes: int) -> None:
+    """Cuts a closed file to its size, and makes sure that it is on the disk."""
+    with partial.open("r+b") as raw:
+        raw.truncate(n_bytes)
+        os.fsync(raw.fileno())
+
+
 @contextmanager
 def new_tables(
     path: Path, columns: Mapping[str, int], rows: int, attributes: Mapping[str, str | int]
@@ -134,12 +194,19 @@ def new_tables(
         attributes: attributes of the file.
 
     Raises:
-        CalomanError: if the file cannot be written (no such folder, no space left).
+        CalomanError: if the file cannot be written (no such folder, no space left), or another process is writing it.
     """
     check_space(path, 4 * rows * sum(columns.values()))
-    with appearing(path) as partial, writing(path), h5py.File(partial, "w") as file:
-        file.attrs.update(attributes)
-        yield {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
+    with locked(path), appearing(path) as partial:
+        with writing(path):
+            file = h5py.File(partial, "w")
+            file.attrs.update(attributes)
+            tables = {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
+        try:
+            yield tables
+        finally:
+            with writing(path):
+                file.close()
 
 
 def read_tables(path: Path, names: Sequence[str], command: str) -> list[NDArray[np.float32]]:
@@ -148,11 +215,12 @@ def read_tables(path: Path, names: Sequence[str], command: str) -> list[NDArray[
     Raises:
         CalomanError: if the file is missing or damaged, or lacks one of them.
     """
-    with open_hdf5(path) as file, reading(path):
-        missing = [name for name in names if name not in file]
-        if missing:
-            raise CalomanError(f"{path}: has no table {missing[0]!r}; make it with `caloman {command}`")
-        return [file[name][:] for name in names]
+    with open_hdf5(path) as file:
+        tables = {name: find_table(file, name) for name in names}
+        for name, table in tables.items():
+            if table is None or table.ndim != 2:
+                raise CalomanError(f"{path}: has no table {name!r}; make it with `caloman {command}`")
+        return [read_table(table) for table in tables.values()]
 
 
 @contextmanager
@@ -161,7 +229,8 @@ def reading(path: Path) -> Iterator[None]:
     try:
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the checks report
             yield
-    except (OSError, RuntimeError, ValueError) as error:  # what h5py raises depends on where the damage is
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        # what h5py raises depends on where the damage is
         raise CalomanError(f"{path}: damaged file, download or generate it again ({_reason(error)})") from None
 
 
@@ -174,5 +243,5 @@ def writing(path: Path) -> Iterator[None]:
         raise CalomanError(f"{path}: cannot be written, check folder and free space ({_reason(error)})") from None
 
 
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

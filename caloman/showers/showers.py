@@ -4,6 +4,7 @@ A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
+from caloman.files import appearing, locked
+from caloman.showers.chunks import read_rows
 from caloman.showers.geometry import BUILT_IN, Geometry
-from caloman.showers.hdf5 import append_chunks, check_space, open_hdf5, read_rows, reading, writing
+from caloman.showers.hdf5 import (
+    check_space,
+    find_table,
+    open_hdf5,
+    read_attributes,
+    read_table,
+    reading,
+    release_space,
+    reserve_space,
+    writing,
+)
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
@@ -92,19 +105,19 @@ class ShowerFile:
             raise
 
     def _dataset(self, name: str, columns: int) -> h5py.Dataset:
-        dataset = self._file.get(name)
-        if not isinstance(dataset, h5py.Dataset):
+        table = find_table(self._file, name)
+        if table is None:
             raise CalomanError(f"{self.path}: no dataset {name!r}; a CaloChallenge file has 'incident_energies' "
                                "and 'showers'")  # fmt: skip
-        if dataset.ndim != 2 or dataset.shape[1] != columns or dataset.dtype.kind not in "fiu":
+        if table.shape[1:] != (columns,):
             fix = "choose the dataset that the file was made for" if columns > 1 else "store one energy per row"
             raise CalomanError(
-                f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, but dataset {self.geometry.name!r} needs "
+                f"{self.path}: {name!r} is {table.dtype} {table.shape}, but dataset {self.geometry.name!r} needs "
                 f"numbers of shape (N, {columns}); {fix}"
             )
-        if len(dataset) == 0:
+        if len(table) == 0:
             raise CalomanError(f"{self.path}: {name!r} is empty; the file must hold at least one shower")
-        return dataset
+        return table
 
     def __len__(self) -> int:
         return len(self._energies)
@@ -116,9 +129,9 @@ class ShowerFile:
         self._file.close()
 
     @property
-    def attributes(self) -> dict[str, object]:
-        """Attributes of the file."""
-        return dict(self._file.attrs)
+    def attributes(self) -> dict[str, str | int | float]:
+        """Attributes of the file that are single words or numbers."""
+        return read_attributes(self._file)
 
     @property
     def chunk_rows(self) -> int:
@@ -132,14 +145,21 @@ class ShowerFile:
 
     def validation_rows(self) -> NDArray[np.int64] | None:
         """Rows that the file records as held out for validation, ascending, shape (n,); None if it records none."""
-        rows = self._file.get("validation_rows")
-        return None if rows is None else rows[:].astype(np.int64)
+        table = find_table(self._file, "validation_rows")
+        if table is None:
+            return None
+        rows = np.empty(table.shape, np.int64)
+        with reading(self.path):
+            read_rows(table, 0, rows)
+        if rows.ndim != 1 or not (np.diff(rows, prepend=-1, append=len(self)) > 0).all():
+            raise CalomanError(
+                f"{self.path}: 'validation_rows' must ascend from 0 to at most {len(self) - 1}; prepare the file again"
+            )
+        return rows
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
-        with reading(self.path):
-            energies = self._energies[:, 0].astype(np.float32)
-        return _checked_energies(energies, self.path, first_row=0)
+        return _checked_energies(read_table(self._energies)[:, 0], self.path, first_row=0)
 
     def read(self, start: int, stop: int) -> Showers:
         """Reads the showers of rows ``start`` to ``stop``.
@@ -172,7 +192,7 @@ class ShowerFile:
 
 
 class ShowerWriter:
-    """Appends showers to a new file, which takes its final name only when it is complete.
+    """Writes a new file of showers, which takes its name only when it is complete, and excludes other writers of it.
 
     HDF5 chunks divide `CHUNK`, so that whole chunks of showers can be copied between files as they are.
 
@@ -181,9 +201,11 @@ class ShowerWriter:
         geometry: the mesh of the showers.
         attributes: attributes to store with the file.
         compression: of the file.
+        n_showers: number of showers, if it is known. Without compression they lie row after row then, ready to be
+            mapped, and their space is taken at the start.
 
     Raises:
-        CalomanError: if the file cannot be written (no such folder, no space left).
+        CalomanError: if the file cannot be written (no such folder, no space left), or another process is writing it.
     """
 
     def __init__(
@@ -192,23 +214,42 @@ class ShowerWriter:
         geometry: Geometry,
         attributes: Mapping[str, str | int | float] | None = None,
         compression: Compression = "gzip",
+        n_showers: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.geometry = geometry
-        self._partial = self.path.with_name(f".{self.path.name}.partial")
-        mesh = {} if BUILT_IN.get(geometry.name) == geometry else {"geometry": geometry.to_text()}
-        with writing(self.path):
-            # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
-            self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
-            self._energies = self._create("incident_energies", 1, compression)
-            self._voxels = self._create("showers", geometry.n_voxels, compression)
-            # in order, for the order in which attributes are made shows in the bytes of the file
-            self._file.attrs.update(sorted({"dataset": geometry.name, **mesh, **(attributes or {})}.items()))
+        self._attributes = attributes or {}
+        self._compression = compression
+        self._rows = n_showers if compression == "none" else None
+        self._end = 0
 
-    def _create(self, name: str, columns: int, compression: Compression) -> h5py.Dataset:
+    def __enter__(self) -> Self:
+        n_bytes = 4 * (self._rows or 0) * (1 + self.geometry.n_voxels)
+        check_space(self.path, n_bytes)
+        mesh = {} if BUILT_IN.get(self.geometry.name) == self.geometry else {"geometry": self.geometry.to_text()}
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.path))
+            self._partial = stack.enter_context(appearing(self.path))
+            with writing(self.path):
+                # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
+                self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
+                stack.push(self._close)
+                self._energies = self._create("incident_energies", 1)
+                self._voxels = self._create("showers", self.geometry.n_voxels)
+                # in order, for the order in which attributes are made shows in the bytes of the file
+                attributes = {"dataset": self.geometry.name, **mesh, **self._attributes}
+                self._file.attrs.update(sorted(attributes.items()))
+            if self._rows is not None:
+                reserve_space(self.path, self._file, n_bytes)
+            self._stack = stack.pop_all()
+        return self
+
+    def _create(self, name: str, columns: int) -> h5py.Dataset:
+        if self._rows is not None:
+            return self._file.create_dataset(name, (self._rows, columns), np.float32)
         most = max(1, CHUNK_BYTES // (4 * columns))
         rows = max(rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows <= most)
-        gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compression == "gzip" else {}
+        gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if self._compression == "gzip" else {}
         return self._file.create_dataset(
             name, (0, columns), np.float32, chunks=(rows, columns), maxshape=(None, columns), **gzip
         )
@@ -220,13 +261,21 @@ class ShowerWriter:
             CalomanError: if there may not be enough space; found out before, for HDF5 cannot close a file that it
                 could not flush.
         """
-        check_space(self.path, showers.voxels.nbytes)
-        start, stop = len(self._energies), len(self._energies) + len(showers)
+        rows = self._extend(len(showers), showers.voxels.nbytes)
         with writing(self.path):
-            self._energies.resize(stop, axis=0)
-            self._voxels.resize(stop, axis=0)
-            self._energies[start:stop, 0] = showers.incident_energies
-            self._voxels[start:stop] = showers.voxels
+            self._energies[rows, 0] = showers.incident_energies
+            self._voxels[rows] = showers.voxels
+
+    def _extend(self, n_showers: int, n_bytes: int) -> slice:
+        """Makes room for showers at the end of the tables."""
+        rows = slice(self._end, self._end + n_showers)
+        self._end = rows.stop
+        if self._rows is None:
+            check_space(self.path, n_bytes)
+            with writing(self.path):
+                self._energies.resize(rows.stop, axis=0)
+                self._voxels.resize(rows.stop, axis=0)
+        return rows
 
     def copy(self, path: Path) -> None:
         """Adds the showers of another file of this class, compressed as they are, after whole chunks of showers.
@@ -234,30 +283,43 @@ class ShowerWriter:
         Raises:
             CalomanError: if that file is damaged or stored in another way, or there may not be enough space.
         """
-        check_space(self.path, path.stat().st_size)
         with ShowerFile(path, self.geometry) as source:
             pairs = ((source._energies, self._energies), (source._voxels, self._voxels))
             for theirs, own in pairs:
                 if (theirs.chunks, theirs.compression, theirs.dtype) != (own.chunks, own.compression, own.dtype):
                     raise CalomanError(f"{path}: was stored anew by another program; take the file as it was generated")
+            end = self._extend(len(source), path.stat().st_size).start
             # chunk by chunk of showers: the file is the same however its showers were spread over sources
             for start in range(0, len(source), CHUNK):
                 for theirs, own in pairs:
-                    append_chunks(theirs, own, start, min(CHUNK, len(source) - start), self.path)
+                    for row in range(start, min(start + CHUNK, len(source)), own.chunks[0]):
+                        with reading(path):
+                            mask, content = theirs.id.read_direct_chunk((row, 0))
+                        with writing(self.path):
+                            own.id.write_direct_chunk((end + row, 0), content, mask)
 
-    def __enter__(self) -> Self:
-        return self
+    def _complete(self, partial: Path) -> None:
+        """What has to happen between the last byte and the name of the file."""
+
+    def _close(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with suppress(OSError, RuntimeError):  # what could not be flushed is deleted in any case
+                self._file.close()
+            return
+        with writing(self.path):
+            self._file.flush()
+            n_bytes = self._file.id.get_filesize()
+            self._file.close()
+            if self._rows is not None:
+                release_space(self._partial, n_bytes)
+        self._complete(self._partial)
 
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            with writing(self.path):
-                self._file.close()
-                if kind is None:
-                    self._partial.replace(self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+        self._stack.__exit__(kind, exception, traceback)
 
 
 def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
@@ -269,12 +331,12 @@ def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
     if dataset is not None:
         return Geometry.load(dataset)
     with open_hdf5(Path(path)) as file:
-        name, xml = file.attrs.get("dataset"), file.attrs.get("geometry")
-    if xml is not None:
-        return Geometry.from_text(str(xml), str(path))
-    if name is None:
+        attributes = read_attributes(file)
+    if "geometry" in attributes:
+        return Geometry.from_text(str(attributes["geometry"]), str(path))
+    if attributes.get("dataset") not in BUILT_IN:
         raise CalomanError(f"{path}: does not say which dataset it belongs to; add --dataset, such as --dataset 2")
-    return Geometry.load(str(name))
+    return BUILT_IN[str(attributes["dataset"])]
 
 
 def _checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import open_hdf5
+from caloman.showers.hdf5 import open_hdf5, read_attributes
 from caloman.showers.showers import ShowerFile, Showers
 
 Specification = str | Path | Sequence[str | Path]
@@ -85,7 +85,7 @@ def _parse_slice(text: str) -> ShowerSlice:
     match = re.fullmatch(r"(.+)\[(.*)\]", text)
     if match is None or _exists(text):
         return ShowerSlice(Path(text))
-    ends = re.fullmatch(r"(\d*):(\d*)", match[2])
+    ends = re.fullmatch(r"(\d{0,18}):(\d{0,18})", match[2])
     if ends is None:
         raise CalomanError(f"{text}: [{match[2]}] is not a slice; use [start:stop], such as {match[1]}[0:50000]")
     return ShowerSlice(Path(match[1]), int(ends[1] or 0), int(ends[2]) if ends[2] else None)
@@ -168,5 +168,8 @@ class ShowerFiles:
 def recorded_sources(path: Path) -> list[str]:
     """SHA-256 of the files that a prepared file was made from, as it records them."""
     with open_hdf5(path) as file:
-        sources = file.attrs.get("sources")
-    return [source["sha256"] for source in json.loads(sources)] if sources else []
+        sources = read_attributes(file).get("sources")
+    try:
+        return [str(source["sha256"]) for source in json.loads(str(sources))] if sources else []
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise CalomanError(f"{path}: attribute 'sources' is not what `caloman prepare` writes; remove it") from None

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.showers.hdf5 import open_hdf5
+from caloman.files import read_text
+from caloman.showers.hdf5 import find_table, open_hdf5, read_table
 from caloman.showers.showers import CHUNK
 from caloman.showers.slices import ShowerSlice, parse_slices
 
@@ -20,6 +21,7 @@ SPECTRUM_HELP = (
     "histogram:FILE (lines of LOW HIGH WEIGHT), or an HDF5 file with 'incident_energies'; units are keV, MeV (also if "
     "none is given), GeV and TeV"
 )
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 SPELLED_OUT = 20
 """Most listed energies that are named one by one."""
 MOST_SHOWERS = 10**10
@@ -197,11 +199,9 @@ def _parse_discrete(text: str, spec: str) -> Binned:
 
 
 def _read_histogram(path: Path) -> Binned:
+    rows = [line.split() for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
     try:
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
         bins = [(_parse_energy(low, str(path)), _parse_energy(high, str(path)), float(w)) for low, high, w in rows]
-    except OSError as error:
-        raise CalomanError(f"{path}: cannot be read ({error.strerror}); {SPECTRUM_HELP}") from None
     except ValueError:
         raise CalomanError(f"{path}: not a histogram; {SPECTRUM_HELP}") from None
     low, high, weights = np.array(bins).reshape(-1, 3).T
@@ -211,7 +211,8 @@ def _read_histogram(path: Path) -> Binned:
 
 
 def _are_weights(weights: NDArray[np.float64]) -> bool:
-    return bool(np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool((weights >= 0).all() and 0 < weights.sum() < np.inf)
 
 
 def _parse_energy(text: str, spec: str) -> float:
@@ -220,17 +221,18 @@ def _parse_energy(text: str, spec: str) -> float:
         energy = float(match[1]) * UNITS[match[2] or "MeV"] if match else 0.0
     except ValueError:
         energy = 0.0
-    if not 0 < energy < float("inf"):
-        raise CalomanError(f"energies {spec!r}: {text!r} is not a positive energy; {SPECTRUM_HELP}")
+    if not SMALLEST <= energy <= LARGEST:
+        raise CalomanError(f"energies {spec!r}: {text!r} is not a positive energy of float32; {SPECTRUM_HELP}")
     return energy
 
 
 def _energies_from_file(part: ShowerSlice) -> NDArray[np.float32]:
     path = part.path
     with open_hdf5(path) as file:
-        if "incident_energies" not in file or file["incident_energies"].size == 0:
+        table = find_table(file, "incident_energies")
+        if table is None or table.size != len(table) or not table.size:
             raise CalomanError(f"{path}: no 'incident_energies' in this file; give a file that has some [MeV]")
-        energies = file["incident_energies"][:].reshape(-1).astype(np.float32)
+        energies = read_table(table).reshape(-1)
     if not (np.isfinite(energies) & (energies > 0)).all():
         raise CalomanError(f"{path}: 'incident_energies' holds values that are not positive; correct them")
     rows = part.within(len(energies))

@@ -3,7 +3,6 @@
 A stand-in for size and tests; the files say so.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from caloman.data.simulation.sampler import ShowerSampler
 from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry
 from caloman.showers.showers import CHUNK, Showers, ShowerWriter
-from caloman.showers.spectra import Spectrum, read_request
+from caloman.showers.spectra import Spectrum, check_seed, read_request
 
 GENERATOR = "caloman parametric sampler, not Geant4"
 BLOCK_VOXELS = 2**22
@@ -55,13 +54,12 @@ def simulate(
         raise CalomanError("say which mesh to fill with --dataset: a dataset id such as 2, or a binning .xml file")
     geometry = Geometry.load(dataset)
     spectrum, total = read_request(energies, n)
-    if seed < 0:
-        raise CalomanError(f"seed {seed}: must not be negative")
+    check_seed(seed)
     sampler = ShowerSampler(geometry, find_detector(geometry, depth))
     attributes: dict[str, str | int] = {"generator": GENERATOR, "seed": seed, "chunk": CHUNK, "energies": str(energies)}
     with (
         ShowerWriter(output, geometry, attributes) as writer,
-        tqdm(total=total, unit="shower", desc="simulate", disable=not sys.stderr.isatty()) as bar,
+        tqdm(total=total, unit="shower", desc="simulate", disable=None) as bar,
     ):
         for block in simulate_blocks(sampler, spectrum, total, seed):
             writer.append(block)

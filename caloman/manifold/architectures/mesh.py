@@ -23,10 +23,9 @@ class Mesh:
     """
 
     def __init__(self, geometry: Geometry, context: int, patch: Sequence[int]) -> None:
-        first = geometry.layers[0]
-        if any((layer.n_alpha, layer.n_r) != (first.n_alpha, first.n_r) for layer in geometry.layers):
+        if geometry.grid is None:
             raise CalomanError(f"the layers of dataset {geometry.name!r} differ; use a DenseArchitecture")
-        self.voxels = (geometry.n_layers, first.n_alpha, first.n_r)
+        self.voxels = geometry.grid
         if any(size % step for size, step in zip(self.voxels, patch, strict=True)):
             raise CalomanError(f"patch = {list(patch)} does not divide the mesh {list(self.voxels)}")
         self.patch = list(patch)

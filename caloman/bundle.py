@@ -8,24 +8,26 @@ tells how the model was trained, and ``README.md`` is the model card.
 import hashlib
 import json
 import platform
-import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from caloman import __version__
-from caloman.errors import CalomanError
-from caloman.files import sha256
+from caloman.errors import CalomanError, first_line
+from caloman.files import appearing_folder, restore, sha256
 from caloman.models import ShowerModel
 from caloman.showers.geometry import Geometry
 from caloman.specification import build, read_yaml, to_yaml
 
 FORMAT = 2
+LARGEST_SIZE = 1_000_000
 HASHED = ("geometry.xml", "model.safetensors")
 MODEL = Callable[[Geometry], ShowerModel]
 
@@ -43,8 +45,9 @@ def load(path: str | Path) -> ShowerModel:
     config = read_config(folder)
     _check_files(folder, config["files"])
     geometry = Geometry.from_xml(folder / "geometry.xml")
-    model = build_model(config["model"], geometry, source=folder / "config.yaml")
     weights = folder / "model.safetensors"
+    _check_plan(config["model"], geometry, folder / "config.yaml", _shapes(weights))
+    model = build_model(config["model"], geometry, source=folder / "config.yaml")
     try:
         model.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -64,6 +67,7 @@ def find(path: str | Path) -> Path:
         raise CalomanError(
             f"{path}: a generator is a folder, a bundle or a run of `caloman fit`; name that, not a file"
         )
+    restore(folder / "bundle")
     return folder / "bundle" if (folder / "bundle").is_dir() else folder
 
 
@@ -99,24 +103,21 @@ def save(
         folder: the bundle; an older one is replaced.
         record: how the model was trained, with what versions and on what machine; for people, nothing reads it.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.geometry.to_xml(partial / "geometry.xml")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / "model.safetensors")
-    if record is not None:
-        (partial / "training.json").write_text(json.dumps(record, indent=2) + "\n")
-    config = {
-        "format": FORMAT,
-        "caloman": __version__,
-        "files": {name: sha256(partial / name) for name in HASHED},
-        "model": spec,
-        "training": training,
-    }
-    (partial / "config.yaml").write_text(to_yaml(config))
-    (partial / "README.md").write_text(_card(model, training, record or {}))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with appearing_folder(folder) as partial:
+        model.geometry.to_xml(partial / "geometry.xml")
+        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, partial / "model.safetensors")
+        if record is not None:
+            (partial / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+        config = {
+            "format": FORMAT,
+            "caloman": __version__,
+            "files": {name: sha256(partial / name) for name in HASHED},
+            "model": spec,
+            "training": training,
+        }
+        (partial / "config.yaml").write_text(to_yaml(config))
+        (partial / "README.md").write_text(_card(model, training, record or {}))
 
 
 def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> ShowerModel:
@@ -127,6 +128,51 @@ def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> Sh
     """
     factory, _ = build(spec, MODEL, f"{source}: model")
     return factory(geometry)
+
+
+def _check_plan(spec: Mapping[str, Any], geometry: Geometry, source: Path, shapes: Mapping[str, list[int]]) -> None:
+    """Makes sure that a specification describes the stored weights, before it takes any memory.
+
+    Raises:
+        CalomanError: with the first tensor that is missing or of another shape.
+    """
+
+    def count(*_: object) -> None:
+        nonlocal parameters
+        parameters += 1
+        if parameters > len(shapes):
+            raise CalomanError(f"{source}: describes more than the {len(shapes)} tensors of model.safetensors")
+
+    parameters = 0
+    if _largest(spec) > LARGEST_SIZE:
+        raise CalomanError(f"{source}: 'model' has a number above {LARGEST_SIZE}; no size of a generator is")
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            planned = build_model(spec, geometry, source).state_dict()
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, IndexError) as error:  # numbers without sense
+        raise CalomanError(f"{source}: 'model' cannot be built ({first_line(error)}); copy the bundle again") from None
+    finally:
+        hook.remove()
+    for name in {**planned, **shapes}:
+        if name not in planned or list(planned[name].shape) != shapes.get(name):
+            raise CalomanError(f"{source}: does not describe the tensor {name!r} of model.safetensors; copy it again")
+
+
+def _largest(spec: object) -> float:
+    """The largest number in a specification."""
+    if isinstance(spec, Mapping | list):
+        return max((_largest(part) for part in (spec.values() if isinstance(spec, Mapping) else spec)), default=0)
+    return abs(spec) if isinstance(spec, int | float) else 0
+
+
+def _shapes(weights: Path) -> dict[str, list[int]]:
+    """Shapes of the stored tensors by name."""
+    try:
+        with safe_open(weights, "pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise CalomanError(f"{weights}: damaged, copy the bundle again ({first_line(error)})") from None
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -65,3 +67,24 @@ def test_the_card_says_what_a_user_has_to_know(folder):
         np.__version__,
     ):
         assert fact in card
+
+
+@pytest.mark.parametrize("value", [10**9, 10**6, 1000, 0, -1])
+@pytest.mark.parametrize("place", [("energy", "flow", "transforms"), ("shape", "autoencoder", "latent_dim")])
+def test_sizes_that_are_not_those_of_the_weights_are_refused_before_they_take_memory(folder, place, value):
+    config = read_yaml(folder / "config.yaml")
+    part = config["model"]
+    for name in place[:-1]:
+        part = part["init_args"][name]
+    assert part["init_args"][place[-1]] in (2, 3)
+    part["init_args"][place[-1]] = value
+    change_config(folder, **config)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CalomanError, match=r"config\.yaml: "):
+        bundle.load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # [kB]
+
+
+def test_a_kill_between_two_bundles_loses_neither(run, folder):
+    folder.rename(run / ".bundle.older")
+    assert bundle.load(run).geometry.name == "small"

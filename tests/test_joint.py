@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from caloman.exporting.manifest import describe
-from caloman.exporting.targets import make_target
 from torch.testing import assert_close
 
 import caloman
+from caloman.exporting.manifest import describe
+from caloman.exporting.targets import make_target
 from caloman.flows import CouplingFlow
 from caloman.models import EnsembleShowerModel
 from caloman.preprocessing import LogNormalDequantization, UniformDequantization

@@ -151,7 +151,7 @@ def test_everything_that_a_stage_trains_is_compiled(path, make_showers, monkeypa
         if isinstance(task, DistillationTask):
             teacher, _ = load_pipeline(path.with_stem(path.stem.replace("_student", "")))
             vars(task)["teacher"] = teacher.model(geometry).shape.density
-            task.teacher.fit(lambda: [task.inputs(batch)])
+            task.teacher.fit(lambda task=task: [task.inputs(batch)])
         task.fit_statistics(lambda: [batch])
         state = torch.get_rng_state()
         networks = compile_networks(task, batch)

@@ -24,6 +24,6 @@ class CopulaFlow(Flow):
     """
 
     def __init__(self, features: int, context: int, flow: Callable[[int, int], Flow]) -> None:
-        everything = torch.zeros(features, dtype=torch.bool)
+        everything = torch.zeros(features, dtype=torch.bool, device="cpu")
         marginals = Coupling(everything, context, Spline(bins=16), partial(ResidualMLP, hidden=32, blocks=1))
         super().__init__(features, [marginals, *flow(features, context).transforms])

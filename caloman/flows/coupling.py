@@ -18,7 +18,7 @@ class Coupling(Conditioned):
     """A coupling transform; it starts as the identity.
 
     Args:
-        mask: True for the unchanged entries, which condition the others, shape (D,).
+        mask: True for the unchanged entries, which condition the others, shape (D,), on the CPU.
         context: size of the condition; 0 for none.
         elementwise: map of the other entries.
         network: makes the conditioner from the sizes of its input, condition and output; its layer `last` gives the

@@ -101,7 +101,7 @@ class CouplingFlow(Flow):
         network = partial(ResidualMLP if residual else PlainMLP, hidden=hidden, blocks=blocks)
         chain: list[Transform] = []
         for i in range(transforms):
-            mask = (torch.arange(features) % 2 == i % 2) & (features > 1)
+            mask = (torch.arange(features, device="cpu") % 2 == i % 2) & (features > 1)
             chain += [ActNorm(features)] if actnorm else []
             chain += [Coupling(mask, context, kind, network)]
             chain += [Permutation(features)] if i % 2 else []

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloman.manifold.architectures import Architecture
@@ -46,8 +47,9 @@ class GroupedVAE(VAE):
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(geometry, context, latent_dim, head=HurdleHead, **options)
-        groups = _groups(geometry)
-        self.group_sizes = groups.bincount().tolist()
+        numbers = _groups(geometry)
+        groups = torch.from_numpy(numbers)
+        self.group_sizes = np.bincount(numbers).tolist()
         self.register_buffer("groups", groups, persistent=False)
         self.register_buffer("members", groups.argsort(), persistent=False)
         self.register_buffer("place", self.members.argsort(), persistent=False)
@@ -108,10 +110,10 @@ class GroupedVAE(VAE):
         return self._decoder_output(seen, context)
 
 
-def _groups(geometry: Geometry) -> Tensor:
+def _groups(geometry: Geometry) -> NDArray[np.int64]:
     """The group of each voxel, shape (V,)."""
     parts = []
     for z, layer in enumerate(geometry.layers):
         alpha, r = np.divmod(np.arange(layer.n_voxels), layer.n_r)
         parts.append(2 * (z % 2) + (alpha + r) % 2)
-    return torch.from_numpy(np.concatenate(parts))
+    return np.concatenate(parts)

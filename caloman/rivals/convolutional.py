@@ -97,7 +97,7 @@ class ConvolutionalCouplingFlow(Flow):
                 f"squeeze = {squeeze} does not cut shape = {shape} into equal blocks of at least two bins"
             )
         network = partial(PlaneNetwork, shape=shape, factors=squeeze, hidden=hidden, blocks=blocks)
-        first_half = torch.arange(features) < channels // 2 * (features // channels)
+        first_half = torch.arange(features, device="cpu") < channels // 2 * (features // channels)
         chain: list[Transform] = [Squeeze(shape, squeeze)]
         for i in range(transforms):
             mask = first_half if i % 2 == 0 else ~first_half

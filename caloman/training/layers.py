@@ -19,7 +19,8 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
         CalomanError: with the shipped names if there is none.
     """
     path = Path(name)
-    places = [beside.parent / path if beside else path, shipped(path), shipped(CONFIGS / path.with_suffix(".yaml"))]
+    named = path.with_name(f"{path.name}.yaml")
+    places = [*(beside.parent / file for file in (path, named) if beside), shipped(path), shipped(CONFIGS / named)]
     for place in places:
         if place.is_file():
             return place
@@ -58,21 +59,24 @@ def read_layers(name: str | Path, beside: Path | None = None, depth: int = 0) ->
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are joined key by key; another class brings arguments of its own; ``remove`` takes a key away."""
+    """Lays one configuration over another, key by key.
+
+    Arguments of a class are reached without naming ``init_args``. Another class brings arguments of its own. The text
+    ``remove`` takes a key away.
+    """
     result = deepcopy(dict(below))
     for key, value in above.items():
         old = result.get(key)
         if value == "remove":
             result.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(old, Mapping) and not _other_class(old, value):
-            result[key] = overlay(old, value)
+        elif isinstance(value, Mapping) and isinstance(old, Mapping):
+            if "class_path" in old and not {"class_path", "init_args"} & value.keys():
+                value = {"init_args": value}
+            other = value.get("class_path", old.get("class_path")) != old.get("class_path")
+            result[key] = overlay({} if other else old, value)
         else:
             result[key] = deepcopy(value)
     return result
-
-
-def _other_class(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return new.get("class_path", old.get("class_path")) != old.get("class_path")
 
 
 def set_key(config: dict[str, Any], key: str, value: object) -> None:

@@ -10,9 +10,9 @@ import caloman
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.evaluation.evaluate import evaluate
-from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, compare, separation
+from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, fill_histograms, separation
 from caloman.evaluation.presets import QUICK
-from caloman.evaluation.samples import Sample, distinct_energies, summarize
+from caloman.evaluation.samples import LoadedSample, Sample, distinct_energies, summarize
 from caloman.files import sha256
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
@@ -46,7 +46,7 @@ def opened(path, showers):
 def histograms(tmp_path, generated, reference):
     truth = summarize(opened(tmp_path / "reference.hdf5", reference))
     other = summarize(opened(tmp_path / "generated.hdf5", generated), truth.spectrum_edges)
-    return compare(challenge_binnings(truth, reference.geometry), truth, other)
+    return fill_histograms(challenge_binnings(truth, reference.geometry), truth, other)
 
 
 # ---- separation powers ------------------------------------------------------------------------------------------
@@ -171,6 +171,28 @@ def test_separation_error_is_the_spread_over_samples():
     assert histogram.separation_error == pytest.approx(np.std(values), rel=0.35)
 
 
+def test_voxels_of_one_shower_do_not_count_as_independent():
+    """Showers whose voxels rise and fall together, as those of real ones do."""
+
+    def sample(rng, width):
+        voxels = rng.exponential(20 * rng.lognormal(0, width, (400, 1)), (400, TOY.n_voxels)).astype(np.float32)
+        return LoadedSample.of(Showers(np.full(400, 1e3, np.float32), voxels, TOY))
+
+    def histogram(seed):
+        rng = np.random.default_rng(seed)
+        reference, generated = (summarize(sample(rng, width), edges) for width in (1.0, 1.3))
+        return fill_histograms([Binning("voxel_energy", edges, "MeV")], reference, generated)[0]
+
+    edges = np.geomspace(0.5, 500, 21)
+    found = [histogram(seed) for seed in range(150)]
+    separations, errors = (np.array([getattr(h, name) for h in found]) for name in ("separation", "separation_error"))
+    assert np.median(errors) == pytest.approx(separations.std(), rel=0.3)
+    inside = np.abs(separations - separations.mean()) <= errors
+    assert 0.55 < inside.mean() < 0.85
+    fractions, errors = map(np.array, zip(*(h.fractions()[1] for h in found), strict=True))
+    np.testing.assert_allclose(np.median(errors, axis=0), fractions.std(axis=0), rtol=0.3)
+
+
 def test_another_mesh_with_a_continuous_spectrum(tmp_path):
     energies = np.geomspace(1e3, 1e5, 200)
     found = histograms(tmp_path, make_showers(200, 1, TOY, energies), make_showers(200, 2, TOY, energies))
@@ -252,7 +274,11 @@ def test_metrics_are_documented_and_complete(result):
         assert expected <= set(sample["metrics"])
         assert all(np.isfinite([m["value"], m["error"], m["floor"], m["floor_error"]]).all()
                    for m in sample["metrics"].values())  # fmt: skip
-        assert len(sample["classifiers"]["low"]["trainings"]) == len(sample["classifiers"]["low"]["floor"]) == 2
+        assert (
+            len(sample["classifiers"]["low"]["trainings"])
+            == len(sample["classifiers"]["low"]["floor"]["trainings"])
+            == 2
+        )
         assert len(sample["histograms"]) == 33
     separations = [h["value"] for h in metrics["samples"][0]["histograms"] if h["observable"] == "layer_energies"]
     mean = metrics["samples"][0]["metrics"]["separation_layer_energies"]["value"]

@@ -87,13 +87,16 @@ class Binning:
             return response
         return response[(energies >= self.window[0]) & (energies < self.window[1])]
 
-    def counts(self, summary: Summary) -> tuple[Array, int]:
-        """Returns the entries per bin, shape (B,), and the number of entries outside the edges."""
+    def counts(self, summary: Summary) -> tuple[Array, Array | None, int]:
+        """Returns the entries per bin, shape (B,), the same for groups of showers, shape (G, B), if a shower has
+        several entries, and the number of entries outside the edges.
+        """
         if self.observable == VOXEL_ENERGY:
-            return summary.spectrum, summary.occupied - int(summary.spectrum.sum())
+            spectrum = summary.spectrum
+            return spectrum.sum(axis=0), spectrum, summary.occupied - int(spectrum.sum())
         values = self.values(summary.observables)
         counts = np.histogram(values, self.edges)[0].astype(np.float64)
-        return counts, len(values) - int(counts.sum())
+        return counts, None, len(values) - int(counts.sum())
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,15 @@ class Histogram:
         reference: entries per bin, shape (B,).
         generated: entries per bin, shape (B,).
         outside: entries outside the edges, of the reference and of the generated showers.
+        groups: if showers have several entries, which are not independent: the entries per bin of groups of showers,
+            of the reference and of the generated ones, each of shape (G, B).
     """
 
     binning: Binning
     reference: Array
     generated: Array
     outside: tuple[int, int]
+    groups: tuple[Array, Array] | None = None
 
     @cached_property
     def separation(self) -> float:
@@ -119,12 +125,20 @@ class Histogram:
 
     @cached_property
     def separation_error(self) -> float:
-        """Statistical error of the separation power (standard deviation over bootstrap samples).
-
-        Entries are taken as independent, which flatters the voxel energies: voxels of one shower are not.
-        """
+        """Statistical error of the separation power: its standard deviation over bootstrap samples of the showers."""
         rng = np.random.default_rng(0)
-        return float(separation(_resampled(self.reference, rng), _resampled(self.generated, rng)).std())
+        if self.groups is None:
+            resampled = [_resampled(counts, rng) for counts in (self.reference, self.generated)]
+        else:
+            resampled = [_resampled(np.ones(len(groups)), rng) @ groups for groups in self.groups]
+        return float(separation(*resampled).std())
+
+    def fractions(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Fraction of the entries in each bin and its statistical error, of the reference and of the generated showers,
+        each of shape (B,).
+        """
+        reference, generated = self.groups or (None, None)
+        return _fractions(self.reference, reference), _fractions(self.generated, generated)
 
     @property
     def outside_fractions(self) -> tuple[float, float]:
@@ -158,16 +172,15 @@ def format_energy(energy: float) -> str:
     return f"{energy:.3g} MeV"
 
 
-def compare(binnings: Sequence[Binning], reference: Summary, generated: Summary) -> list[Histogram]:
+def fill_histograms(binnings: Sequence[Binning], reference: Summary, generated: Summary) -> list[Histogram]:
     """Fills the histograms of two samples."""
-    histograms = []
-    for binning in binnings:
-        reference_counts, reference_outside = binning.counts(reference)
-        generated_counts, generated_outside = binning.counts(generated)
-        histograms.append(
-            Histogram(binning, reference_counts, generated_counts, (reference_outside, generated_outside))
-        )
-    return histograms
+    return [_fill(binning, reference, generated) for binning in binnings]
+
+
+def _fill(binning: Binning, reference: Summary, generated: Summary) -> Histogram:
+    (first, own, lost), (second, other, lost_too) = (binning.counts(summary) for summary in (reference, generated))
+    groups = None if own is None or other is None else (own, other)
+    return Histogram(binning, first, second, (lost, lost_too), groups)
 
 
 def by_observable(histograms: Sequence[Histogram]) -> dict[str, list[Histogram]]:
@@ -255,3 +268,13 @@ def _resampled(counts: Array, rng: np.random.Generator) -> Array:
     """Multinomial bootstrap samples of a histogram, shape (N_BOOTSTRAP, B)."""
     total = int(counts.sum())
     return rng.multinomial(total, counts / max(total, 1), size=N_BOOTSTRAP).astype(np.float64)
+
+
+def _fractions(counts: Array, groups: Array | None) -> tuple[Array, Array]:
+    """Fractions of the entries and their errors, from the groups of showers (G, B) if entries depend on one another."""
+    total = max(counts.sum(), 1)
+    fractions = counts / total
+    if groups is None:
+        return fractions, np.sqrt(counts) / total
+    deviations = groups - fractions * groups.sum(axis=1, keepdims=True)
+    return fractions, np.sqrt(np.square(deviations).sum(axis=0) * len(groups) / max(len(groups) - 1, 1)) / total

@@ -13,7 +13,7 @@ from caloman.evaluation import two_sample
 from caloman.evaluation.bands import Calibration
 from caloman.evaluation.classifier import Score, train_classifiers
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
-from caloman.evaluation.histograms import Binning, Histogram, by_observable, compare
+from caloman.evaluation.histograms import Binning, Histogram, by_observable, fill_histograms
 from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
 from caloman.evaluation.multiclass import LogPosterior, train_multiclass
 from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
@@ -113,7 +113,7 @@ class Judge:
 
     def compare(self, generated: Summary, reference: Summary, binnings: Sequence[Binning]) -> Comparison:
         """Measures everything between two samples."""
-        histograms = compare(binnings, reference, generated) if "hist" in self.modes else []
+        histograms = fill_histograms(binnings, reference, generated) if "hist" in self.modes else []
         scores = {
             CLASSIFIERS[mode]: self.classify(mode, generated, reference) for mode in self.modes if mode in CLASSIFIERS
         }

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tabulate import tabulate
 
 import caloman
 from caloman import bundle
 from caloman.benchmarking.timing import energies_at, measure
 from caloman.errors import CalomanError
-from caloman.evaluation.evaluate import evaluate
+from caloman.evaluation.command import evaluate
 from caloman.evaluation.measures import number
-from caloman.evaluation.tables import aligned
 from caloman.files import write
 from caloman.generation.closure import encode, reconstruct
 from caloman.generation.generate import generate
@@ -116,14 +116,14 @@ def table(names: Sequence[str], output: Path) -> str:
         if not facts:
             continue
         sample = metrics["samples"][0]
-        values, reconstruction = sample["metrics"], sample.get("gates", {}).get("reconstruction")
+        values, reconstruction = sample["metrics"], sample.get("closure_tests", {}).get("reconstruction")
         cells = [number(*reconstruction[level]) if reconstruction else NOTHING for level in GATES.values()]
         cells += [number(values[key]["value"], values[key]["error"]) for key in MEASURES.values()]
         if len(rows) == 1:
             floor = [number(values[key]["floor"], values[key]["floor_error"]) for key in MEASURES.values()]
             rows.append(["Geant4", NOTHING, *[NOTHING] * len(GATES), *floor, NOTHING])
         rows.append([name, f"{facts['parameters']:,}", *cells, f"{facts['milliseconds']:.3f}"])
-    return aligned(rows)
+    return tabulate(rows, "firstrow", "github", disable_numparse=True)
 
 
 def main() -> None:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
+from tabulate import tabulate
 
 from caloman.errors import CalomanError
 from caloman.evaluation.pairs import GROUPS, jackknife_error
 from caloman.evaluation.samples import Sample
-from caloman.evaluation.tables import aligned
 from caloman.showers.showers import Showers, find_geometry
 from caloman.showers.slices import parse_slices
 
@@ -128,7 +128,7 @@ class Dimensions:
     def __str__(self) -> str:
         header = ["incident energies", "representation", "n", *self.rows[0].estimates]
         cells = [[r.energies, r.representation, str(r.n), *map(_words, r.estimates.values())] for r in self.rows]
-        return aligned([header, *cells])
+        return tabulate(cells, header, "github", disable_numparse=True)
 
 
 def dimension(

@@ -4,6 +4,7 @@ References:
     Krause et al., CaloChallenge 2022 (arXiv:2410.21611), and its evaluation code.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,6 +140,17 @@ class Histogram:
         """
         reference, generated = self.groups or (None, None)
         return _fractions(self.reference, reference), _fractions(self.generated, generated)
+
+    def size_factor(self, factor: float) -> float:
+        """What the separation power of equal distributions is multiplied with if 1/N + 1/M is, with `factor`.
+
+        A bin with any entry adds (1/N + 1/M) / 4 on average: with p = q, (p - q)^2 / (p + q) / 2 has this mean. More
+        showers also reach more bins: by as much for each factor of 2 as both samples together reach more than each.
+        """
+        occupied = [np.count_nonzero(counts) for counts in (self.reference, self.generated)]
+        both = np.count_nonzero(self.reference + self.generated)
+        growth = both / np.mean(occupied) if both else 1.0
+        return factor * float(growth) ** -math.log2(factor)
 
     @property
     def outside_fractions(self) -> tuple[float, float]:

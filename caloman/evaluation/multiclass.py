@@ -5,7 +5,7 @@ References:
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,31 +65,26 @@ class LogPosterior:
 
 
 def train_multiclass(
-    inputs: Inputs,
-    reference: Inputs,
-    preset: ClassifierPreset,
-    seeds: Sequence[int],
-    network: Callable[[], nn.Module],
-) -> Iterator[Posterior]:
-    """Trains one classifier per seed to tell the samples from one another and shows it the reference.
+    inputs: Inputs, reference: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]
+) -> Posterior:
+    """Trains a classifier to tell the samples from one another and shows it the reference.
 
     Args:
         inputs: one class for each sample.
         reference: Geant4 showers, which belong to no class.
         preset: settings; the best epoch is that with the largest log-posterior of the right sample.
-        seeds: each decides split, initialization and batches of one training.
+        seed: decides split, initialization and batches.
         network: makes a network with one log-probability for each class and random initial weights.
 
     Raises:
         CalomanError: if a sample is too small to be split.
     """
-    for seed in seeds:
-        judge, parts = fit(inputs, preset, seed, network, _log_posterior)
-        scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]
-        yield Posterior(
-            reference=predict(judge, reference).mean(axis=0),
-            consistency=np.stack([scored[labels == label].mean(axis=0) for label in range(len(inputs.sizes))]),
-        )
+    judge, parts = fit(inputs, preset, seed, network, _log_posterior)
+    scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]
+    return Posterior(
+        reference=predict(judge, reference).mean(axis=0),
+        consistency=np.stack([scored[labels == label].mean(axis=0) for label in range(len(inputs.sizes))]),
+    )
 
 
 def _log_posterior(outputs: Array, labels: NDArray[np.int64]) -> float:

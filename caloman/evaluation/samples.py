@@ -72,8 +72,16 @@ class Sample:
     @property
     def trained_on(self) -> set[str]:
         """SHA-256 of the files that the generator was trained on, as far as the sample records them."""
+        return {digest for attribute in self._attributes("trained_on") for digest in attribute.split()}
+
+    @property
+    def generators(self) -> set[str]:
+        """What made the showers, as far as the sample records it."""
+        return self._attributes("generator")
+
+    def _attributes(self, name: str) -> set[str]:
         with ShowerFiles(self.files, self.geometry) as opened:
-            return {digest for file in opened.files for digest in str(file.attributes.get("trained_on", "")).split()}
+            return {str(file.attributes.get(name, "")) for file in opened.files}
 
     @property
     def incident_energies(self) -> NDArray[np.float32]:
@@ -102,6 +110,12 @@ class Sample:
         if count is None:
             return self
         return replace(self, rows=self.rows & (np.cumsum(self.rows) <= count))
+
+    def drawn(self, count: int, seed: int = 0) -> "Sample":
+        """Returns `count` showers of the sample, drawn at random without repetition, in the order of the files."""
+        rows = np.zeros_like(self.rows)
+        rows[np.random.default_rng(seed).choice(np.flatnonzero(self.rows), count, replace=False)] = True
+        return replace(self, rows=rows)
 
     def halves(self) -> tuple["Sample", "Sample"]:
         """Returns every second shower, of each incident energy if these are few, and the others."""

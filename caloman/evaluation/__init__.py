@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from caloman.evaluation.changes import compare
     from caloman.evaluation.classifier import ClassifierTest, Training, train_classifier
     from caloman.evaluation.command import evaluate
-    from caloman.evaluation.distances import fpd, frechet_distance, frechet_floor, kpd
+    from caloman.evaluation.distances import fpd, frechet_distance, kpd
     from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, fill_histograms, separation
     from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs
     from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
@@ -24,7 +24,7 @@ _NAMES = {
     "changes": ("compare",),
     "classifier": ("ClassifierTest", "Training", "train_classifier"),
     "command": ("evaluate",),
-    "distances": ("fpd", "frechet_distance", "frechet_floor", "kpd"),
+    "distances": ("fpd", "frechet_distance", "kpd"),
     "histograms": ("Binning", "Histogram", "challenge_binnings", "fill_histograms", "separation"),
     "inputs": ("Inputs", "high_level_inputs", "low_level_inputs"),
     "neighbors": ("prdc", "prdc_legacy_inputs"),
@@ -37,7 +37,7 @@ _HOMES = {name: f"caloman.evaluation.{module}" for module, names in _NAMES.items
 __all__ = [
     "Binning", "ClassifierPreset", "ClassifierTest", "Histogram", "Inputs", "LoadedSample", "Report", "Sample",
     "Summary", "Training", "calibrate", "challenge_binnings", "compare", "evaluate", "fill_histograms", "fpd",
-    "frechet_distance", "frechet_floor", "high_level_inputs", "histogram_bands", "kpd", "low_level_inputs", "prdc",
+    "frechet_distance", "high_level_inputs", "histogram_bands", "kpd", "low_level_inputs", "prdc",
     "prdc_legacy_inputs", "preset_for", "separation", "summarize", "train_classifier",
 ]  # fmt: skip
 

@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
 from caloman.evaluation.classifier import ClassifierTest
-from caloman.evaluation.distances import frechet_floor
 from caloman.evaluation.histograms import Histogram
-from caloman.evaluation.inputs import high_level_inputs
-from caloman.evaluation.results import Comparison
+from caloman.evaluation.results import Comparison, Floor
 from caloman.evaluation.samples import Sample, Summary, distinct_energies
 
 SMALL_SAMPLE = 5000
@@ -41,7 +39,7 @@ def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool)
         *_spectra(generated.observables.incident_energies, reference.observables.incident_energies),
         *_empty_showers(generated, reference),
         *_entries(comparison.histograms),
-        *_frechet(comparison),
+        *_frechet(comparison, Floor(floor, comparison.sizes)),
     ]
 
 
@@ -143,13 +141,12 @@ def _listed(items: Sequence[str]) -> str:
     return shown if len(items) <= 5 else f"{shown}; and {len(items) - 5} more"
 
 
-def _frechet(comparison: Comparison) -> Iterator[str]:
+def _frechet(comparison: Comparison, floor: Floor) -> Iterator[str]:
     """The Fréchet distance of finite samples is never 0, and extrapolating from them does not make it so."""
-    if "fpd" in comparison.values:
-        features = high_level_inputs(comparison.reference.observables)
-        floor, _ = frechet_floor(features, len(comparison.generated.sample))
-        if 1e3 * floor > SIZE_SHARE * comparison.values["fpd"][0]:
-            yield (
-                f"Of the FPD about {1e3 * floor:.2g} / 1000 comes from the number of showers alone: compare it only "
-                "with samples of the same size."
-            )
+    value = comparison.values.get("fpd", (0.0, 0.0))[0]
+    expected = floor.values.get("fpd", (0.0, 0.0))[0]
+    if expected > SIZE_SHARE * value > 0:
+        yield (
+            f"Of the FPD about {min(expected, value):.2g} / 1000 comes from the number of showers alone: compare it "
+            "only with samples of the same size."
+        )

@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import nn
 
@@ -23,8 +22,6 @@ from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.presets import ClassifierPreset
 
 Array = NDArray[np.float64]
-
-LARGE_WEIGHT = 10.0
 
 QUALITIES = {
     "auc": lambda outputs, labels: float(roc_auc_score(labels, outputs[:, 0])),
@@ -79,12 +76,6 @@ class Training:
         return self._balanced((self.probabilities > 0.5) == (self.labels == 1))
 
     @property
-    def p_value(self) -> float:
-        """Probability of an accuracy as large as this by guessing (normal approximation)."""
-        n, m = self.n_scored
-        return float(norm.sf((self.accuracy - 0.5) / (0.25 * math.sqrt(1 / n + 1 / m))))
-
-    @property
     def weights(self) -> Array:
         """Likelihood ratio of each generated shower, which would turn generated into reference showers."""
         return np.exp(self.log_ratios[self.labels == 0])
@@ -98,11 +89,6 @@ class Training:
     def effective_fraction(self) -> float:
         """Effective sample size of the weighted generated showers over their number; 1 for a perfect generator."""
         return float(self.weights.mean() ** 2 / np.square(self.weights).mean())
-
-    @property
-    def extreme_fraction(self) -> float:
-        """Fraction of generated showers with a weight outside 1/10 to 10: too many or too few of their kind."""
-        return float(np.mean(np.abs(self.log_ratios[self.labels == 0]) > math.log(LARGE_WEIGHT)))
 
     @property
     def jsd_error(self) -> float:
@@ -120,10 +106,7 @@ class Training:
         return float(np.mean([values[self.labels == label].mean() for label in (0, 1)]))
 
 
-NUMBERS = (
-    *("auc", "recalibrated_auc", "jsd", "accuracy", "p_value"),
-    *("mean_weight", "effective_fraction", "extreme_fraction"),
-)
+NUMBERS = ("auc", "recalibrated_auc", "jsd", "accuracy", "mean_weight", "effective_fraction")
 """The numbers of a `Training`, for tables."""
 
 

@@ -385,9 +385,9 @@ def test_log_posterior_of_gaussians_is_that_of_bayes(preset):
     )
     densities = norm.logpdf(reference[:, :1], means)
     truth = (densities - np.logaddexp.reduce(densities, axis=1, keepdims=True)).mean(axis=0)
-    np.testing.assert_allclose(result.mean[:2], truth[:2], atol=0.1)
-    assert result.mean[2] == pytest.approx(truth[2], rel=0.2)
-    assert result.consistency.argmax(axis=1).tolist() == [0, 1, 2]
+    np.testing.assert_allclose(result.mean.reference[:2], truth[:2], atol=0.1)
+    assert result.mean.reference[2] == pytest.approx(truth[2], rel=0.2)
+    assert result.mean.consistency.argmax(axis=1).tolist() == [0, 1, 2]
     assert result.std.shape == (3,)
     assert result.guessing == -np.log(3)
 

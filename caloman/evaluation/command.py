@@ -75,14 +75,9 @@ def evaluate(
     truth = _open_geant4(reference, geometry)
     floors = _floor_samples(truth, _open_geant4(floor, geometry) if floor else None, next(iter(samples.values())))
     closure = ClosureFiles(reconstruction, shapes, latents)
-    if times is not None and len(times) != len(samples):
-        raise CalomanError(f"times has {len(times)} numbers for {len(samples)} samples: give one for each")
-    if ensemble and len(samples) < 2:
-        raise CalomanError("an ensemble needs two members or more: give one generated file for each")
-    usual = QUICK.repeats if preset == "quick" else OFFICIAL.repeats
-    repeats = usual if repeats is None else repeats
-    if repeats < 1:
-        raise CalomanError(f"repeats is {repeats}: train each classifier at least once")
+    if repeats is None:
+        repeats = QUICK.repeats if preset == "quick" else OFFICIAL.repeats
+    _check(len(samples), repeats, times, ensemble)
     smallest = min(map(len, (truth, *samples.values(), *floors)))
     neighbors = min(smallest, NEIGHBORS) if preset == "quick" else smallest
     steps = Progress("evaluate")
@@ -128,6 +123,15 @@ def _results(
         posterior=judge.posterior(generated, truth) if MULTICLASS in judge.modes else None,
         calibration=_calibration(list(comparisons.values())) if ensemble else None,
     )
+
+
+def _check(n_samples: int, repeats: int, times: Sequence[float] | None, ensemble: bool) -> None:
+    if times is not None and len(times) != n_samples:
+        raise CalomanError(f"times has {len(times)} numbers for {n_samples} samples: give one for each")
+    if ensemble and n_samples < 2:
+        raise CalomanError("an ensemble needs two members or more: give one generated file for each")
+    if repeats < 1:
+        raise CalomanError(f"repeats is {repeats}: train each classifier at least once")
 
 
 def _floor_samples(reference: Sample, floor: Sample | None, generated: Sample) -> tuple[Sample, Sample]:

@@ -192,16 +192,10 @@ def _octaves(sample: Sample) -> dict[str, Sample]:
 
 def _draw(sample: Sample, n: int, seed: int) -> Showers:
     """Showers of a sample in random order."""
-    rng = np.random.default_rng(seed)
-    chosen = np.zeros_like(sample.rows)
-    chosen[rng.choice(np.flatnonzero(sample.rows), n, replace=False)] = True
-    place, start = rng.permutation(n), 0
-    energies, voxels = np.empty(n, np.float32), np.empty((n, sample.geometry.n_voxels), np.float32)
-    for block in replace(sample, rows=chosen).blocks():
-        rows = place[start : start + len(block)]
-        energies[rows], voxels[rows] = block.incident_energies, block.voxels
-        start += len(block)
-    return Showers(energies, voxels, sample.geometry)
+    blocks = list(sample.drawn(n, seed).blocks())
+    energies = np.concatenate([block.incident_energies for block in blocks])
+    order = np.random.default_rng(seed).permutation(n)
+    return Showers(energies[order], np.concatenate([block.voxels for block in blocks])[order], sample.geometry)
 
 
 def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:

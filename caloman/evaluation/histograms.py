@@ -36,6 +36,13 @@ LABELS = {
     VOXEL_ENERGY: "voxel energy",
 }
 ANGULAR = ("center_eta", "center_phi", "width_eta", "width_phi")
+RANGES = {
+    "electromagnetic": {"center_angular": 100.0, "width_angular": 100.0, "center_r": 500.0, "width_r": 500.0},
+    "hadronic": {"center_angular": 500.0, "width_angular": 400.0, "center_r": 1500.0, "width_r": 1500.0},
+    "regular": {"center_angular": 30.0, "width_angular": 30.0, "center_r": 42.0, "width_r": 20.0},
+    "relative": {"center_angular": 0.75, "width_angular": 0.75, "center_r": 1.0, "width_r": 0.5},
+}
+"""Upper ends of the bins of centers and widths [mm]: of datasets 1, of 2 and 3, and over the outer radius of others."""
 N_BOOTSTRAP = 100
 N_ENERGY_WINDOWS = 6
 ENERGY_TOLERANCE = 1e-3
@@ -234,16 +241,13 @@ def _layer_binnings(reference: Observables, geometry: Geometry) -> Iterator[Binn
 
 def _moment_range(observable: str, layer_id: int, outer: float, geometry: Geometry) -> tuple[float, float]:
     """Range of a center or width [mm] in a layer of outer radius `outer` [mm]."""
-    kind = f"{observable.split('_')[0]}_{'r' if observable.endswith('_r') else 'angular'}"
+    kind = observable if observable.endswith("_r") else f"{observable.split('_')[0]}_angular"
     if BUILT_IN.get(geometry.name) != geometry:
-        scale = {"center_angular": 0.75, "width_angular": 0.75, "center_r": 1.0, "width_r": 0.5}[kind]
-        upper = scale * outer
+        upper = RANGES["relative"][kind] * outer
     elif geometry.name in ("2", "3"):
-        upper = {"center_angular": 30.0, "width_angular": 30.0, "center_r": 42.0, "width_r": 20.0}[kind]
-    elif layer_id >= 12:
-        upper = {"center_angular": 500.0, "width_angular": 400.0, "center_r": 1500.0, "width_r": 1500.0}[kind]
+        upper = RANGES["regular"][kind]
     else:
-        upper = {"center_angular": 100.0, "width_angular": 100.0, "center_r": 500.0, "width_r": 500.0}[kind]
+        upper = RANGES["hadronic" if layer_id >= 12 else "electromagnetic"][kind]
     return (-upper if kind == "center_angular" else 0.0), upper
 
 

@@ -102,7 +102,7 @@ class Judge:
         for number, seed in enumerate(self.seeds, start=1):
             self.advance(f"multi-class classifier, training {number} of {len(self.seeds)}")
             trainings.append(train_multiclass(inputs, truth, preset, seed, network))
-        return LogPosterior(tuple(trainings))
+        return LogPosterior(trainings)
 
     def _distances(self, generated: Summary, reference: Summary) -> Values:
         x, y = (high_level_inputs(summary.observables) for summary in (reference, generated))

@@ -110,11 +110,11 @@ def _field(comparison: Comparison, results: Results, reference_md5: Sequence[str
 
 
 def _posterior(names: Sequence[str], posterior: LogPosterior) -> dict:
-    values = zip(names, posterior.mean.tolist(), posterior.std.tolist(), strict=True)
+    values = zip(names, posterior.mean.reference.tolist(), posterior.std.tolist(), strict=True)
     return {
         "samples": [{"name": name, "value": value, "error": error} for name, value, error in values],
         "guessing": posterior.guessing,
-        "consistency": posterior.consistency.tolist(),
+        "consistency": posterior.mean.consistency.tolist(),
     }
 
 

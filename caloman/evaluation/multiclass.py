@@ -5,8 +5,9 @@ References:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,8 @@ from caloman.evaluation.presets import ClassifierPreset
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """Mean log-posteriors by one trained classifier of n samples.
+class Posterior(NamedTuple):
+    """Mean log-posteriors of n samples, by one trained classifier or over several.
 
     Args:
         reference: mean of ln p_i over the reference showers, shape (n,).
@@ -41,27 +41,22 @@ class LogPosterior:
         trainings: each with its own split and initialization.
     """
 
-    trainings: tuple[Posterior, ...]
+    trainings: Sequence[Posterior]
 
     @property
-    def mean(self) -> Array:
-        """Mean over the trainings, shape (n,)."""
-        return np.mean([training.reference for training in self.trainings], axis=0)
+    def mean(self) -> Posterior:
+        """Mean over the trainings."""
+        return Posterior(*(np.mean(values, axis=0) for values in zip(*self.trainings, strict=True)))
 
     @property
     def std(self) -> Array:
-        """Standard deviation over the trainings, shape (n,)."""
+        """Standard deviation of the log-posterior of the reference over the trainings, shape (n,)."""
         return np.std([training.reference for training in self.trainings], axis=0)
 
     @property
     def guessing(self) -> float:
         """Log-posterior of a classifier that guesses, -ln n."""
-        return -math.log(len(self.mean))
-
-    @property
-    def consistency(self) -> Array:
-        """Mean consistency matrix, shape (n, n)."""
-        return np.mean([training.consistency for training in self.trainings], axis=0)
+        return -math.log(len(self.mean.reference))
 
 
 def train_multiclass(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from caloman.data.simulation.simulate import simulate
     from caloman.errors import CalomanError
     from caloman.evaluation.changes import compare
-    from caloman.evaluation.dimension import dimension
     from caloman.evaluation.command import evaluate
+    from caloman.evaluation.dimension import dimension
     from caloman.exporting.command import export
     from caloman.generation.anomaly import score
     from caloman.generation.closure import encode, reconstruct

@@ -11,10 +11,10 @@ from caloman.evaluation.histograms import challenge_binnings
 from caloman.evaluation.judge import MULTICLASS, Judge, check_modes
 from caloman.evaluation.metrics import collect_metrics
 from caloman.evaluation.presets import OFFICIAL, QUICK
-from caloman.evaluation.progress import Progress
 from caloman.evaluation.report import Report
 from caloman.evaluation.results import Comparison, Results
 from caloman.evaluation.samples import Sample, summarize
+from caloman.progress import Progress
 from caloman.showers.geometry import Geometry
 from caloman.showers.showers import find_geometry
 from caloman.showers.slices import parse_slices
@@ -80,13 +80,12 @@ def evaluate(
     _check(len(samples), repeats, times, ensemble)
     smallest = min(map(len, (truth, *samples.values(), *floors)))
     neighbors = min(smallest, NEIGHBORS) if preset == "quick" else smallest
-    steps = Progress("evaluate")
-    judge = Judge(preset, check_modes(modes, len(samples)), range(seed, seed + repeats), neighbors, steps)
-    steps.total = 3 + len(samples) + judge.steps * (len(samples) + 1) + closure.steps(judge)
-    steps.total += repeats if MULTICLASS in judge.modes else 0
-    with steps:
+    seeds, modes = range(seed, seed + repeats), check_modes(modes, len(samples))
+    judge = Judge(preset, modes, seeds, neighbors, lambda step: progress.begin(step))
+    steps = 3 + len(samples) + judge.steps * (len(samples) + 1) + closure.steps(judge)
+    with Progress("evaluate", steps + repeats * (MULTICLASS in modes), "step") as progress:
         results = _results(judge, samples, truth, floors, closure, floor is not None, ensemble)
-        steps("figures")
+        progress.begin("figures")
         report = Report(collect_metrics(results), plots.pictures(results, times or ()), Path(output))
     report.save()
     return report

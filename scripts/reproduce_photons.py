@@ -6,9 +6,9 @@
 
 The rows lead from CaloMan as it was submitted to the CaloChallenge to caloman.yaml, one step at a time; wae and avb
 have another autoencoder than latent. Nothing is chosen on TEST. Every row is a run folder in --output with its showers,
-closure tests and report, and the same command goes on after an interruption: a row is judged anew only if its model, TRAIN or
-TEST changed. AUC reco is that of reconstructed showers, which limits what any density on the manifold can reach. Times
-are processor times of one thread at batch 1000. The table is also written to table.md.
+closure tests and report, and the same command goes on after an interruption: a row is judged anew only if its model,
+TRAIN or TEST changed. AUC reco is that of reconstructed showers, which limits what any density on the manifold can
+reach. Times are processor times of one thread at batch 1000. The table is also written to table.md.
 """
 
 import argparse

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from caloman.data.prepare import prepare
     from caloman.data.simulation.simulate import simulate
     from caloman.errors import CalomanError
-    from caloman.evaluation.compare import compare
+    from caloman.evaluation.changes import compare
+    from caloman.evaluation.command import evaluate
     from caloman.evaluation.dimension import dimension
-    from caloman.evaluation.evaluate import evaluate
     from caloman.exporting.command import export
     from caloman.generation.anomaly import score
     from caloman.generation.closure import encode, reconstruct
@@ -42,12 +42,12 @@ _HOMES = {
     "Showers": "caloman.showers.showers",
     "benchmark": "caloman.benchmarking.command",
     "check": "caloman.data.check",
-    "compare": "caloman.evaluation.compare",
+    "compare": "caloman.evaluation.changes",
     "compute_observables": "caloman.showers.observables",
     "dimension": "caloman.evaluation.dimension",
     "download": "caloman.data.download",
     "encode": "caloman.generation.closure",
-    "evaluate": "caloman.evaluation.evaluate",
+    "evaluate": "caloman.evaluation.command",
     "export": "caloman.exporting.command",
     "fit": "caloman.training.command",
     "generate": "caloman.generation.generate",

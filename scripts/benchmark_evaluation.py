@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from caloman.data.simulation.sampler import ShowerSampler
 from caloman.data.simulation.simulate import simulate_blocks
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
-from caloman.evaluation.histograms import challenge_binnings, compare
+from caloman.evaluation.histograms import challenge_binnings, fill_histograms
 from caloman.evaluation.inputs import high_level_inputs
 from caloman.evaluation.samples import Sample, summarize
 from caloman.evaluation.two_sample import anderson_darling, correlation_distance, kolmogorov_smirnov, sliced_wasserstein
@@ -85,7 +85,7 @@ def histograms(generated: Path, reference: Path, dataset: str) -> None:
     geometry = Geometry.load(dataset)
     truth = summarize(Sample.open(reference, geometry))
     other = summarize(Sample.open(generated, geometry), truth.spectrum_edges)
-    for histogram in compare(challenge_binnings(truth, geometry), truth, other):
+    for histogram in fill_histograms(challenge_binnings(truth, geometry), truth, other):
         _ = histogram.separation
 
 

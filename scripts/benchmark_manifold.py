@@ -33,12 +33,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from tabulate import tabulate
 from torch import Tensor
 from tqdm import tqdm
 
 from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
 from caloman.demonstrations.mflow import ManifoldDensity, MFlow
-from caloman.evaluation.tables import aligned
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.flows import CouplingFlow, Distribution
 from caloman.nn.mlp import MLP
@@ -121,7 +121,7 @@ def main() -> None:
     for name in options.toys:
         for seed in options.seeds:
             rows += [measure(name, method, seed, options) for method in (TRUTH, *options.methods)]
-    print(aligned([list(rows[0]), *([*row.values()] for row in rows)]))
+    print(tabulate(rows, "keys", "github", disable_numparse=True))
 
 
 def measure(name: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, str]:

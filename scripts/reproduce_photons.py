@@ -6,9 +6,9 @@
 
 The rows lead from CaloMan as it was submitted to the CaloChallenge to caloman.yaml, one step at a time; wae and avb
 have another autoencoder than latent. Nothing is chosen on TEST. Every row is a run folder in --output with its showers,
-gates and report, and the same command goes on after an interruption: a row is judged anew only if its model, TRAIN or
-TEST changed. AUC reco is that of reconstructed showers, which limits what any density on the manifold can reach. Times
-are processor times of one thread at batch 1000. The table is also written to table.md.
+closure tests and report, and the same command goes on after an interruption: a row is judged anew only if its model,
+TRAIN or TEST changed. AUC reco is that of reconstructed showers, which limits what any density on the manifold can
+reach. Times are processor times of one thread at batch 1000. The table is also written to table.md.
 """
 
 import argparse
@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 import caloman
 from caloman import bundle
 from caloman.benchmarking.timing import energies_at, measure
 from caloman.errors import CalomanError
-from caloman.evaluation.evaluate import evaluate
+from caloman.evaluation.command import evaluate
 from caloman.evaluation.measures import number
-from caloman.evaluation.tables import aligned
 from caloman.exporting.timing import threads
 from caloman.files import write
 from caloman.generation.closure import encode, reconstruct
@@ -44,7 +45,7 @@ ROWS = {
     **{name: ABLATION / f"{name}.yaml" for name in ("wae", "avb")},
 }
 MODES = ("hist", "cls-low", "cls-high", "fpd", "prdc")
-GATES = {"AUC reco low": "low", "AUC reco high": "high"}
+CLOSURE_TESTS = {"AUC reco low": "low", "AUC reco high": "high"}
 MEASURES = {
     "AUC low": "auc_low",
     "AUC high": "auc_high",
@@ -71,13 +72,13 @@ def judge(name: str, folder: Path, options: argparse.Namespace) -> None:
     generate(run, folder / "showers.hdf5", energies=options.test, seed=1)
     evaluate(
         f"{name}={folder / 'showers.hdf5'}", options.test, output=folder / "report", floor=options.train, modes=MODES,
-        repeats=options.repeats, **gates(model, folder, options.test),
+        repeats=options.repeats, **closure_files(model, folder, options.test),
     )  # fmt: skip
     facts = {"parameters": sum(weight.numel() for weight in model.parameters()), "milliseconds": milliseconds(model)}
     write(folder / "row.json", json.dumps({"inputs": inputs, **facts}))
 
 
-def gates(model: ShowerModel, folder: Path, test: str) -> dict[str, Any]:
+def closure_files(model: ShowerModel, folder: Path, test: str) -> dict[str, Any]:
     """Writes the files that show which part limits a model, and returns them as arguments of `evaluate`."""
     run, files = folder / "run", {}
     if isinstance(model, FactorizedShowerModel) and model.energy is not None:
@@ -105,20 +106,20 @@ def read(path: Path) -> dict[str, Any]:
 
 def table(names: Sequence[str], output: Path) -> str:
     """Markdown of the rows that are judged, and of Geant4 against Geant4."""
-    rows = [["model", "parameters", *GATES, *MEASURES, "ms per shower"]]
+    rows = [["model", "parameters", *CLOSURE_TESTS, *MEASURES, "ms per shower"]]
     for name in names:
         facts, metrics = read(output / name / "row.json"), read(output / name / "report" / "metrics.json")
         if not facts:
             continue
         sample = metrics["samples"][0]
-        values, reconstruction = sample["metrics"], sample.get("gates", {}).get("reconstruction")
-        cells = [number(*reconstruction[level]) if reconstruction else NOTHING for level in GATES.values()]
+        values, reconstruction = sample["metrics"], sample.get("closure_tests", {}).get("reconstruction")
+        cells = [number(*reconstruction[level]) if reconstruction else NOTHING for level in CLOSURE_TESTS.values()]
         cells += [number(values[key]["value"], values[key]["error"]) for key in MEASURES.values()]
         if len(rows) == 1:
             floor = [number(values[key]["floor"], values[key]["floor_error"]) for key in MEASURES.values()]
-            rows.append(["Geant4", NOTHING, *[NOTHING] * len(GATES), *floor, NOTHING])
+            rows.append(["Geant4", NOTHING, *[NOTHING] * len(CLOSURE_TESTS), *floor, NOTHING])
         rows.append([name, f"{facts['parameters']:,}", *cells, f"{facts['milliseconds']:.3f}"])
-    return aligned(rows)
+    return tabulate(rows, "firstrow", "github", disable_numparse=True)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "showers": {"errors", "files"},
     "data": {"errors", "files", "showers"},
     "nn": {"errors"},
-    "evaluation": {"errors", "files", "showers", "nn"},
+    "evaluation": {"errors", "files", "progress", "showers", "nn"},
     "flows": {"errors", "nn"},
     "preprocessing": {"errors", "showers", "nn"},
     "manifold": {"errors", "showers", "nn", "flows", "preprocessing"},

@@ -23,7 +23,7 @@ def write(tmp_path):
 
     def apply(folder, *samples, **changes):
         document = {
-            "schema": 2, "caloman": "0.1.0", "dataset": "1-photons", "preset": "quick", "modes": ["hist", "cls-low"],
+            "schema": 3, "caloman": "0.1.0", "dataset": "1-photons", "preset": "quick", "modes": ["hist", "cls-low"],
             "settings": {"threshold_mev": 1.0},
             "reference": {"file": "geant4.hdf5", "sha256": "abc", "showers": 1000},
             "floor": {"kind": "independent file", "file": "other.hdf5", "showers": [1000, 1000]},
@@ -126,8 +126,8 @@ def test_a_warning_tells_what_was_not_the_same(write, changes, showers, warning)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"schema": 1}', "has schema 1 instead of 2; run `caloman evaluate`"),
-        ('{"schema": 2, "samples": [{"name": "x"}]}', "not a metrics.json"),
+        ('{"schema": 1}', "has schema 1 instead of 3; run `caloman evaluate`"),
+        ('{"schema": 3, "samples": [{"name": "x"}]}', "not a metrics.json"),
         ("[1, 2]", "not a metrics.json"),
         ("nothing", "not a metrics.json"),
     ],

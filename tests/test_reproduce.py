@@ -27,7 +27,7 @@ def test_the_table_has_the_floor_and_the_rows_that_are_judged(tmp_path):
     measured = {"value": 0.6, "error": 0.01, "floor": 0.5, "floor_error": 0.02}
     sample = {
         "metrics": dict.fromkeys(SCRIPT["MEASURES"].values(), measured),
-        "gates": {"reconstruction": {"low": [0.58, 0.01], "high": [0.57, 0.01]}},
+        "closure_tests": {"reconstruction": {"low": [0.58, 0.01], "high": [0.57, 0.01]}},
     }
     for name, content in (("manifold", sample), ("rival", {"metrics": sample["metrics"]})):
         report = tmp_path / name / "report"

@@ -13,21 +13,22 @@ from sklearn.linear_model import LogisticRegression
 
 Array = NDArray[np.float64]
 
-SMALLEST_PROBABILITY = 1e-6
-
 
 def recalibrate(logits: Array, labels: NDArray[np.int64], new: Array) -> Array:
     """Returns probabilities of label 1 by isotonic regression, as in the challenge.
+
+    None is closer to 0 or 1 than n showers of a label can tell, 1 / (n + 2). The challenge's limit is 1e-6, so that a
+    single shower on the wrong side of an outermost step costs 20 bits. The area under the ROC curve is the same.
 
     Args:
         logits: outputs for showers that the classifier was not trained on, shape (N,).
         labels: their labels, 0 or 1, shape (N,).
         new: outputs to calibrate, shape (M,).
     """
-    weights = 1 / np.bincount(labels)[labels]
-    limits = {"y_min": SMALLEST_PROBABILITY, "y_max": 1 - SMALLEST_PROBABILITY}
-    regression = IsotonicRegression(out_of_bounds="clip", **limits)
-    return regression.fit(expit(logits), labels, weights).predict(expit(new))
+    counts = np.bincount(labels)
+    smallest = 1 / (counts.min() + 2)
+    regression = IsotonicRegression(y_min=smallest, y_max=1 - smallest, out_of_bounds="clip")
+    return regression.fit(expit(logits), labels, 1 / counts[labels]).predict(expit(new))
 
 
 def log_ratios(logits: Array, labels: NDArray[np.int64], new: Array) -> Array:

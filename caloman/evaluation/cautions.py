@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
-from caloman.evaluation.classifier import Score
-from caloman.evaluation.distances import frechet_floor
+from caloman.evaluation.classifier import ClassifierTest
 from caloman.evaluation.histograms import Histogram
-from caloman.evaluation.inputs import high_level_inputs
-from caloman.evaluation.judge import Comparison
+from caloman.evaluation.results import Comparison, Floor
 from caloman.evaluation.samples import Sample, Summary, distinct_energies
 
 SMALL_SAMPLE = 5000
@@ -22,26 +20,26 @@ SIZE_SHARE = 0.2
 Energies = NDArray[np.float64]
 
 
-def cautions(score: Comparison, floor: Comparison, independent_floor: bool) -> list[str]:
+def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool) -> list[str]:
     """Returns one sentence for each circumstance that limits or distorts the comparison.
 
     Args:
-        score: generated compared with the reference.
+        comparison: generated compared with the reference.
         floor: Geant4 compared with Geant4.
         independent_floor: whether that took a file of its own, or halves of the reference.
     """
-    generated, reference = score.generated, score.reference
-    hashes = [comparison.sample.sha256 for comparison in (generated, reference)]
+    generated, reference = comparison.generated, comparison.reference
+    hashes = [summary.sample.sha256 for summary in (generated, reference)]
     hashes += [floor.generated.sample.sha256] if independent_floor else []
     return [
         *_identical_files(hashes),
         *_trained_on(generated.sample, reference.sample),
-        *_shared_showers(list(score.scores.values())),
+        *_shared_showers(list(comparison.classifiers.values())),
         *_sizes(generated, reference, floor.generated, independent_floor),
         *_spectra(generated.observables.incident_energies, reference.observables.incident_energies),
         *_empty_showers(generated, reference),
-        *_entries(score.histograms),
-        *_frechet(score),
+        *_entries(comparison.histograms),
+        *_frechet(comparison, Floor(floor, comparison.sizes)),
     ]
 
 
@@ -70,7 +68,7 @@ def _sizes(generated: Summary, reference: Summary, floor: Summary, independent_f
     if independent_floor and n_floor < n:
         yield (
             f"The floor file has only {n_floor} showers for the {n} generated ones (per incident energy where these "
-            "are few): its floor is that of a smaller sample."
+            "are few): it is scaled to these, as if both Geant4 files differed by their finite size alone."
         )
     if min(n, n_reference) < SMALL_SAMPLE:
         yield (
@@ -132,9 +130,9 @@ def _fraction_error(histogram: Histogram) -> float:
     return float(np.sqrt(common * (1 - common) * sum(1 / max(n, 1) for n in entries)))
 
 
-def _shared_showers(scores: Sequence[Score]) -> Iterator[str]:
+def _shared_showers(tests: Sequence[ClassifierTest]) -> Iterator[str]:
     """A classifier that learned a shower with one label meets it again with the other."""
-    if any(score.mean < 0.5 - SIGMAS * score.error for score in scores):
+    if any(test.mean < 0.5 - SIGMAS * test.error for test in tests):
         yield "An AUC is far below 0.5, as happens when both files hold the same showers."
 
 
@@ -143,13 +141,12 @@ def _listed(items: Sequence[str]) -> str:
     return shown if len(items) <= 5 else f"{shown}; and {len(items) - 5} more"
 
 
-def _frechet(score: Comparison) -> Iterator[str]:
+def _frechet(comparison: Comparison, floor: Floor) -> Iterator[str]:
     """The Fréchet distance of finite samples is never 0, and extrapolating from them does not make it so."""
-    if "fpd" in score.values:
-        features = high_level_inputs(score.reference.observables)
-        floor, _ = frechet_floor(features, len(score.generated.sample))
-        if 1e3 * floor > SIZE_SHARE * score.values["fpd"][0]:
-            yield (
-                f"Of the FPD about {1e3 * floor:.2g} / 1000 comes from the number of showers alone: compare it only "
-                "with samples of the same size."
-            )
+    value = comparison.values.get("fpd", (0.0, 0.0))[0]
+    expected = floor.values.get("fpd", (0.0, 0.0))[0]
+    if expected > SIZE_SHARE * value > 0:
+        yield (
+            f"Of the FPD about {min(expected, value):.2g} / 1000 comes from the number of showers alone: compare it "
+            "only with samples of the same size."
+        )

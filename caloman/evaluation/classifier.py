@@ -7,13 +7,12 @@ References:
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import nn
 
@@ -23,8 +22,6 @@ from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.presets import ClassifierPreset
 
 Array = NDArray[np.float64]
-
-LARGE_WEIGHT = 10.0
 
 QUALITIES = {
     "auc": lambda outputs, labels: float(roc_auc_score(labels, outputs[:, 0])),
@@ -69,21 +66,14 @@ class Training:
     def jsd(self) -> float:
         """Jensen-Shannon divergence from the recalibrated scores, in units of ln 2.
 
-        Small samples can make it negative: a shower on the wrong side of an outermost isotonic step costs 20 bits.
+        A lower bound, whatever the classifier, and so is 0, which guessing reaches.
         """
-        right = np.where(self.labels == 1, self.probabilities, 1 - self.probabilities)
-        return 1 + self._balanced(np.log(right)) / math.log(2)
+        return max(1 + self._balanced(self._log_likelihoods) / math.log(2), 0.0)
 
     @property
     def accuracy(self) -> float:
         """Fraction of right decisions of the recalibrated scores, mean of both classes."""
         return self._balanced((self.probabilities > 0.5) == (self.labels == 1))
-
-    @property
-    def p_value(self) -> float:
-        """Probability of an accuracy as large as this by guessing (normal approximation)."""
-        n, m = self.n_scored
-        return float(norm.sf((self.accuracy - 0.5) / (0.25 * math.sqrt(1 / n + 1 / m))))
 
     @property
     def weights(self) -> Array:
@@ -101,32 +91,28 @@ class Training:
         return float(self.weights.mean() ** 2 / np.square(self.weights).mean())
 
     @property
-    def extreme_fraction(self) -> float:
-        """Fraction of generated showers with a weight outside 1/10 to 10: too many or too few of their kind."""
-        return float(np.mean(np.abs(self.log_ratios[self.labels == 0]) > math.log(LARGE_WEIGHT)))
-
-    @property
     def jsd_error(self) -> float:
         """Statistical error of the divergence from the number of scored showers."""
-        right = np.log(np.where(self.labels == 1, self.probabilities, 1 - self.probabilities))
-        squares = [right[self.labels == label].var() / n for label, n in enumerate(self.n_scored)]
+        squares = [self._log_likelihoods[self.labels == label].var() / n for label, n in enumerate(self.n_scored)]
         return math.sqrt(sum(squares)) / (2 * math.log(2))
+
+    @property
+    def _log_likelihoods(self) -> Array:
+        """Logarithm of the recalibrated probability of the right label."""
+        return np.log(np.where(self.labels == 1, self.probabilities, 1 - self.probabilities))
 
     def _balanced(self, values: NDArray) -> float:
         """Mean over both classes of the mean in each."""
         return float(np.mean([values[self.labels == label].mean() for label in (0, 1)]))
 
 
-NUMBERS = (
-    *("auc", "recalibrated_auc", "jsd", "accuracy", "p_value"),
-    *("mean_weight", "effective_fraction", "extreme_fraction"),
-)
+NUMBERS = ("auc", "recalibrated_auc", "jsd", "accuracy", "mean_weight", "effective_fraction")
 """The numbers of a `Training`, for tables."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """Area under the ROC curve over repeated trainings.
+class ClassifierTest:
+    """Classifier two-sample test: the area under the ROC curve over repeated trainings.
 
     Args:
         trainings: each with its own split and initialization.
@@ -172,27 +158,20 @@ class Score:
         return max(float(np.std(self.of("jsd"))), self.trainings[0].jsd_error)
 
 
-def train_classifiers(
-    inputs: Inputs, preset: ClassifierPreset, seeds: Sequence[int], network: Callable[[], nn.Module]
-) -> Iterator[Training]:
-    """Trains one classifier per seed.
+def train_classifier(inputs: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]) -> Training:
+    """Trains one classifier.
 
     Args:
         inputs: two classes, generated and reference.
         preset: settings.
-        seeds: each decides split, initialization and batches of one training.
+        seed: decides split, initialization and batches.
         network: makes a network with one output and random initial weights.
 
     Raises:
         CalomanError: if a sample is too small to be split.
     """
-    for seed in seeds:
-        judge, parts = fit(inputs, preset, seed, network, QUALITIES[preset.select_by])
-        known, new = (predict(judge, inputs, rows)[:, 0] for rows in (parts.select, parts.score))
-        known_labels, labels = (inputs.labels[rows.numpy()] for rows in (parts.select, parts.score))
-        yield Training(
-            labels=labels,
-            logits=new,
-            probabilities=recalibrate(known, known_labels, new),
-            log_ratios=log_ratios(known, known_labels, new),
-        )
+    judge, parts = fit(inputs, preset, seed, network, QUALITIES[preset.select_by])
+    known, new = (predict(judge, inputs, rows)[:, 0] for rows in (parts.select, parts.score))
+    known_labels, labels = (inputs.labels[rows.numpy()] for rows in (parts.select, parts.score))
+    calibrated = (calibrate(known, known_labels, new) for calibrate in (recalibrate, log_ratios))
+    return Training(labels, new, *calibrated)

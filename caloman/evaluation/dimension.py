@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
+from tabulate import tabulate
 
 from caloman.errors import CalomanError
 from caloman.evaluation.pairs import GROUPS, jackknife_error
 from caloman.evaluation.samples import Sample
-from caloman.evaluation.tables import aligned
 from caloman.showers.showers import Showers, find_geometry
 from caloman.showers.slices import parse_slices
 
@@ -127,7 +127,7 @@ class Dimensions:
     def __str__(self) -> str:
         header = ["incident energies", "representation", "n", *self.rows[0].estimates]
         cells = [[r.energies, r.representation, str(r.n), *map(_words, r.estimates.values())] for r in self.rows]
-        return aligned([header, *cells])
+        return tabulate(cells, header, "github", disable_numparse=True)
 
 
 def dimension(
@@ -191,16 +191,10 @@ def _octaves(sample: Sample) -> dict[str, Sample]:
 
 def _draw(sample: Sample, n: int, seed: int) -> Showers:
     """Showers of a sample in random order."""
-    rng = np.random.default_rng(seed)
-    chosen = np.zeros_like(sample.rows)
-    chosen[rng.choice(np.flatnonzero(sample.rows), n, replace=False)] = True
-    place, start = rng.permutation(n), 0
-    energies, voxels = np.empty(n, np.float32), np.empty((n, sample.geometry.n_voxels), np.float32)
-    for block in replace(sample, rows=chosen).blocks():
-        rows = place[start : start + len(block)]
-        energies[rows], voxels[rows] = block.incident_energies, block.voxels
-        start += len(block)
-    return Showers(energies, voxels, sample.geometry)
+    blocks = list(sample.drawn(n, seed).blocks())
+    energies = np.concatenate([block.incident_energies for block in blocks])
+    order = np.random.default_rng(seed).permutation(n)
+    return Showers(energies[order], np.concatenate([block.voxels for block in blocks])[order], sample.geometry)
 
 
 def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:

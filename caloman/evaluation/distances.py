@@ -6,15 +6,13 @@ References:
 """
 
 from functools import reduce
-from itertools import combinations
 from operator import add
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 
-from caloman.evaluation.moments import Array, Moments, group_moments
-from caloman.evaluation.pairs import GROUPS, checked_pair, jackknife_error
+from caloman.evaluation.pairs import Array, Moments, checked_pair, group_moments, jackknife_error
 
 FPD_SIZES = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype(np.int32)
 FPD_DRAWS = 20
@@ -23,14 +21,13 @@ KPD_DRAWS = 10
 KPD_DEGREE = 4
 KPD_INTERVAL = (16.275, 83.725)
 KERNEL_TILE = 1000
-FLOOR_SPLITS = 20
 
 
 def fpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[float, float]:
     """Fréchet physics distance as in the CaloChallenge, and the error of its extrapolation.
 
     Fréchet distances of samples that are drawn with replacement, 20 for each of 10 sizes, extrapolated in 1/size. That
-    does not remove the bias of finite files: see `frechet_floor`, and compare only at equal numbers of showers.
+    does not remove the bias of finite files: compare only at equal numbers of showers.
 
     Args:
         reference: feature vectors, shape (N, D); features are divided by their largest magnitude here.
@@ -72,32 +69,6 @@ def frechet_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[float,
     first, second = (reduce(add, group) for group in groups)
     left_out = [_frechet(first - a, second - b, scale) for a, b in zip(*groups, strict=True)]
     return _frechet(first, second, scale), jackknife_error(left_out)
-
-
-def frechet_floor(reference: ArrayLike, n_generated: int) -> tuple[float, float]:
-    """Fréchet distance to expect from a perfect generator of `n_generated` showers, and its spread.
-
-    Measured between random halves of the reference, and scaled as the bias for small samples, with 1/N + 1/M.
-
-    Args:
-        reference: feature vectors, shape (N, D).
-        n_generated: size M of the generated sample.
-
-    Raises:
-        CalomanError: if the array is no table of finite numbers.
-    """
-    x, _ = checked_pair(reference, reference)
-    scale, shift = largest_magnitude(x), x.mean(axis=0, dtype=np.float64)
-    groups = group_moments(x, shift)
-    whole = reduce(add, groups)
-    halves = list(combinations(range(GROUPS), GROUPS // 2))
-    values = []
-    for chosen in np.random.default_rng(0).choice(halves, FLOOR_SPLITS, replace=False):
-        half = reduce(add, (groups[i] for i in chosen))
-        other = whole - half
-        values.append(_frechet(half, other, scale) / (1 / half.n + 1 / other.n))
-    factor = 1 / len(x) + 1 / n_generated
-    return float(np.mean(values)) * factor, float(np.std(values)) * factor
 
 
 def kpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[float, float]:

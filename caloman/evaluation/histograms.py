@@ -4,6 +4,7 @@ References:
     Krause et al., CaloChallenge 2022 (arXiv:2410.21611), and its evaluation code.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,13 @@ LABELS = {
     VOXEL_ENERGY: "voxel energy",
 }
 ANGULAR = ("center_eta", "center_phi", "width_eta", "width_phi")
+RANGES = {
+    "electromagnetic": {"center_angular": 100.0, "width_angular": 100.0, "center_r": 500.0, "width_r": 500.0},
+    "hadronic": {"center_angular": 500.0, "width_angular": 400.0, "center_r": 1500.0, "width_r": 1500.0},
+    "regular": {"center_angular": 30.0, "width_angular": 30.0, "center_r": 42.0, "width_r": 20.0},
+    "relative": {"center_angular": 0.75, "width_angular": 0.75, "center_r": 1.0, "width_r": 0.5},
+}
+"""Upper ends of the bins of centers and widths [mm]: of datasets 1, of 2 and 3, and over the outer radius of others."""
 N_BOOTSTRAP = 100
 N_ENERGY_WINDOWS = 6
 ENERGY_TOLERANCE = 1e-3
@@ -87,13 +95,16 @@ class Binning:
             return response
         return response[(energies >= self.window[0]) & (energies < self.window[1])]
 
-    def counts(self, summary: Summary) -> tuple[Array, int]:
-        """Returns the entries per bin, shape (B,), and the number of entries outside the edges."""
+    def counts(self, summary: Summary) -> tuple[Array, Array | None, int]:
+        """Returns the entries per bin, shape (B,), the same for groups of showers, shape (G, B), if a shower has
+        several entries, and the number of entries outside the edges.
+        """
         if self.observable == VOXEL_ENERGY:
-            return summary.spectrum, summary.occupied - int(summary.spectrum.sum())
+            spectrum = summary.spectrum
+            return spectrum.sum(axis=0), spectrum, summary.occupied - int(spectrum.sum())
         values = self.values(summary.observables)
         counts = np.histogram(values, self.edges)[0].astype(np.float64)
-        return counts, len(values) - int(counts.sum())
+        return counts, None, len(values) - int(counts.sum())
 
 
 @dataclass(frozen=True)
@@ -105,12 +116,15 @@ class Histogram:
         reference: entries per bin, shape (B,).
         generated: entries per bin, shape (B,).
         outside: entries outside the edges, of the reference and of the generated showers.
+        groups: if showers have several entries, which are not independent: the entries per bin of groups of showers,
+            of the reference and of the generated ones, each of shape (G, B).
     """
 
     binning: Binning
     reference: Array
     generated: Array
     outside: tuple[int, int]
+    groups: tuple[Array, Array] | None = None
 
     @cached_property
     def separation(self) -> float:
@@ -119,12 +133,31 @@ class Histogram:
 
     @cached_property
     def separation_error(self) -> float:
-        """Statistical error of the separation power (standard deviation over bootstrap samples).
-
-        Entries are taken as independent, which flatters the voxel energies: voxels of one shower are not.
-        """
+        """Statistical error of the separation power: its standard deviation over bootstrap samples of the showers."""
         rng = np.random.default_rng(0)
-        return float(separation(_resampled(self.reference, rng), _resampled(self.generated, rng)).std())
+        if self.groups is None:
+            resampled = [_resampled(counts, rng) for counts in (self.reference, self.generated)]
+        else:
+            resampled = [_resampled(np.ones(len(groups)), rng) @ groups for groups in self.groups]
+        return float(separation(*resampled).std())
+
+    def fractions(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Fraction of the entries in each bin and its statistical error, of the reference and of the generated showers,
+        each of shape (B,).
+        """
+        reference, generated = self.groups or (None, None)
+        return _fractions(self.reference, reference), _fractions(self.generated, generated)
+
+    def size_factor(self, factor: float) -> float:
+        """What the separation power of equal distributions is multiplied with if 1/N + 1/M is, with `factor`.
+
+        A bin with any entry adds (1/N + 1/M) / 4 on average: with p = q, (p - q)^2 / (p + q) / 2 has this mean. More
+        showers also reach more bins: by as much for each factor of 2 as both samples together reach more than each.
+        """
+        occupied = [np.count_nonzero(counts) for counts in (self.reference, self.generated)]
+        both = np.count_nonzero(self.reference + self.generated)
+        growth = both / np.mean(occupied) if both else 1.0
+        return factor * float(growth) ** -math.log2(factor)
 
     @property
     def outside_fractions(self) -> tuple[float, float]:
@@ -158,16 +191,15 @@ def format_energy(energy: float) -> str:
     return f"{energy:.3g} MeV"
 
 
-def compare(binnings: Sequence[Binning], reference: Summary, generated: Summary) -> list[Histogram]:
+def fill_histograms(binnings: Sequence[Binning], reference: Summary, generated: Summary) -> list[Histogram]:
     """Fills the histograms of two samples."""
-    histograms = []
-    for binning in binnings:
-        reference_counts, reference_outside = binning.counts(reference)
-        generated_counts, generated_outside = binning.counts(generated)
-        histograms.append(
-            Histogram(binning, reference_counts, generated_counts, (reference_outside, generated_outside))
-        )
-    return histograms
+    return [_fill(binning, reference, generated) for binning in binnings]
+
+
+def _fill(binning: Binning, reference: Summary, generated: Summary) -> Histogram:
+    (first, own, lost), (second, other, lost_too) = (binning.counts(summary) for summary in (reference, generated))
+    groups = None if own is None or other is None else (own, other)
+    return Histogram(binning, first, second, (lost, lost_too), groups)
 
 
 def by_observable(histograms: Sequence[Histogram]) -> dict[str, list[Histogram]]:
@@ -209,16 +241,13 @@ def _layer_binnings(reference: Observables, geometry: Geometry) -> Iterator[Binn
 
 def _moment_range(observable: str, layer_id: int, outer: float, geometry: Geometry) -> tuple[float, float]:
     """Range of a center or width [mm] in a layer of outer radius `outer` [mm]."""
-    kind = f"{observable.split('_')[0]}_{'r' if observable.endswith('_r') else 'angular'}"
+    kind = observable if observable.endswith("_r") else f"{observable.split('_')[0]}_angular"
     if BUILT_IN.get(geometry.name) != geometry:
-        scale = {"center_angular": 0.75, "width_angular": 0.75, "center_r": 1.0, "width_r": 0.5}[kind]
-        upper = scale * outer
+        upper = RANGES["relative"][kind] * outer
     elif geometry.name in ("2", "3"):
-        upper = {"center_angular": 30.0, "width_angular": 30.0, "center_r": 42.0, "width_r": 20.0}[kind]
-    elif layer_id >= 12:
-        upper = {"center_angular": 500.0, "width_angular": 400.0, "center_r": 1500.0, "width_r": 1500.0}[kind]
+        upper = RANGES["regular"][kind]
     else:
-        upper = {"center_angular": 100.0, "width_angular": 100.0, "center_r": 500.0, "width_r": 500.0}[kind]
+        upper = RANGES["hadronic" if layer_id >= 12 else "electromagnetic"][kind]
     return (-upper if kind == "center_angular" else 0.0), upper
 
 
@@ -255,3 +284,13 @@ def _resampled(counts: Array, rng: np.random.Generator) -> Array:
     """Multinomial bootstrap samples of a histogram, shape (N_BOOTSTRAP, B)."""
     total = int(counts.sum())
     return rng.multinomial(total, counts / max(total, 1), size=N_BOOTSTRAP).astype(np.float64)
+
+
+def _fractions(counts: Array, groups: Array | None) -> tuple[Array, Array]:
+    """Fractions of the entries and their errors, from the groups of showers (G, B) if entries depend on one another."""
+    total = max(counts.sum(), 1)
+    fractions = counts / total
+    if groups is None:
+        return fractions, np.sqrt(counts) / total
+    deviations = groups - fractions * groups.sum(axis=1, keepdims=True)
+    return fractions, np.sqrt(np.square(deviations).sum(axis=0) * len(groups) / max(len(groups) - 1, 1)) / total

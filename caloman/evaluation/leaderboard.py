@@ -52,31 +52,6 @@ class Entry:
         return self.family == "reference"
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Where a sample would stand in one metric.
-
-    Args:
-        metric: key of `METRICS`.
-        label: its name.
-        value: of the sample.
-        rank: 1 is the best.
-        of: number of submissions with that metric, and the sample.
-        better: the submission next above, if there is one.
-        worse: the submission next below, if there is one.
-        geant4: the same metric of Geant4, if it was published.
-    """
-
-    metric: str
-    label: str
-    value: float
-    rank: int
-    of: int
-    better: Entry | None
-    worse: Entry | None
-    geant4: Value | None
-
-
 PUBLISHED = (
     *("auc_low", "auc_high", "auc_resnet", "fpd", "kpd", "precision", "recall", "density", "coverage"),
     *("separation_layer_energies", "separation_response", "separation_voxel_energy"),
@@ -106,12 +81,16 @@ def entries(dataset: str) -> list[Entry]:
     ]
 
 
-def standings(dataset: str, metrics: Mapping[str, float]) -> list[Standing]:
+def standings(dataset: str, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     """Where a sample would stand in every metric that was published for the dataset.
 
     Args:
         dataset: its id.
         metrics: metric -> value of the sample; those that are not finite or were not published are left out.
+
+    Returns:
+        For each metric its key and label, the value of the sample, its rank (1 is the best) of how many, the
+        submissions next better and next worse, and the value of Geant4; None where there is none.
     """
     published = entries(dataset)
     return [
@@ -152,29 +131,29 @@ def why_not_comparable(
     return reasons
 
 
-def _standing(metric: str, value: float, published: list[Entry]) -> Standing:
+def _standing(metric: str, value: float, published: list[Entry]) -> dict[str, Any]:
     label, better = METRICS[metric]
-    geant4 = next((entry.metrics[metric] for entry in published if entry.is_geant4), None)
+    values = {entry.name: entry.metrics[metric].value for entry in published}
+    geant4 = next((values.pop(entry.name) for entry in published if entry.is_geant4), None)
 
-    def badness(candidate: float) -> float:
-        if better == "floor":
-            assert geant4 is not None  # published for every dataset
-            return abs(candidate - geant4.value)
+    def discrepancy(candidate: float) -> float:
+        if better == "floor" and geant4 is not None:  # which was published for every dataset
+            return abs(candidate - geant4)
         return candidate if better == "low" else -candidate
 
-    submissions = [entry for entry in published if not entry.is_geant4]
-    submissions.sort(key=lambda entry: badness(entry.metrics[metric].value))
-    n_better = sum(badness(entry.metrics[metric].value) < badness(value) for entry in submissions)
-    return Standing(
-        metric=metric,
-        label=label,
-        value=value,
-        rank=n_better + 1,
-        of=len(submissions) + 1,
-        better=submissions[n_better - 1] if n_better else None,
-        worse=submissions[n_better] if n_better < len(submissions) else None,
-        geant4=geant4,
-    )
+    ranked = sorted(values, key=lambda name: discrepancy(values[name]))
+    n_better = sum(discrepancy(other) < discrepancy(value) for other in values.values())
+    above, below = ranked[:n_better], ranked[n_better:]
+    return {
+        "metric": metric,
+        "label": label,
+        "value": value,
+        "rank": n_better + 1,
+        "of": len(ranked) + 1,
+        "better": {"name": above[-1], "value": values[above[-1]]} if above else None,
+        "worse": {"name": below[0], "value": values[below[0]]} if below else None,
+        "geant4": geant4,
+    }
 
 
 @cache

@@ -8,7 +8,7 @@ from caloman.evaluation.histograms import LABELS
 
 Target = Literal["low", "floor"]
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of metrics.json."""
 SIGNIFICANCE, CLEAR = 2.0, 5.0
 """Standard errors beyond which a difference counts, and is clear."""
@@ -21,10 +21,12 @@ class Measure:
     Args:
         label: its name in tables.
         target: ``low`` if smaller is better, ``floor`` if the best value is that of Geant4 against Geant4.
+        power: power of 1/N + 1/M that the value goes with for N and M showers of one distribution.
     """
 
     label: str
     target: Target = "low"
+    power: float = 0.0
 
 
 CLASSIFIERS = {
@@ -38,10 +40,10 @@ CLASSIFIERS = {
 MEASURES = {
     **{f"auc_{key}": Measure(f"AUC, {name}") for key, name in CLASSIFIERS.items()},
     **{f"jsd_{key}": Measure(f"JSD, {name}") for key, name in CLASSIFIERS.items()},
-    **{f"separation_{name}": Measure(f"separation, {label}") for name, label in LABELS.items()},
-    "layer_correlations": Measure("correlations of layer energies"),
-    "fpd": Measure("FPD × 10³"),  # noqa: RUF001
-    "kpd": Measure("KPD × 10³"),  # noqa: RUF001
+    **{f"separation_{name}": Measure(f"separation, {label}", power=1) for name, label in LABELS.items()},
+    "layer_correlations": Measure("correlations of layer energies", power=0.5),
+    "fpd": Measure("FPD × 10³", power=1),  # noqa: RUF001
+    "kpd": Measure("KPD × 10³", power=1),  # noqa: RUF001
     "precision": Measure("precision", "floor"),
     "recall": Measure("recall", "floor"),
     "density": Measure("density", "floor"),
@@ -49,9 +51,9 @@ MEASURES = {
     "ks_mean": Measure("KS p-value, mean over observables", "floor"),
     "ks_median": Measure("KS p-value, median over observables", "floor"),
     "anderson_darling": Measure("Anderson-Darling statistic"),
-    "wasserstein": Measure("Wasserstein distance, mean over observables"),
-    "sliced_wasserstein": Measure("sliced Wasserstein distance"),
-    "correlations": Measure("correlations of observables"),
+    "wasserstein": Measure("Wasserstein distance, mean over observables", power=0.5),
+    "sliced_wasserstein": Measure("sliced Wasserstein distance", power=0.5),
+    "correlations": Measure("correlations of observables", power=0.5),
 }
 """Key in metrics.json -> what it is."""
 
@@ -63,7 +65,7 @@ class Measured:
     Args:
         value: of generated against Geant4 showers.
         error: its standard error.
-        floor: the same of Geant4 against Geant4.
+        floor: the same of Geant4 against Geant4, at the same number of showers.
         floor_error: its standard error.
         target: which way is better.
     """
@@ -75,14 +77,14 @@ class Measured:
     target: Target
 
     @property
-    def badness(self) -> float:
+    def discrepancy(self) -> float:
         """Smaller is better."""
         return abs(self.value - self.floor) if self.target == "floor" else self.value
 
     @property
     def excess(self) -> float:
         """Distance from the floor on its worse side, in standard errors."""
-        distance = self.badness - (self.floor if self.target == "low" else 0.0)
+        distance = self.discrepancy - (self.floor if self.target == "low" else 0.0)
         return distance / max(math.hypot(self.error, self.floor_error), 1e-12)
 
     @property

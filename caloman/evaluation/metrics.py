@@ -6,24 +6,33 @@ from dataclasses import asdict
 from caloman import __version__
 from caloman.evaluation.bands import LEVELS
 from caloman.evaluation.cautions import cautions
-from caloman.evaluation.classifier import NUMBERS, Score
+from caloman.evaluation.classifier import NUMBERS, ClassifierTest
 from caloman.evaluation.histograms import Histogram
-from caloman.evaluation.judge import Comparison, Results
-from caloman.evaluation.leaderboard import Entry, standings, why_not_comparable
+from caloman.evaluation.leaderboard import standings, why_not_comparable
 from caloman.evaluation.measures import CLEAR, MEASURES, SCHEMA, Measured, number
 from caloman.evaluation.multiclass import LogPosterior
+from caloman.evaluation.results import Comparison, Results
 from caloman.evaluation.samples import Sample
 from caloman.files import md5
 from caloman.showers.slices import parse_slices
 
+OTHER_MODES = {
+    "hist": "histograms",
+    "fpd": "FPD",
+    "kpd": "KPD",
+    "prdc": "neighbors",
+    "tests": "two-sample tests",
+}
+"""Mode -> what it measures, in words."""
+
 
 def collect_metrics(results: Results) -> dict:
     """Returns the content of metrics.json."""
-    reference, floor = results.reference.sample, results.floor
+    reference = results.reference.sample
     sums = [md5(part.path) for part in parse_slices(reference.files)]
-    entries = [_sample(name, score, results, sums) for name, score in results.scores.items()]
-    if results.gates:
-        entries[0]["gates"] = results.gates
+    entries = [_sample(name, comparison, results, sums) for name, comparison in results.comparisons.items()]
+    if results.closure_tests:
+        entries[0]["closure_tests"] = results.closure_tests
     document = {
         "schema": SCHEMA,
         "caloman": __version__,
@@ -33,18 +42,19 @@ def collect_metrics(results: Results) -> dict:
         "settings": {
             "threshold_mev": reference.geometry.threshold,
             "seeds": list(results.seeds),
+            "neighbor_showers": results.neighbors,
             "classifier": {**asdict(results.preset), "hidden": list(results.preset.hidden)},
         },
         "reference": _file(reference),
         "floor": {
-            "kind": "independent file" if results.independent_floor else "halves of the reference (floor at N/2)",
-            **_file(floor.generated.sample),
-            "showers": [len(floor.generated.sample), len(floor.reference.sample)],
+            "kind": "independent file" if results.independent_floor else "halves of the reference",
+            **_file(results.floor.generated.sample),
+            "showers": list(results.floor.sizes),
         },
         "samples": entries,
     }
     if results.posterior is not None:
-        document["posterior"] = _posterior(list(results.scores), results.posterior)
+        document["posterior"] = _posterior(list(results.comparisons), results.posterior)
     if results.calibration is not None:
         coverage = dict(zip(map(str, LEVELS), results.calibration.coverage, strict=True))
         document["ensemble"] = {"statement": str(results.calibration), "coverage": coverage}
@@ -55,71 +65,68 @@ def _file(sample: Sample) -> dict:
     return {"file": sample.name, "sha256": sample.sha256, "showers": len(sample)}
 
 
-def _sample(name: str, score: Comparison, results: Results, reference_md5: Sequence[str]) -> dict:
+def _sample(name: str, comparison: Comparison, results: Results, reference_md5: Sequence[str]) -> dict:
     """All numbers of one sample."""
-    file, reference, floor = _file(score.generated.sample), _file(score.reference.sample), results.floor
-    measured = {key: Measured(*value, *floor.values[key], MEASURES[key].target) for key, value in score.values.items()}
+    file, floor = _file(comparison.generated.sample), results.floor_of(comparison)
+    floors = floor.values
+    measured = {key: Measured(*value, *floors[key], MEASURES[key].target) for key, value in comparison.values.items()}
+    identical = file["sha256"] == comparison.reference.sample.sha256
     return {
         "name": name,
         **file,
-        "verdict": verdict(measured, identical=file["sha256"] == reference["sha256"]),
-        "warnings": cautions(score, floor, results.independent_floor),
+        "verdict": verdict(measured, results.modes, min(comparison.sizes), identical),
+        "warnings": cautions(comparison, results.floor, results.independent_floor),
         "metrics": {
             key: {"label": MEASURES[key].label, **asdict(entry), "significance": entry.excess, "words": entry.words}
             for key, entry in measured.items()
         },
         "classifiers": {
-            key: {**_trainings(entry), "floor": _trainings(floor.scores[key])} for key, entry in score.scores.items()
+            key: {**_trainings(test), "floor": _trainings(results.floor.classifiers[key])}
+            for key, test in comparison.classifiers.items()
         },
-        "histograms": [_histogram(*pair) for pair in zip(score.histograms, floor.histograms, strict=True)],
-        "field": _field(score, results.preset.name, reference_md5),
+        "histograms": [_histogram(*pair) for pair in zip(comparison.histograms, floor.separations, strict=True)],
+        "field": _field(comparison, results, reference_md5),
     }
 
 
-def _trainings(score: Score) -> dict:
+def _trainings(test: ClassifierTest) -> dict:
     return {
-        "scored_showers": list(score.n_scored),
-        "trainings": [{n: getattr(t, n) for n in NUMBERS} for t in score.trainings],
+        "scored_showers": list(test.n_scored),
+        "trainings": [{n: getattr(t, n) for n in NUMBERS} for t in test.trainings],
     }
 
 
-def _field(score: Comparison, preset: str, reference_md5: Sequence[str]) -> dict:
+def _field(comparison: Comparison, results: Results, reference_md5: Sequence[str]) -> dict:
     """Where the sample would stand among the published results, and why it may not be compared with them."""
-    dataset, values = score.reference.sample.geometry.name, {key: value for key, (value, _) in score.values.items()}
-    counts = len(score.generated.sample), len(score.reference.sample)
-
-    def neighbor(entry: Entry | None, metric: str) -> dict | None:
-        return {"name": entry.name, "value": entry.metrics[metric].value} if entry else None
-
-    return {
-        "not_comparable": why_not_comparable(dataset, *counts, preset, reference_md5),
-        "standings": [
-            {
-                "metric": standing.metric,
-                "label": standing.label,
-                "value": standing.value,
-                "rank": standing.rank,
-                "of": standing.of,
-                "better": neighbor(standing.better, standing.metric),
-                "worse": neighbor(standing.worse, standing.metric),
-                "geant4": standing.geant4.value if standing.geant4 else None,
-            }
-            for standing in standings(dataset, values)
-        ],
-    }
+    dataset = comparison.reference.sample.geometry.name
+    reasons = why_not_comparable(dataset, *comparison.sizes, results.preset.name, reference_md5)
+    if "precision" in comparison.values and results.neighbors < min(comparison.sizes):
+        reasons.append(
+            f"Precision, recall, density and coverage, which depend on the number of showers, are those of "
+            f"{results.neighbors} showers, as many as their floor has."
+        )
+    values = {key: value for key, (value, _) in comparison.values.items()}
+    return {"not_comparable": reasons, "standings": standings(dataset, values)}
 
 
 def _posterior(names: Sequence[str], posterior: LogPosterior) -> dict:
-    values = zip(names, posterior.mean.tolist(), posterior.std.tolist(), strict=True)
+    values = zip(names, posterior.mean.reference.tolist(), posterior.std.tolist(), strict=True)
     return {
         "samples": [{"name": name, "value": value, "error": error} for name, value, error in values],
         "guessing": posterior.guessing,
-        "consistency": posterior.consistency.tolist(),
+        "consistency": posterior.mean.consistency.tolist(),
     }
 
 
-def verdict(measured: Mapping[str, Measured], identical: bool) -> str:
-    """Says in a sentence whether the generated showers can be told from Geant4."""
+def verdict(measured: Mapping[str, Measured], modes: Sequence[str], n_showers: int, identical: bool) -> str:
+    """Says in a sentence whether the generated showers can be told from Geant4.
+
+    Args:
+        measured: every number.
+        modes: what was measured.
+        n_showers: size of the smaller sample.
+        identical: whether the generated file is the reference.
+    """
     if identical:
         return "Nothing was judged: the generated file is the reference file."
     aucs = {key: entry for key, entry in measured.items() if key.startswith("auc_")}
@@ -127,29 +134,31 @@ def verdict(measured: Mapping[str, Measured], identical: bool) -> str:
     differing = [key for key, entry in measured.items() if key not in aucs and entry.excess > CLEAR]
     named = ", ".join(MEASURES[key].label for key in differing[:6]) + (", ..." if len(differing) > 6 else "")
     if strongest is None:
-        return f"No classifier was trained; {f'these differ: {named}.' if differing else 'no other measure differs.'}"
+        made = " and ".join(OTHER_MODES[mode] for mode in modes if mode in OTHER_MODES)
+        found = f"differ from Geant4 in: {named}" if differing else "show no clear difference from Geant4"
+        return f"No classifier was trained; {made or 'no other measures'} of {n_showers} showers {found}."
     best = aucs[strongest]
-    numbers = f"AUC {best} (floor {number(best.floor, best.floor_error)})"
+    label = MEASURES[strongest].label.removeprefix("AUC, ")
+    numbers = f"AUC {best} (floor {number(best.floor, best.floor_error)}, {n_showers} showers)"
     if not best.at_floor:
-        level = MEASURES[strongest].label.removeprefix("AUC, ")
         ease = "easily distinguishable" if best.value > 0.9 else "distinguishable"
-        return f"The {level} tells these showers from Geant4 with {numbers}: {ease}."
+        return f"The {label} tells these showers from Geant4 with {numbers}: {ease}."
     if differing:
-        return f"No classifier tells these showers from Geant4, the best has {numbers}, but these differ: {named}."
-    return f"These showers cannot be told from Geant4 at this sample size: the best classifier has {numbers}."
+        return f"No classifier tells these showers from Geant4, the {label} has {numbers}, but these differ: {named}."
+    return f"These showers cannot be told from Geant4 at this sample size: the {label} has {numbers}."
 
 
-def _histogram(score: Histogram, floor: Histogram) -> dict:
-    binning = score.binning
+def _histogram(histogram: Histogram, floor: tuple[float, float]) -> dict:
+    binning = histogram.binning
     return {
         "observable": binning.observable,
         "where": binning.place,
         "layer": binning.layer,
         "incident_energies_mev": list(binning.window) if binning.window else None,
-        "value": score.separation,
-        "error": score.separation_error,
-        "floor": floor.separation,
-        "floor_error": floor.separation_error,
-        "entries": [int(score.generated.sum()), int(score.reference.sum())],
-        "outside": list(reversed(score.outside_fractions)),
+        "value": histogram.separation,
+        "error": histogram.separation_error,
+        "floor": floor[0],
+        "floor_error": floor[1],
+        "entries": [int(histogram.generated.sum()), int(histogram.reference.sum())],
+        "outside": list(reversed(histogram.outside_fractions)),
     }

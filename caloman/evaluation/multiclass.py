@@ -5,8 +5,9 @@ References:
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,8 @@ from caloman.evaluation.presets import ClassifierPreset
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """Mean log-posteriors by one trained classifier of n samples.
+class Posterior(NamedTuple):
+    """Mean log-posteriors of n samples, by one trained classifier or over several.
 
     Args:
         reference: mean of ln p_i over the reference showers, shape (n,).
@@ -41,55 +41,45 @@ class LogPosterior:
         trainings: each with its own split and initialization.
     """
 
-    trainings: tuple[Posterior, ...]
+    trainings: Sequence[Posterior]
 
     @property
-    def mean(self) -> Array:
-        """Mean over the trainings, shape (n,)."""
-        return np.mean([training.reference for training in self.trainings], axis=0)
+    def mean(self) -> Posterior:
+        """Mean over the trainings."""
+        return Posterior(*(np.mean(values, axis=0) for values in zip(*self.trainings, strict=True)))
 
     @property
     def std(self) -> Array:
-        """Standard deviation over the trainings, shape (n,)."""
+        """Standard deviation of the log-posterior of the reference over the trainings, shape (n,)."""
         return np.std([training.reference for training in self.trainings], axis=0)
 
     @property
     def guessing(self) -> float:
         """Log-posterior of a classifier that guesses, -ln n."""
-        return -math.log(len(self.mean))
-
-    @property
-    def consistency(self) -> Array:
-        """Mean consistency matrix, shape (n, n)."""
-        return np.mean([training.consistency for training in self.trainings], axis=0)
+        return -math.log(len(self.mean.reference))
 
 
 def train_multiclass(
-    inputs: Inputs,
-    reference: Inputs,
-    preset: ClassifierPreset,
-    seeds: Sequence[int],
-    network: Callable[[], nn.Module],
-) -> Iterator[Posterior]:
-    """Trains one classifier per seed to tell the samples from one another and shows it the reference.
+    inputs: Inputs, reference: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]
+) -> Posterior:
+    """Trains a classifier to tell the samples from one another and shows it the reference.
 
     Args:
         inputs: one class for each sample.
         reference: Geant4 showers, which belong to no class.
         preset: settings; the best epoch is that with the largest log-posterior of the right sample.
-        seeds: each decides split, initialization and batches of one training.
+        seed: decides split, initialization and batches.
         network: makes a network with one log-probability for each class and random initial weights.
 
     Raises:
         CalomanError: if a sample is too small to be split.
     """
-    for seed in seeds:
-        judge, parts = fit(inputs, preset, seed, network, _log_posterior)
-        scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]
-        yield Posterior(
-            reference=predict(judge, reference).mean(axis=0),
-            consistency=np.stack([scored[labels == label].mean(axis=0) for label in range(len(inputs.sizes))]),
-        )
+    judge, parts = fit(inputs, preset, seed, network, _log_posterior)
+    scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]
+    return Posterior(
+        reference=predict(judge, reference).mean(axis=0),
+        consistency=np.stack([scored[labels == label].mean(axis=0) for label in range(len(inputs.sizes))]),
+    )
 
 
 def _log_posterior(outputs: Array, labels: NDArray[np.int64]) -> float:

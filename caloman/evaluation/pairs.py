@@ -1,6 +1,7 @@
-"""Two sets of points that are compared, and the statistical error of a number that was computed from them."""
+"""Two sets of points that are compared, their covariances, and jackknife errors of what is computed from them."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,8 @@ Array = NDArray[np.float64]
 GROUPS = 10
 """Parts that the jackknife leaves out in turn; point i is in part i modulo this."""
 MIN_POINTS = 2 * GROUPS
+BLOCK = 8192
+"""Points that are copied to double precision at a time."""
 
 
 def checked_pair(reference: ArrayLike, generated: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -41,3 +44,55 @@ def jackknife_error(left_out: ArrayLike) -> float:
     """
     values = np.asarray(left_out, dtype=np.float64)
     return math.sqrt((len(values) - 1) * values.var())
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over points x that were shifted.
+
+    Args:
+        n: number of points, repetitions included.
+        total: sum of x, shape (D,).
+        gram: sum of x x^T, shape (D, D).
+    """
+
+    n: int
+    total: Array
+    gram: Array
+
+    @classmethod
+    def of(cls, points: NDArray, shift: Array, rows: NDArray[np.int64] | None = None) -> "Moments":
+        """Sums over `points` (N, D) minus `shift` (D,): over all, or over those of the given row numbers, which may
+        repeat. A point that is drawn several times is read once.
+        """
+        times = np.ones(len(points)) if rows is None else np.bincount(rows, minlength=len(points)).astype(np.float64)
+        chosen = np.flatnonzero(times)
+        total, gram = np.zeros(points.shape[1]), np.zeros((points.shape[1], points.shape[1]))
+        for start in range(0, len(chosen), BLOCK):
+            part = chosen[start : start + BLOCK]
+            x = points[part] - shift
+            total += times[part] @ x
+            x *= np.sqrt(times[part])[:, None]
+            gram += x.T @ x
+        return cls(int(times.sum()), total, gram)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.n + other.n, self.total + other.total, self.gram + other.gram)
+
+    def __sub__(self, other: "Moments") -> "Moments":
+        return Moments(self.n - other.n, self.total - other.total, self.gram - other.gram)
+
+    @property
+    def mean(self) -> Array:
+        """Mean of the shifted points, shape (D,)."""
+        return self.total / self.n
+
+    @property
+    def covariance(self) -> Array:
+        """Unbiased covariance, shape (D, D)."""
+        return (self.gram - np.outer(self.total, self.mean)) / (self.n - 1)
+
+
+def group_moments(points: NDArray, shift: Array) -> list[Moments]:
+    """Moments of each group of points for a jackknife."""
+    return [Moments.of(points[group::GROUPS], shift) for group in range(GROUPS)]

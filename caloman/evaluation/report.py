@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
 from caloman.evaluation.measures import number
 from caloman.evaluation.page import render
 from caloman.evaluation.plots import Picture
 from caloman.files import write
+
+FLOOR = "the same of {} against {} Geant4 showers ({}), scaled to the number of showers"
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,14 @@ class Report:
         """Table for the terminal."""
         samples = self.metrics["samples"]
         lines = [f"{sample['name']}: {sample['verdict']}" for sample in samples]
-        lines += ["", f"{'':40}{'floor':>22}" + "".join(f"{sample['name'][:20]:>22}" for sample in samples)]
+        rows = []
         for key, first in samples[0]["metrics"].items():
-            cells = [number(first["floor"], first["floor_error"])]
-            cells += [number(entry["value"], entry["error"]) for entry in (s["metrics"][key] for s in samples)]
-            lines.append(f"{first['label'][:39]:40}" + "".join(f"{cell:>22}" for cell in cells))
+            entries = [sample["metrics"][key] for sample in samples]
+            values = [number(entry["value"], entry["error"]) for entry in entries]
+            rows.append([first["label"], number(first["floor"], first["floor_error"]), *values])
+        header = ["", "floor", *(sample["name"] for sample in samples)]
+        lines += ["", tabulate(rows, header, "simple", colalign=["left", *["right"] * (len(header) - 1)]), ""]
+        lines += [f"floor: {FLOOR.format(*self.metrics['floor']['showers'], self.metrics['floor']['kind'])}"]
         for sample in samples:
             lines += [f"! {sample['name']}: {warning}" for warning in sample["warnings"]]
         if "ensemble" in self.metrics:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,8 @@ from caloman.showers.slices import ShowerFiles, parse_slices, recorded_sources
 Array = NDArray[np.float64]
 
 SPECTRUM_BINS = 49
+SPECTRUM_GROUPS = 200
+"""Groups of showers that the error of the voxel spectrum is taken from: voxels of one shower are not independent."""
 MAX_DISCRETE_ENERGIES = 32
 
 
@@ -71,8 +72,16 @@ class Sample:
     @property
     def trained_on(self) -> set[str]:
         """SHA-256 of the files that the generator was trained on, as far as the sample records them."""
+        return {digest for attribute in self._attributes("trained_on") for digest in attribute.split()}
+
+    @property
+    def generators(self) -> set[str]:
+        """What made the showers, as far as the sample records it."""
+        return self._attributes("generator")
+
+    def _attributes(self, name: str) -> set[str]:
         with ShowerFiles(self.files, self.geometry) as opened:
-            return {digest for file in opened.files for digest in str(file.attributes.get("trained_on", "")).split()}
+            return {str(file.attributes.get(name, "")) for file in opened.files}
 
     @property
     def incident_energies(self) -> NDArray[np.float32]:
@@ -101,6 +110,12 @@ class Sample:
         if count is None:
             return self
         return replace(self, rows=self.rows & (np.cumsum(self.rows) <= count))
+
+    def drawn(self, count: int, seed: int = 0) -> "Sample":
+        """Returns `count` showers of the sample, drawn at random without repetition, in the order of the files."""
+        rows = np.zeros_like(self.rows)
+        rows[np.random.default_rng(seed).choice(np.flatnonzero(self.rows), count, replace=False)] = True
+        return replace(self, rows=rows)
 
     def halves(self) -> tuple["Sample", "Sample"]:
         """Returns every second shower, of each incident energy if these are few, and the others."""
@@ -161,7 +176,7 @@ class Summary:
         observables: observables of every shower.
         mean_shower: mean energy of each voxel [MeV], shape (V,).
         spectrum_edges: edges of the voxel energy bins [MeV], shape (B + 1,).
-        spectrum: number of voxels in each bin, shape (B,).
+        spectrum: number of voxels in each bin, for each of the groups that the showers are dealt to, shape (G, B).
         occupied: number of voxels with energy.
     """
 
@@ -182,17 +197,22 @@ def summarize(sample: Sample, spectrum_edges: Array | None = None) -> Summary:
             for which the blocks before the one that holds it are read again.
     """
     total = np.zeros(sample.geometry.n_voxels)
-    spectrum = _Spectrum(sample.geometry.threshold, spectrum_edges)
+    spectrum = _Spectrum(sample.geometry.threshold, spectrum_edges, min(len(sample), SPECTRUM_GROUPS))
 
     def watched() -> Iterator[Showers]:
-        for number, block in enumerate(sample.blocks()):
+        start = 0
+        for block in sample.blocks():
             total[:] += block.voxels.sum(axis=0, dtype=np.float64)
-            spectrum.add(number, block.voxels)
+            spectrum.add(start, block.voxels)
+            start += len(block)
             yield block
 
     observables = compute_observables(watched(), threshold=0.0)  # the blocks have been cut
-    for block in islice(sample.blocks(), spectrum.first):
-        spectrum.count(block.voxels)
+    start, blocks = 0, sample.blocks()
+    while start < spectrum.first:
+        block = next(blocks)
+        spectrum.count(start, block.voxels)
+        start += len(block)
     return Summary(sample, observables, total / len(sample), spectrum.edges, spectrum.counts, spectrum.occupied)
 
 
@@ -204,32 +224,42 @@ class _Spectrum:
     Args:
         threshold: lower end of the official bins [MeV].
         edges: bins [MeV].
+        groups: number of groups; shower i is in group i modulo this.
     """
 
-    def __init__(self, threshold: float, edges: Array | None) -> None:
+    def __init__(self, threshold: float, edges: Array | None, groups: int) -> None:
         self.threshold = threshold
         self.fixed = edges is not None
         self.edges = log_edges(threshold, 0.0, SPECTRUM_BINS) if edges is None else edges
         self.largest, self.occupied = 0.0, 0
         self.first = 0
-        """Number of the block that counting started with."""
-        self.counts = np.zeros(len(self.edges) - 1)
+        """Number of the shower that counting started with."""
+        self.counts = np.zeros((groups, len(self.edges) - 1))
 
-    def add(self, number: int, voxels: NDArray[np.float32]) -> None:
-        """Takes note of a block, which is the `number`-th."""
+    def add(self, start: int, voxels: NDArray[np.float32]) -> None:
+        """Takes note of a block, whose first shower is the `start`-th."""
         largest = float(voxels.max())
         if largest > self.largest and not self.fixed:
-            self.largest, self.first = largest, number
+            self.largest, self.first = largest, start
             self.edges = log_edges(self.threshold, largest, SPECTRUM_BINS)
             self.counts[:] = 0
-        self.occupied += self.count(voxels)
+        self.occupied += self.count(start, voxels)
 
-    def count(self, voxels: NDArray[np.float32]) -> int:
+    def count(self, start: int, voxels: NDArray[np.float32]) -> int:
         """Fills the bins and returns the number of voxels with energy."""
-        # two to three times faster than voxels[voxels > 0]
-        energies = voxels.ravel().take(np.flatnonzero(voxels > 0))
-        self.counts += np.histogram(energies, self.edges)[0]
-        return len(energies)
+        n_groups, n_bins = self.counts.shape
+        occupied = 0
+        for first in range(0, len(voxels), n_groups):
+            part = voxels[first : first + n_groups]
+            # two to three times faster than part[part > 0]
+            places = np.flatnonzero(part > 0)
+            energies = part.ravel().take(places)
+            bins = np.searchsorted(self.edges, energies, side="right") - (energies == self.edges[-1])
+            group = (start + first + places // part.shape[1]) % n_groups
+            counts = np.bincount(group * (n_bins + 2) + bins, minlength=n_groups * (n_bins + 2))
+            self.counts += counts.reshape(n_groups, n_bins + 2)[:, 1:-1]
+            occupied += len(places)
+        return occupied
 
 
 def log_edges(lower: float, upper: float, bins: int) -> Array:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import mannwhitneyu
-
-from caloman.evaluation.tables import aligned
+from tabulate import tabulate
 
 WORKING_POINTS = (1e-2, 1e-3, 1e-4)
 """Fractions of usual showers that pass the cut."""
@@ -64,4 +63,4 @@ class Significances:
             words = [f"{points[f][0]:.2f} ± {points[f][1]:.2f}" if f in points else "-" for f in WORKING_POINTS]
             best = max((value for value, _ in points.values()), default=math.nan)
             lines.append([name, f"{auc:.3f}", *words, f"{best:.2f}"])
-        return aligned(lines)
+        return tabulate(lines[1:], lines[0], "github", disable_numparse=True)

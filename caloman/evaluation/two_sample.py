@@ -4,8 +4,8 @@ Each returns a value and its error. Values of one dimension are averaged over di
 errors come from leaving out a tenth of the points in turn, so that they contain correlations between dimensions.
 
 References:
-    Coccaro et al., On the curse of dimensionality for normalizing flows (arXiv:2302.12024), whose convention of
-    batches is `in_batches`; Scholz and Stephens, J. Am. Stat. Assoc. 82 (1987) 918.
+    Coccaro et al., On the curse of dimensionality for normalizing flows (arXiv:2302.12024); Scholz and Stephens, J. Am.
+    Stat. Assoc. 82 (1987) 918.
 """
 
 import logging
@@ -16,13 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kstwo
 
-from caloman.errors import CalomanError
-from caloman.evaluation.moments import Moments, group_moments
-from caloman.evaluation.pairs import GROUPS, checked_pair, jackknife_error
+from caloman.evaluation.pairs import GROUPS, Array, Moments, checked_pair, group_moments, jackknife_error
 
-Array = NDArray[np.float64]
 Reduction = Callable[..., Array]
-Test = Callable[..., tuple[float, float]]
 Statistic = Callable[[Array, Array], float]
 
 SMALLEST_VARIANCE = 1e-12
@@ -60,33 +56,31 @@ def kolmogorov_smirnov_of_dimensions(reference: ArrayLike, generated: ArrayLike)
     return _of_dimensions(reference, generated, _ks_p_value)
 
 
-def anderson_darling(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
+def anderson_darling(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
     """Anderson-Darling two-sample statistic of each dimension, standardized: mean 0 and standard deviation 1 for equal
     distributions, and positive for others. A dimension in which all points are equal gives 0.
 
     Args:
         reference: points, shape (N, D).
         generated: points, shape (M, D).
-        over: ``np.mean`` or ``np.median`` of the dimensions.
 
     Raises:
         CalomanError: if the arrays do not fit each other or hold NaN.
     """
-    return reduced(_of_dimensions(reference, generated, _standardized_anderson_darling), over)
+    return reduced(_of_dimensions(reference, generated, _standardized_anderson_darling))
 
 
-def wasserstein(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
+def wasserstein(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
     """Wasserstein distance W1 of each dimension, in the unit of the points.
 
     Args:
         reference: points, shape (N, D).
         generated: points, shape (M, D).
-        over: ``np.mean`` or ``np.median`` of the dimensions.
 
     Raises:
         CalomanError: if the arrays do not fit each other or hold NaN.
     """
-    return reduced(_of_dimensions(reference, generated, _wasserstein), over)
+    return reduced(_of_dimensions(reference, generated, _wasserstein))
 
 
 def sliced_wasserstein(
@@ -136,32 +130,6 @@ def correlation_matrix(points: ArrayLike) -> Array:
     """Pearson correlations of the columns of an array (N, D), shape (D, D): 1 with itself, 0 with a constant column."""
     x = np.asarray(points)
     return _correlations(Moments.of(x, x[0].astype(np.float64)))
-
-
-def in_batches(
-    test: Test, reference: ArrayLike, generated: ArrayLike, batch_size: int = 10_000, **options: object
-) -> tuple[float, float]:
-    """Mean of a test over consecutive batches of both samples, and its standard error.
-
-    Args:
-        test: a function of this module.
-        reference: points, shape (N, D).
-        generated: points, shape (M, D).
-        batch_size: points of each sample in a batch; incomplete batches are left out.
-        **options: further arguments of the test.
-
-    Raises:
-        CalomanError: if there are fewer than two batches.
-    """
-    x, y = checked_pair(reference, generated)
-    n_batches = min(len(x), len(y)) // batch_size
-    if n_batches < 2:
-        raise CalomanError(
-            f"{len(x)} and {len(y)} points do not make two batches of {batch_size}: choose a smaller batch size"
-        )
-    batches = [slice(start * batch_size, (start + 1) * batch_size) for start in range(n_batches)]
-    values = [test(x[rows], y[rows], **options)[0] for rows in batches]
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(n_batches))
 
 
 def reduced(dimensions: Array, over: Reduction = np.mean) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from caloman.errors import CalomanError
-from caloman.evaluation.histograms import Histogram, by_observable, challenge_binnings, compare
+from caloman.evaluation.histograms import Histogram, by_observable, challenge_binnings, fill_histograms
 from caloman.evaluation.plots import panels
 from caloman.evaluation.samples import LoadedSample, summarize
 from caloman.files import write
@@ -78,7 +78,7 @@ class ShowerMonitor(pl.Callback):
         expected = summarize(reference)
         binnings = challenge_binnings(expected, geometry)
         chosen = [binning for binning in binnings if not task.observables or binning.observable in task.observables]
-        return compare(chosen, expected, summarize(generated, expected.spectrum_edges))
+        return fill_histograms(chosen, expected, summarize(generated, expected.spectrum_edges))
 
 
 def mean_separations(histograms: Sequence[Histogram]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Figures of a report."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -8,13 +9,13 @@ from matplotlib.figure import Figure
 
 from caloman.evaluation.classifier import Training
 from caloman.evaluation.histograms import LABELS, RESPONSE, RESPONSE_AT_ENERGY, VOXEL_ENERGY, Histogram
-from caloman.evaluation.judge import Results
 from caloman.evaluation.leaderboard import entries
 from caloman.evaluation.measures import CLASSIFIERS, MEASURES
+from caloman.evaluation.plots.classifiers import closure_tests, likelihood_ratios, quality_against_speed
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
-from caloman.evaluation.plots.scores import gates, likelihood_ratios, quality_against_speed
-from caloman.evaluation.plots.showers import mean_showers, single_showers, spread
+from caloman.evaluation.plots.showers import evenly_spaced, mean_showers, single_showers
 from caloman.evaluation.plots.style import STYLE, Picture, rendered
+from caloman.evaluation.results import Results
 from caloman.evaluation.samples import Summary
 from caloman.evaluation.two_sample import correlation_matrix
 
@@ -36,8 +37,11 @@ def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
         results: what was found.
         times: generation time of each sample [ms per shower]; may be left out.
     """
+    # a name is no formula
+    named = {name.replace("$", r"\$"): comparison for name, comparison in results.comparisons.items()}
+    results = replace(results, comparisons=named)
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figures = [*_scores(results, times), *_showers(results), *_histograms(results), *_correlations(results)]
+        figures = [*_classifiers(results, times), *_showers(results), *_histograms(results), *_correlations(results)]
         return [Picture.of(*drawn) for drawn in figures]
 
 
@@ -47,21 +51,22 @@ def panels(histograms: Sequence[Histogram]) -> bytes:
         return rendered(histogram_panels({"generated": histograms}), "png")
 
 
-def _scores(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
-    if results.gates:
-        floor = {level: (score.mean, score.error) for level, score in results.floor.scores.items()}
+def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
+    if results.closure_tests:
+        floor = {level: (test.mean, test.error) for level, test in results.floor.classifiers.items()}
         yield (
-            gates(results.gates, floor),
-            "gates",
-            "Gates",
-            "AUC with one part of the model in the place of the truth; the gray band is Geant4 against Geant4. The "
-            "part with the largest AUC limits the model.",
+            closure_tests(results.closure_tests, floor),
+            "closure_tests",
+            "Closure tests",
+            "AUC with one part of the model generated and the truth in the place of the others; the gray band is the "
+            "floor. The part with the largest AUC limits the model.",
         )
     if times:
         yield from _published_field(results, times)
-    for key in next(iter(results.scores.values())).scores:
+    for key in next(iter(results.comparisons.values())).classifiers:
+        trainings = {name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}
         yield (
-            likelihood_ratios({name: _log_ratios(s.scores[key].trainings[0]) for name, s in results.scores.items()}),
+            likelihood_ratios({name: _log_ratios(training) for name, training in trainings.items()}),
             f"likelihood_ratio_{key}",
             f"Likelihood ratio, {CLASSIFIERS[key]}",
             "What the first training finds for showers that it has not seen, calibrated; 0 means that it cannot tell. "
@@ -76,8 +81,8 @@ def _published_field(results: Results, times: Sequence[float]) -> Iterator[Drawn
             e.name: (e.time_ms[PUBLISHED_TIME].value, (e.metrics[key].value, e.metrics[key].error or 0.0))
             for e in published
         }
-        named = zip(results.scores.items(), times, strict=True)
-        samples = {name: (time, score.values[key]) for (name, score), time in named if key in score.values}
+        named = zip(results.comparisons.items(), times, strict=True)
+        samples = {name: (time, c.values[key]) for (name, c), time in named if key in c.values}
         if field and samples:
             yield (
                 quality_against_speed(field, samples, MEASURES[key].label, "published: CPU, batch 100"),
@@ -95,7 +100,7 @@ def _log_ratios(training: Training) -> tuple[np.ndarray, np.ndarray]:
 
 def _summaries(results: Results) -> dict[str, Summary]:
     """What is drawn, by name, Geant4 first."""
-    return {"Geant4": results.reference, **{name: score.generated for name, score in results.scores.items()}}
+    return {"Geant4": results.reference, **{name: c.generated for name, c in results.comparisons.items()}}
 
 
 def _showers(results: Results) -> Iterator[Drawn]:
@@ -126,7 +131,7 @@ def _correlations(results: Results) -> Iterator[Drawn]:
 
 
 def _histograms(results: Results) -> Iterator[Drawn]:
-    samples: Mapping[str, list[Histogram]] = {name: score.histograms for name, score in results.scores.items()}
+    samples: Mapping[str, list[Histogram]] = {name: c.histograms for name, c in results.comparisons.items()}
     groups: dict[str, list[int]] = {}
     for position, histogram in enumerate(next(iter(samples.values()))):
         name = histogram.binning.observable
@@ -134,7 +139,7 @@ def _histograms(results: Results) -> Iterator[Drawn]:
     titles = {**LABELS, "energies": "total response and voxel energies"}
     first = [name for name in ("energies", RESPONSE_AT_ENERGY) if name in groups]
     for name in (*first, *(name for name in groups if name not in first)):
-        shown = [groups[name][i] for i in spread(len(groups[name]), MAX_PANELS)]
+        shown = [groups[name][i] for i in evenly_spaced(len(groups[name]), MAX_PANELS)]
         panels = {sample: [histograms[i] for i in shown] for sample, histograms in samples.items()}
         figure = histogram_panels(panels, ensemble=results.calibration is not None)
         yield figure, name, titles[name][0].upper() + titles[name][1:], BANDS

@@ -76,7 +76,7 @@ def correlation_matrices(samples: Mapping[str, Array], layers: Sequence[int]) ->
 
 def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram], ensemble: bool) -> None:
     binning, edges = histograms[0].binning, histograms[0].binning.edges
-    reference, reference_error = _normalized(histograms[0].reference)
+    reference, reference_error = histograms[0].fractions()[0]
     main.sharex(ratio)
     if binning.unit == "MeV":
         ratio.set_xscale("log")
@@ -86,9 +86,8 @@ def _panel(main: Axes, ratio: Axes, histograms: Sequence[Histogram], ensemble: b
     scale = np.where(reference > 0, reference, np.nan)
     _band(ratio, edges, reference / scale, reference_error / scale, REFERENCE)
     content = reference.copy()
-    counts = [histogram.generated for histogram in histograms]
-    band = histogram_bands(counts) if ensemble else None
-    curves = [(band.mean, band.spread)] if band else [_normalized(generated) for generated in counts]
+    band = histogram_bands([histogram.generated for histogram in histograms]) if ensemble else None
+    curves = [(band.mean, band.spread)] if band else [histogram.fractions()[1] for histogram in histograms]
     for i, (values, errors) in enumerate(curves):
         content += values
         _band(main, edges, values, errors, sample_color(i))
@@ -113,11 +112,6 @@ def _label(binning: Binning) -> str:
     return (
         LABELS[binning.observable].replace("E_tot / E_inc", "$E_{tot}\\,/\\,E_{inc}$").removesuffix(" at fixed E_inc")
     )
-
-
-def _normalized(counts: Array) -> tuple[Array, Array]:
-    total = max(counts.sum(), 1)
-    return counts / total, np.sqrt(counts) / total
 
 
 def _core(edges: Array, content: Array) -> tuple[float, float]:

@@ -39,14 +39,14 @@ def single_showers(samples: Mapping[str, Summary], quantiles: Sequence[float] = 
     return _polar_rows(rows, reference.sample.geometry, "energy per voxel [MeV]")
 
 
-def spread(count: int, most: int) -> list[int]:
+def evenly_spaced(count: int, most: int) -> list[int]:
     """Positions of all items, or of evenly spread ones if there are too many to show."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
 
 
 def _polar_rows(rows: Sequence[tuple[str, Array]], geometry: Geometry, label: str) -> Figure:
     """Draws showers, one per row, in the layers of the mesh, one per column, on one color scale."""
-    positions = spread(geometry.n_layers, MAX_LAYERS)
+    positions = evenly_spaced(geometry.n_layers, MAX_LAYERS)
     layers = [(geometry.layers[i], geometry.layer_slices[i]) for i in positions]
     largest = max(float(voxels.max()) for _, voxels in rows) or 1.0
     norm = LogNorm(largest * 10.0**-DECADES, largest)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tabulate import tabulate
+
 from caloman.errors import CalomanError
 from caloman.evaluation.measures import SCHEMA, SIGNIFICANCE, Measured
 from caloman.files import write
@@ -33,7 +35,7 @@ class Change:
     @property
     def significance(self) -> float:
         """Difference in standard errors, positive if the sample is worse; infinite if neither number has an error."""
-        difference = self.sample.badness - self.baseline.badness
+        difference = self.sample.discrepancy - self.baseline.discrepancy
         error = math.hypot(self.sample.error, self.baseline.error)
         return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
 
@@ -113,17 +115,14 @@ class Differences:
         return f"{self.sample}: {counts or 'no metric in common'}"
 
     def __str__(self) -> str:
-        rows = [("", "baseline", "sample", "change", "")]
-        for change in self.changes:
-            deviation = f"{change.significance:+.1f} σ"  # noqa: RUF001
-            rows.append((change.label, str(change.baseline), str(change.sample), deviation, change.word))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{label:{widths[0]}}  {before:>{widths[1]}}  {after:>{widths[2]}}  {change:>{widths[3]}}  {word}".rstrip()
-            for label, before, after, change, word in rows
+        rows = [
+            (change.label, str(change.baseline), str(change.sample), f"{change.significance:+.1f} σ", change.word)  # noqa: RUF001
+            for change in self.changes
         ]
+        header, align = ("", "baseline", "sample", "change", ""), ("left", "right", "right", "right", "left")
+        table = tabulate(rows, header, "plain", disable_numparse=True, colalign=align)
         warnings = [f"! {warning}" for warning in self.warnings]
-        return "\n".join([self.summary, *lines, *warnings])
+        return "\n".join([self.summary, table, *warnings])
 
     def to_json(self) -> dict[str, Any]:
         """The same as a dictionary; a significance that is infinite is null."""

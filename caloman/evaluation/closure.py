@@ -1,4 +1,6 @@
-"""Gates: the AUC of a two-stage model with one part in the place of the truth, which tells the part to improve."""
+"""Closure tests of a two-stage model: the AUC with one part generated and the others true, which tells the part to
+improve.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.evaluation.classifier import Score
+from caloman.evaluation.classifier import ClassifierTest
 from caloman.evaluation.inputs import Inputs
-from caloman.evaluation.judge import CLASSIFIERS, Comparison, Gates, Judge
+from caloman.evaluation.judge import CLASSIFIERS, Judge
 from caloman.evaluation.networks import dense
+from caloman.evaluation.results import ClosureTests, Comparison, Values
 from caloman.evaluation.samples import Sample, Summary, summarize
 from caloman.showers.hdf5 import read_tables
 
-GATE_MODES = ("cls-low", "cls-high")
+LEVELS = ("cls-low", "cls-high")
 
 
 @dataclass(frozen=True)
-class GateFiles:
+class ClosureFiles:
     """What stands in for generated showers.
 
     Args:
@@ -39,17 +42,17 @@ class GateFiles:
 
     @property
     def showers(self) -> dict[str, str | Path]:
-        """The shower files by gate."""
+        """The shower files by closure test."""
         files = {"reconstruction": self.reconstruction, "shapes": self.shapes}
         return {name: file for name, file in files.items() if file is not None}
 
     def steps(self, judge: Judge) -> int:
         """Number of steps that they add to an evaluation."""
-        trainings = len(self.showers) * sum(mode in judge.modes for mode in GATE_MODES) + (self.latents is not None)
+        trainings = len(self.showers) * sum(mode in judge.modes for mode in LEVELS) + (self.latents is not None)
         return trainings * len(judge.seeds)
 
-    def measure(self, judge: Judge, truth: Summary, full: Comparison) -> Gates:
-        """Trains the classifiers of every gate.
+    def measure(self, judge: Judge, truth: Summary, full: Comparison) -> ClosureTests:
+        """Trains the classifiers of every closure test.
 
         Args:
             judge: how the full model was compared.
@@ -59,25 +62,26 @@ class GateFiles:
         Raises:
             CalomanError: if a file is unusable.
         """
-        levels = [mode for mode in GATE_MODES if mode in judge.modes]
-        gates: Gates = {}
+        levels = [mode for mode in LEVELS if mode in judge.modes]
+        tests: ClosureTests = {}
         for name, file in self.showers.items():
             summary = summarize(Sample.open(file, truth.sample.geometry), truth.spectrum_edges)
-            scores = {CLASSIFIERS[mode]: judge.classify(mode, summary, truth) for mode in levels}
-            gates[name] = {level: (score.mean, score.error) for level, score in scores.items()}
+            tests[name] = _areas({CLASSIFIERS[mode]: judge.classify(mode, summary, truth) for mode in levels})
         if self.latents is not None:
-            score = _latent_score(judge, truth, *map(Path, self.latents))
-            gates["latents"] = {"low": (score.mean, score.error)}
-        if gates:
-            keys = [CLASSIFIERS[mode] for mode in levels]
-            gates["full"] = {key: (full.scores[key].mean, full.scores[key].error) for key in keys}
-        return gates
+            tests["latents"] = _areas({"low": _classify_latents(judge, truth, *map(Path, self.latents))})
+        if tests:
+            tests["full"] = _areas({key: full.classifiers[key] for key in (CLASSIFIERS[mode] for mode in levels)})
+        return tests
 
 
-def _latent_score(judge: Judge, truth: Summary, sampled: Path, encoded: Path) -> Score:
+def _areas(tests: dict[str, ClassifierTest]) -> Values:
+    return {level: (test.mean, test.error) for level, test in tests.items()}
+
+
+def _classify_latents(judge: Judge, truth: Summary, sampled: Path, encoded: Path) -> ClassifierTest:
     preset = judge.preset_of(truth)
     inputs = Inputs.of(*(_coordinates(path)[: preset.max_showers] for path in (sampled, encoded)))
-    return judge.score(inputs, preset, partial(dense, inputs.n_features, preset.hidden), "latent classifier")
+    return judge.train(inputs, preset, partial(dense, inputs.n_features, preset.hidden), "latent classifier")
 
 
 def _coordinates(path: Path) -> NDArray[np.float32]:

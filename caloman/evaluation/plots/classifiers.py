@@ -1,4 +1,4 @@
-"""Classifier scores: likelihood ratios, the gates of a two-stage model, and the published field."""
+"""Classifiers: likelihood ratios, the closure tests of a two-stage model, and the published field."""
 
 from collections.abc import Mapping
 
@@ -33,11 +33,11 @@ def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[
     return figure
 
 
-def gates(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[str, Interval]) -> Figure:
-    """Draws the AUC of each gate.
+def closure_tests(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[str, Interval]) -> Figure:
+    """Draws the AUC of each closure test.
 
     Args:
-        entries: by gate, the AUC by level (low, high).
+        entries: by closure test, the AUC by level (low, high).
         floor: AUC of Geant4 against Geant4 by level.
     """
     figure = Figure(figsize=(7, 0.55 * len(entries) + 1.1), layout="constrained")

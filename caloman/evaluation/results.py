@@ -1,0 +1,127 @@
+"""What a comparison and a whole evaluation found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from caloman.evaluation.bands import Calibration
+from caloman.evaluation.classifier import ClassifierTest
+from caloman.evaluation.histograms import Histogram
+from caloman.evaluation.measures import MEASURES
+from caloman.evaluation.multiclass import LogPosterior
+from caloman.evaluation.presets import ClassifierPreset
+from caloman.evaluation.samples import Summary
+
+Values = dict[str, tuple[float, float]]
+"""Key of a measure -> value and error."""
+ClosureTests = dict[str, Values]
+"""Closure test -> level (low, high) -> AUC and its error."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two samples and everything that was measured between them.
+
+    Args:
+        generated: one sample (for a floor: Geant4 showers too).
+        reference: the other one.
+        histograms: every observable of both.
+        classifiers: what tells the samples apart, by key.
+        values: every number with its error.
+    """
+
+    generated: Summary
+    reference: Summary
+    histograms: list[Histogram]
+    classifiers: dict[str, ClassifierTest]
+    values: Values
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of generated and of reference showers."""
+        return len(self.generated.sample), len(self.reference.sample)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Geant4 compared with Geant4, at the number of showers of another comparison.
+
+    Distances between finite samples of one distribution are not 0 but go with 1/N + 1/M, or its root, for N and M
+    showers; see `Measure.power`.
+
+    Args:
+        measured: the comparison of two sets of Geant4 showers.
+        sizes: numbers of showers to scale it to.
+    """
+
+    measured: Comparison
+    sizes: tuple[int, int]
+
+    @property
+    def factor(self) -> float:
+        """What 1/N + 1/M is multiplied with."""
+        return sum(1 / n for n in self.sizes) / sum(1 / n for n in self.measured.sizes)
+
+    @property
+    def separations(self) -> list[tuple[float, float]]:
+        """Separation power of every histogram and its error."""
+        factors = (histogram.size_factor(self.factor) for histogram in self.measured.histograms)
+        pairs = zip(self.measured.histograms, factors, strict=True)
+        return [(f * histogram.separation, f * histogram.separation_error) for histogram, f in pairs]
+
+    @property
+    def values(self) -> Values:
+        """Every number with its error."""
+        scaled = {}
+        for key, (value, error) in self.measured.values.items():
+            factor = self.factor ** MEASURES[key].power
+            scaled[key] = (factor * value, factor * error)
+        return scaled | mean_separations(self.measured.histograms, self.separations)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that an evaluation found.
+
+    Args:
+        preset: settings of the classifiers.
+        modes: what was measured.
+        seeds: of the trainings.
+        neighbors: how many showers precision to coverage were measured with.
+        comparisons: generated showers compared with the reference, by name of the sample.
+        floor: Geant4 compared with Geant4.
+        independent_floor: whether that took a file of its own, or halves of the reference.
+        closure_tests: of the first sample; may be empty.
+        posterior: which sample Geant4 showers are taken for, if there are several.
+        calibration: how often Geant4 lies within the bands of the samples, if they are members of an ensemble.
+    """
+
+    preset: ClassifierPreset
+    modes: Sequence[str]
+    seeds: Sequence[int]
+    neighbors: int
+    comparisons: dict[str, Comparison]
+    floor: Comparison
+    independent_floor: bool
+    closure_tests: ClosureTests
+    posterior: LogPosterior | None
+    calibration: Calibration | None
+
+    @property
+    def reference(self) -> Summary:
+        """The reference."""
+        return next(iter(self.comparisons.values())).reference
+
+    def floor_of(self, comparison: Comparison) -> Floor:
+        """The floor at the number of showers of a comparison."""
+        return Floor(self.floor, comparison.sizes)
+
+
+def mean_separations(histograms: Sequence[Histogram], separations: Sequence[tuple[float, float]]) -> Values:
+    """Mean separation power of each observable over its layers or energies, from that of every histogram."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for histogram, separation in zip(histograms, separations, strict=True):
+        groups.setdefault(f"separation_{histogram.binning.observable}", []).append(separation)
+    means = {key: np.array(pairs).T for key, pairs in groups.items()}
+    return {key: (float(np.mean(v)), float(np.sqrt((e**2).sum())) / len(e)) for key, (v, e) in means.items()}

@@ -13,8 +13,8 @@ from fuzz import Case
 
 COMMANDS = ("check", "simulate")
 SMALL = Geometry("small", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4), Layer(3, (0, 5, 10))), 0.01)
-NUMBERS = ("-1", "0", "1", "1e9", "1000000000", "10000000", "9" * 30, "9" * 5000, "nan", "inf", "-inf", "1e-300", "1e400",
-           "0x10", "1_0", "", " ", "a", "0.5", "\u0663")  # fmt: skip
+NUMBERS = ("-1", "0", "1", "1e9", "1000000000", "10000000", "9" * 30, "9" * 5000, "nan", "inf", "-inf", "1e-300",
+           "1e400", "0x10", "1_0", "", " ", "a", "0.5", "\u0663")  # fmt: skip
 BOMB = '<!DOCTYPE b [<!ENTITY a0 "0,">{}]>\n'.format(
     "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
 )
@@ -55,6 +55,8 @@ def write(folder: Path, rng: Rng, damages: list[Damage]) -> list[list[str]]:
 def number(text: str, rng: Rng) -> str:
     """Another number in an attribute."""
     quoted = text.split('"')
+    if len(quoted) < 2:
+        return text
     place = rng.integers(len(quoted) // 2) * 2 + 1
     values = quoted[place].split(",")
     values[rng.integers(len(values))] = NUMBERS[rng.integers(len(NUMBERS))]
@@ -107,14 +109,14 @@ def long_text(text: str, rng: Rng) -> str:
 
 
 def damaged(text: str, rng: Rng) -> str:
-    letters = list(text)
-    for place in rng.integers(len(letters), size=rng.integers(1, 9)):
+    letters = list(text[: 10**6])
+    for place in rng.integers(len(letters) or 1, size=rng.integers(1, 9) if letters else 0):
         letters[place] = chr(rng.choice([0, 9, 34, 38, 60, 62, 0x7F, 0xFFFE, 0xD800, rng.integers(32, 127)]))
     return "".join(letters)
 
 
 def cut(text: str, rng: Rng) -> str:
-    return text[: rng.integers(len(text))]
+    return text[: rng.integers(len(text) + 1)]
 
 
 def shuffled(text: str, rng: Rng) -> str:

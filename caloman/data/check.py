@@ -12,7 +12,7 @@ from caloman.data.official import OFFICIAL, energy_deviations
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
 from caloman.showers.geometry import LONGEST_NAME, Geometry
-from caloman.showers.hdf5 import find_table, open_hdf5
+from caloman.showers.hdf5 import find_table, open_hdf5, reading
 from caloman.showers.showers import Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, parse_slices
 
@@ -124,7 +124,7 @@ class _Layout:
 
     @classmethod
     def of(cls, path: Path) -> "_Layout":
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as file, reading(path):
             tables = {name: table for name in OWN_DATASETS[:2] if (table := find_table(file, name)) is not None}
             storage = ""
             if "showers" in tables:

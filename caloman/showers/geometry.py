@@ -137,7 +137,7 @@ class Geometry:
         alike = all((layer.r_edges, layer.n_alpha) == (first.r_edges, first.n_alpha) for layer in self.layers)
         return alike and np.allclose(first.r_edges, np.linspace(0, width, first.n_r + 1), rtol=0, atol=1e-6 * width)
 
-    def layer_energies(self, voxels: NDArray[np.generic], dtype: type[np.generic] = np.float64) -> NDArray[np.generic]:
+    def layer_energies(self, voxels: NDArray, dtype: type[np.floating] = np.float64) -> NDArray:
         """Sums over the voxels (N, V) of each layer, shape (N, L)."""
         return np.add.reduceat(voxels, [columns.start for columns in self.layer_slices], axis=1, dtype=dtype)
 

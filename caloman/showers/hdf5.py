@@ -26,6 +26,7 @@ LARGEST_BLOCK = 2**29
 GZIP_RATIO = 1100
 """A little more than the most that gzip can shorten anything by."""
 MOST_ATTRIBUTE_BYTES = 2**24
+ATTRIBUTE_TYPES = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeEnumID)
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -125,7 +126,10 @@ def read_attributes(file: h5py.File) -> dict[str, str | int | float]:
     with reading(Path(file.filename)):
         for name in file.attrs:
             attribute = file.attrs.get_id(name)
-            if attribute.shape != () or attribute.get_storage_size() > MOST_ATTRIBUTE_BYTES:
+            # lists of any length would be read where their bytes say, which has no bounds in a damaged file
+            if attribute.shape != () or not isinstance(attribute.get_type(), ATTRIBUTE_TYPES):
+                continue
+            if attribute.get_storage_size() > MOST_ATTRIBUTE_BYTES:
                 continue
             value = file.attrs[name]
             value = value.item() if isinstance(value, np.generic) else value

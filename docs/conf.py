@@ -1,8 +1,6 @@
 """Sphinx settings; the pages of the API and of the commands are written when the manual is built."""
 
-import contextlib
 import importlib
-import io
 import pkgutil
 import re
 import sys
@@ -14,7 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import caloman  # noqa: E402
-from caloman.cli import COMMANDS, main  # noqa: E402
+from caloman.cli import COMMANDS, command_parser  # noqa: E402
 
 project = "caloman"
 author = "The caloman developers"
@@ -43,16 +41,16 @@ html_css_files = ["tables.css"]
 html_show_sphinx = False
 
 GENERATED = HERE / "reference" / "generated"
-PARTS = (
-    "showers", "data", "preprocessing", "nn", "flows", "manifold", "models", "rivals", "demonstrations", "training",
-    "generation", "export", "benchmark", "evaluation",
-)  # fmt: skip
+PARTS = [module.name for module in pkgutil.iter_modules(caloman.__path__) if module.ispkg]
 
 
 def write_pages(app: Sphinx) -> None:
     """Writes one page for each package, one for the public names, and one with the help of every command."""
     GENERATED.mkdir(exist_ok=True)
-    pages = {f"{part}.md": _package_page(part) for part in PARTS}
+    for old in GENERATED.glob("caloman.*.md"):
+        if old.stem.removeprefix("caloman.") not in PARTS:
+            old.unlink()
+    pages = {f"caloman.{part}.md": _package_page(part) for part in PARTS}
     pages["public.md"] = _public_page()
     pages["commands.md"] = _commands_page()
     for name, text in pages.items():
@@ -64,7 +62,9 @@ def write_pages(app: Sphinx) -> None:
 def _package_page(part: str) -> str:
     package = importlib.import_module(f"caloman.{part}")
     modules = [m.name for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.") if not m.ispkg]
-    names = f"\n\nPublic names: {', '.join(f'`{name}`' for name in package.__all__)}" if hasattr(package, "__all__") else ""
+    names = (
+        f"\n\nPublic names: {', '.join(f'`{name}`' for name in package.__all__)}" if hasattr(package, "__all__") else ""
+    )
     body = "\n\n".join(f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```" for name in modules)
     return f"# caloman.{part}\n\n{(package.__doc__ or '').strip()}{names}\n\n{body}\n"
 
@@ -83,15 +83,9 @@ def _public_page() -> str:
 def _commands_page() -> str:
     text = "# Commands\n\nWhat `caloman COMMAND --help` says.\n"
     for name in COMMANDS:
-        text += f"\n## caloman {name}\n\n```text\n{_help(name).strip()}\n```\n"
+        help_text = command_parser(name, getattr(caloman, name)).format_help().strip()
+        text += f"\n## caloman {name}\n\n```text\n{help_text}\n```\n"
     return text
-
-
-def _help(command: str) -> str:
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        main([command, "--help"])
-    return said.getvalue()
 
 
 def escape(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:

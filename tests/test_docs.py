@@ -1,8 +1,8 @@
 """Every code block of README and manual, run in order in a folder with tiny stand-ins for data and trained models.
 
-A comment before a block says where it cannot run: ``<!-- test: parsed -->`` for commands that only pass the parser (hours
-of training, a cluster, a GPU), ``<!-- test: not run: REASON -->`` for what needs a network, a compiler or a diverged run.
-All other commands run with small numbers in the place of large ones, after they passed the parser as they are printed.
+A comment before a block says where it cannot run: ``<!-- test: parsed -->`` for commands that only pass the parser, as
+they would take hours, a cluster or a GPU; ``<!-- test: not run: REASON -->`` for what needs a network, a compiler or a
+diverged run. All other commands pass the parser as they are printed, and run with small numbers in place of large.
 """
 
 import inspect
@@ -12,15 +12,16 @@ import shlex
 import shutil
 import warnings
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
-from caloman.cli import COMMANDS, main
+import caloman
+from caloman.cli import main
+from caloman.evaluation.presets import QUICK
 from caloman.showers.geometry import BUILT_IN
 from caloman.showers.showers import Showers
 from caloman.training.config import load_pipeline
@@ -29,12 +30,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "generated" not in page.parts and "_build" not in page.parts]
 SAMPLES = ROOT / "data_prep" / "samples"
-NOT_RUN = 8
+NOT_RUN = 6
 """Blocks that nothing can run here. A new one has to raise this number, so that it is a decision."""
 
-SHOWERS = 100
+SHOWERS = 60
 FENCE = re.compile(
-    r"(?:<!-- test: (?P<mark>[^>]*?) -->\n)?^(?P<ticks>```+)(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=ticks)$", re.M | re.S
+    r"(?:<!-- test: (?P<mark>[^>]*?) -->\n)?^(?P<ticks>```+)(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=ticks)$",
+    re.M | re.S,
 )
 LANGUAGES = {"bash", "python", "yaml", "xml", "text"}
 
@@ -65,8 +67,19 @@ def commands(code):
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
-@pytest.fixture(scope="session")
-def stand_ins(tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def small_judge():
+    """A judge without figures, whose classifiers are tiny: their tests are elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = replace(QUICK, repeats=1, hidden=(8,), epochs=1, min_updates=0)
+        for module in ("presets", "evaluate"):
+            patch.setattr(f"caloman.evaluation.{module}.QUICK", tiny)
+        patch.setattr("caloman.evaluation.plots.pictures", lambda *_: ())
+        yield
+
+
+@pytest.fixture(scope="module")
+def stand_ins(small_judge, tmp_path_factory):
     """A trained model and shower files, as the pages suppose them to exist."""
     folder = tmp_path_factory.mktemp("stand-ins")
     with pytest.MonkeyPatch.context() as patch:
@@ -128,40 +141,21 @@ def shell(words, run):
 
 
 def parse(arguments):
-    """Sends a command through the parser as it is, with nothing behind it."""
-    name = arguments[0]
-    if name == "fit":  # whose options are the keys of a pipeline file
-        config, overrides = fit_options(arguments)
-        if config and Path(config).suffix:
-            load_pipeline(Path(config), overrides)
-        return
-    module, function = (import_module(part) if i == 0 else part for i, part in enumerate(COMMANDS[name][0].split(":")))
-    command, calls = getattr(module, function), []
+    """Sends a command through the parser as it is, with nothing behind it but the check of a pipeline."""
+    name, calls = arguments[0], []
+    command = getattr(caloman, name)
 
     @wraps(command)
     def pretend(*args, **kwargs):
-        inspect.signature(command).bind(*args, **kwargs)
-        calls.append(kwargs)
+        calls.append(inspect.signature(command).bind(*args, **kwargs).arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, function, pretend)
-        assert main(arguments) == 0
-    assert len(calls) == 1
-
-
-def fit_options(arguments):
-    """Pipeline file and overrides of a fit, without the options of the command itself."""
-    rest, config = arguments[1:], None
-    overrides = []
-    while rest:
-        word = rest.pop(0)
-        if word in ("--output", "--stage", "--ensemble", "--from"):
-            rest.pop(0)
-        elif word.startswith("--"):
-            overrides += [word] if "=" in word else [word, rest.pop(0)]
-        else:
-            config = word
-    return config, overrides
+        patch.setattr(caloman, name, pretend)
+        assert main(arguments) == 0, f"caloman {shlex.join(arguments)}"
+    (call,) = calls
+    if name == "fit" and not Path(call["config"]).is_dir():
+        layers = [f"--trainer={layer}" for layer in call.get("trainer", ())]
+        load_pipeline(call["config"], [*layers, *call.get("overrides", ())])
 
 
 def run_command(arguments):
@@ -169,12 +163,7 @@ def run_command(arguments):
     arguments = [re.sub(r"^\d{3,}$", str(SHOWERS), word) for word in arguments]
     arguments = [small_slice(word) for word in arguments]
     if arguments[0] == "fit":
-        shutil.rmtree(arguments[arguments.index("--output") + 1], ignore_errors=True)
-        arguments += small_training(arguments[1])
-    if arguments[0] == "evaluate":
-        arguments += ["--repeats", "1"]
-        if "--modes" not in arguments:
-            arguments += ["--modes", "hist", *(["cls-high"] if "--reconstruction" in arguments else [])]
+        arguments += ["--overwrite", *small_training(arguments[1])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # so few showers that some figures have nothing to show
         assert main(arguments) == 0, f"caloman {shlex.join(arguments)}"
@@ -187,13 +176,14 @@ def small_slice(word):
 
 def small_training(config):
     """Options that train a pipeline in a second or two."""
-    spec = yaml.safe_load(Path(config).read_text())
+    _, spec = load_pipeline(config)
     options = ["--monitor=null", "--data.max_showers=300", "--model.shape.autoencoder.hidden=[8]"]
-    options += [f"--stages.{name}.trainer.max_epochs=1" for name in spec["stages"]]
+    for name in spec["stages"]:
+        options += [f"--stages.{name}.trainer.max_epochs=1", f"--stages.{name}.trainer.batch_size=25"]
     arguments = spec["model"]["init_args"]
     flows = {"energy": arguments["energy"], **{f"shape.{k}": v for k, v in arguments["shape"]["init_args"].items()}}
     for part, module in flows.items():
-        if "flow" in module["init_args"]:
+        if isinstance(module, dict) and "flow" in module["init_args"]:
             options += [f"--model.{part}.flow.transforms=1", f"--model.{part}.flow.hidden=8"]
     return options
 

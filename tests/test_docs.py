@@ -7,6 +7,7 @@ diverged run. All other commands pass the parser as they are printed, and run wi
 
 import inspect
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "generated" not in page.parts and "_build" not in page.parts]
 SAMPLES = ROOT / "data_prep" / "samples"
-NOT_RUN = 6
+NOT_RUN = 8
 """Blocks that nothing can run here. A new one has to raise this number, so that it is a decision."""
 
 SHOWERS = 60
@@ -201,6 +202,18 @@ def test_readme_is_read_to_the_end():
 def test_links_of_the_readme_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text()):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_files_and_names_in_the_text_exist():
+    """Files of the repository, and dotted names of the package, that stand in code marks within sentences."""
+    for page in PAGES:
+        if page.name == "changelog.md":
+            continue
+        text = FENCE.sub("", page.read_text())
+        for word in re.findall(r"`((?:scripts|configs|data_prep|tests|docs)/[\w./-]+)`", text):
+            assert (ROOT / word).exists(), f"{page}: {word}"
+        for name in re.findall(r"`(caloman(?:\.(?!yaml)\w+)+)`", text):
+            assert pkgutil.resolve_name(name) is not None, f"{page}: {name}"
 
 
 def test_pages_are_all_listed():

@@ -7,7 +7,8 @@ from caloman.specification import to_yaml
 from caloman.training.config import load_pipeline
 from caloman.training.layers import overlay, read_layers, set_key, split_overrides
 
-MODEL = {"class_path": "a.A", "init_args": {"size": 1, "part": {"class_path": "b.B", "init_args": {"depth": 2}}}}
+B = {"class_path": "b.B", "init_args": {"depth": 2}}
+MODEL = {"class_path": "a.A", "init_args": {"size": 1, "part": B}}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ MODEL = {"class_path": "a.A", "init_args": {"size": 1, "part": {"class_path": "b
         ({"part": None}, {**MODEL, "init_args": {"size": 1, "part": None}}),
         ({"class_path": "c.C"}, {"class_path": "c.C"}),
         ({"class_path": "c.C", "init_args": {"x": 1}}, {"class_path": "c.C", "init_args": {"x": 1}}),
-        ({"part": {"width": 3}}, {**MODEL, "init_args": {"size": 1, "part": {"class_path": "b.B", "init_args": {"depth": 2, "width": 3}}}}),
+        ({"part": {"depth": 3}}, {"class_path": "a.A", "init_args": {"size": 1, "part": {**B, "init_args": {"depth": 3}}}}),
     ],
 )  # fmt: skip
 def test_an_overlay_changes_what_it_names(above, expected):
@@ -31,7 +32,8 @@ def test_an_overlay_changes_what_it_names(above, expected):
 
 def test_a_key_is_set_where_there_was_none():
     config = {"model": MODEL, "monitor": None}
-    for key, value in (("model.part.depth", 5), ("monitor.every", 2), ("model.class_path", "z.Z"), ("data.train", ["x"])):
+    values = {"model.part.depth": 5, "monitor.every": 2, "model.class_path": "z.Z", "data.train": ["x"]}
+    for key, value in values.items():
         set_key(config, key, value)
     assert config["model"]["init_args"]["part"]["init_args"] == {"depth": 5}
     assert (config["monitor"], config["data"], config["model"]["class_path"]) == ({"every": 2}, {"train": ["x"]}, "z.Z")

@@ -2,7 +2,7 @@
 
 References:
     Grindhammer, Peters (hep-ex/0001020): electromagnetic showers in homogeneous and sampling calorimeters; constants as
-        in Geant4's GFlashHomoShowerTuning and GFlashSamplingShowerTuning, which follow that paper.
+    in Geant4's GFlashHomoShowerTuning and GFlashSamplingShowerTuning, which follow that paper.
     Longo, Sestili, Nucl. Instrum. Meth. 128 (1975) 283: the gamma distribution in depth.
     Bock, Hansl-Kozanecka, Shah, Nucl. Instrum. Meth. 186 (1981) 533: the hadronic gamma distribution.
 """

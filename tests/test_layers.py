@@ -21,7 +21,7 @@ MODEL = {"class_path": "a.A", "init_args": {"size": 1, "part": B}}
         ({"part": None}, {**MODEL, "init_args": {"size": 1, "part": None}}),
         ({"class_path": "c.C"}, {"class_path": "c.C"}),
         ({"class_path": "c.C", "init_args": {"x": 1}}, {"class_path": "c.C", "init_args": {"x": 1}}),
-        ({"part": {"depth": 3}}, {"class_path": "a.A", "init_args": {"size": 1, "part": {**B, "init_args": {"depth": 3}}}}),
+        ({"part": {"depth": 3}}, {**MODEL, "init_args": {"size": 1, "part": {**B, "init_args": {"depth": 3}}}}),
     ],
 )  # fmt: skip
 def test_an_overlay_changes_what_it_names(above, expected):

@@ -136,6 +136,7 @@ def _check_plan(spec: Mapping[str, Any], geometry: Geometry, source: Path, shape
     Raises:
         CalomanError: with the first tensor that is missing or of another shape.
     """
+    parameters = 0
 
     def count(*_: object) -> None:
         nonlocal parameters
@@ -143,7 +144,6 @@ def _check_plan(spec: Mapping[str, Any], geometry: Geometry, source: Path, shape
         if parameters > len(shapes):
             raise CalomanError(f"{source}: describes more than the {len(shapes)} tensors of model.safetensors")
 
-    parameters = 0
     if _largest(spec) > LARGEST_SIZE:
         raise CalomanError(f"{source}: 'model' has a number above {LARGEST_SIZE}; no size of a generator is")
     hook = register_module_parameter_registration_hook(count)

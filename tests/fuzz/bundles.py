@@ -1,0 +1,153 @@
+"""Bundles: damaged manifests, weights and meshes, with digests that are right, and odd files in their places."""
+
+import copy
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from caloman import bundle
+from caloman.files import sha256
+from caloman.showers.geometry import Geometry, Layer
+from caloman.specification import read_yaml, to_yaml
+from fuzz import Case
+from fuzz._plain import Rng, damaged
+from fuzz.meshes import DAMAGES as MESH_DAMAGES
+
+COMMANDS = ("generate", "load")
+MESH = Geometry("small", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4), Layer(3, (0, 5, 10))), 0.01)
+FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
+HEAD = {"class_path": "caloman.manifold.HurdleHead"}
+VAE = {"class_path": "caloman.manifold.VAE", "init_args": {"latent_dim": 3, "hidden": [8], "head": HEAD}}
+DENSITY = {"class_path": "caloman.models.Density", "init_args": {"flow": FLOW}}
+MODEL = {
+    "class_path": "caloman.models.FactorizedShowerModel",
+    "init_args": {
+        "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": 0.01}},
+        "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW, "threshold": 0.01}},
+        "shape": {
+            "class_path": "caloman.models.ManifoldShape",
+            "init_args": {"autoencoder": VAE, "density": DENSITY},
+        },
+    },
+}
+
+
+@cache
+def whole() -> dict[str, bytes]:
+    """The files of a bundle of a random model."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = bundle.build_model(MODEL, MESH, Path(folder))
+        model.energy_range.copy_(torch.tensor([1e2, 1e5]))
+        bundle.save(model, MODEL, {"files": [], "showers": 0}, Path(folder) / "bundle")
+        return {path.name: path.read_bytes() for path in (Path(folder) / "bundle").iterdir()}
+
+
+def cases(seed: int) -> Iterator[Case]:
+    for number in count():
+        rng = np.random.default_rng([seed, number])
+        damage = DAMAGES[rng.integers(len(DAMAGES))]
+        yield Case(damage.__name__, lambda folder, rng=rng, damage=damage: write(folder, rng, damage))
+
+
+def write(folder: Path, rng: Rng, damage) -> list[list[str]]:
+    path = folder / "bundle"
+    path.mkdir()
+    for name, content in whole().items():
+        (path / name).write_bytes(content)
+    damage(path, rng)
+    return [["generate", str(path), "out.hdf5", "--energies", "1GeV", "--n", "2"]]
+
+
+def signed(path: Path) -> None:
+    """Makes the digests right again, as an attacker would."""
+    config = read_yaml(path / "config.yaml")
+    config["files"] = {name: sha256(path / name) for name in bundle.HASHED}
+    (path / "config.yaml").write_text(to_yaml(config))
+
+
+def manifest(path: Path, rng: Rng) -> None:
+    config = read_yaml(path / "config.yaml")
+    (path / "config.yaml").write_text(damaged(config, rng), errors="surrogatepass")
+
+
+def model(path: Path, rng: Rng) -> None:
+    config = copy.deepcopy(read_yaml(path / "config.yaml"))
+    text = "\n".join(f"  {line}" for line in damaged(config.pop("model"), rng).splitlines())
+    (path / "config.yaml").write_text(f"{to_yaml(config)}model:\n{text}\n", errors="surrogatepass")
+
+
+def mesh(path: Path, rng: Rng) -> None:
+    file = path / "geometry.xml"
+    text = MESH_DAMAGES[rng.integers(len(MESH_DAMAGES))](file.read_text(), rng)
+    file.write_text(text, errors="surrogatepass")
+    signed(path)
+
+
+def header(path: Path, rng: Rng) -> None:
+    """Another header of the weights: shapes, offsets, types, and lengths that are not there."""
+    file = path / "model.safetensors"
+    content = file.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    entries = json.loads(content[8 : 8 + size])
+    name = str(rng.choice(sorted(entries)))
+    change = rng.integers(6)
+    if change == 0:
+        entries[name]["shape"] = rng.choice([0, 1, 2**31, 2**62], size=2).tolist()
+    elif change == 1:
+        entries[name]["data_offsets"] = rng.choice([0, 1, 2**40], size=2).tolist()
+    elif change == 2:
+        entries[name]["dtype"] = str(rng.choice(["F64", "BF16", "I64", "BOOL", "X"]))
+    elif change == 3:
+        entries["../other" if rng.random() < 0.5 else "x" * 10**5] = entries.pop(name)
+    text = json.dumps(entries).encode()
+    length = int(rng.choice([0, 2**20, 2**40, 2**63])) if change == 4 else len(text)
+    file.write_bytes(struct.pack("<Q", length) + text + content[8 + size :])
+    signed(path)
+
+
+def weights(path: Path, rng: Rng) -> None:
+    """Weights that are damaged, or not numbers."""
+    file = path / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    start = len(content) // 2
+    if rng.random() < 0.5:
+        content[start:] = np.full((len(content) - start) // 4 + 1, rng.choice([np.nan, np.inf, 1e38]), "<f4").tobytes()
+    else:
+        content[start:] = rng.bytes(len(content) - start)
+    file.write_bytes(content[: len(file.read_bytes())])
+    signed(path)
+
+
+def file_bytes(path: Path, rng: Rng) -> None:
+    file = path / str(rng.choice(sorted(whole())))
+    content = bytearray(file.read_bytes())
+    for place in rng.integers(len(content), size=3):
+        content[place] = rng.integers(256)
+    file.write_bytes(content[: rng.integers(len(content)) if rng.random() < 0.3 else None])
+
+
+def places(path: Path, rng: Rng) -> None:
+    """Something else in the place of a file."""
+    file = path / str(rng.choice(sorted(whole())))
+    file.unlink()
+    target = rng.choice(["/dev/zero", "/etc/passwd", str(file), "missing"])
+    makers = (os.mkfifo, Path.mkdir, lambda p: p.symlink_to(target), lambda p: None, lambda p: p.write_bytes(b""))
+    makers[rng.integers(len(makers))](file)
+
+
+def twice(path: Path, rng: Rng) -> None:
+    """A bundle inside of a bundle."""
+    shutil.copytree(path, path / "bundle")
+    places(path / "bundle", rng)
+
+
+DAMAGES = (manifest, manifest, model, model, model, mesh, header, header, weights, file_bytes, places, twice)

@@ -303,10 +303,8 @@ def test_deviations_warn_and_fail_a_submission(realistic, as_file, capsys, spoil
     path = as_file(realistic(60, "2"), spoil)
     assert main(["check", path, "--dataset", "2"]) == 0
     assert f"  warning: {message}" in capsys.readouterr().out
-    for flag in (["--submission"], ["--submission", "true"]):
-        assert main(["check", *flag, "--dataset", "2", path]) == 1
-        assert f"  fault: {message}" in capsys.readouterr().out
-    assert main(["check", path, "--dataset", "2", "--submission", "false"]) == 0
+    assert main(["check", "--submission", "--dataset", "2", path]) == 1
+    assert f"  fault: {message}" in capsys.readouterr().out
 
 
 def test_rounded_threshold_and_empty_showers_are_no_deviation(realistic, as_file):

@@ -271,8 +271,8 @@ def test_a_source_is_never_overwritten(official, capsys):
 @pytest.mark.parametrize("fraction", ["1", "-0.1"])
 def test_impossible_split_is_refused(official, target, capsys, fraction):
     _, source = official()
-    options = ("--dataset", "1-photons", f"--validation_fraction={fraction}")
-    assert "--validation_fraction" in failure(capsys, source, target, *options)
+    options = ("--dataset", "1-photons", f"--validation-fraction={fraction}")
+    assert "fraction" in failure(capsys, source, target, *options)
 
 
 def test_unnamed_dataset_is_asked_for(official, target, capsys):
@@ -336,11 +336,11 @@ def test_read_only_folder_is_named(official, mount, capsys):
     assert "cannot be written, check folder" in message
 
 
-@pytest.mark.parametrize("compress", ["true", "false"])
+@pytest.mark.parametrize("compress", [True, False])
 def test_small_disk_is_noticed_before_it_is_full(official, mount, capsys, compress):
     _, source = official(3000)
     folder = mount("size=9m")
-    options = ("--dataset", "1-photons", "--compress", compress)
+    options = ("--dataset", "1-photons", *["--compress"] * compress)
     assert "make space or write elsewhere" in failure(capsys, source, folder / "ds.h5", *options)
     assert names(folder) == []
 
@@ -375,14 +375,14 @@ p._VerifiedWriter.append = fill_and_append
 """
 
 
-@pytest.mark.parametrize("compress", ["true", "false"])
+@pytest.mark.parametrize("compress", [True, False])
 def test_disk_that_others_fill_meanwhile(official, photons, mount, compress):
     """Plain rows have their space from the beginning; otherwise there is a sentence, not a crash inside HDF5."""
     _, source = official(3000)
     folder = mount("size=24m")
-    run = process([source, folder / "ds.h5", "--dataset", "1-photons", "--compress", compress], FILL)
+    run = process([source, folder / "ds.h5", "--dataset", "1-photons", *["--compress"] * compress], FILL)
     _, error = run.communicate(timeout=60)
-    if compress == "true":
+    if compress:
         assert (run.returncode, error.count("\n")) == (1, 1)
         assert f"error: {folder / 'ds.h5'}: only " in error
         assert names(folder) == ["other"]

@@ -25,7 +25,7 @@ from caloman.training.checkpoints import read
 from caloman.training.config import Pipeline, load_pipeline
 from caloman.training.data import ShowerDataModule
 from caloman.training.divergence import set_random_state
-from caloman.training.folders import StageFolder, locked
+from caloman.training.folders import StageFolder, occupied
 from caloman.training.manifest import Manifest
 from caloman.training.processes import connect, launch
 from caloman.training.progress import FitProgress
@@ -68,7 +68,7 @@ def fit(
         _check_stage(stage, pipeline)
     if not 0 <= pipeline.seed <= LARGEST_SEED:
         raise CalomanError(f"seed {pipeline.seed}: not a seed; give a number from 0 to {LARGEST_SEED}")
-    with launch(pipeline.hardware) as fabric, locked(Path(output)) if fabric.is_global_zero else nullcontext():
+    with launch(pipeline.hardware) as fabric, occupied(Path(output)) if fabric.is_global_zero else nullcontext():
         Run(pipeline, resolved, Path(output), fabric).fit(stage, overwrite)
     return Path(output)
 

@@ -33,8 +33,8 @@ class WholeFiles(TorchCheckpointIO):
 class EpochCheckpoints(Checkpoint):
     """Writes a checkpoint after each epoch, and keeps the one before and the best.
 
-    Lightning's `ModelCheckpoint` forgets the one before when it goes on after an interruption. An epoch that ends the
-    training early is not written: after an interruption it is repeated, and ends the training again.
+    An epoch that ends the training early is not written, other than by Lightning's `ModelCheckpoint`: after an
+    interruption it is repeated and ends the training again, where one that was written would be followed by another.
 
     Args:
         folder: for ``last.ckpt``, ``previous.ckpt`` and ``best.ckpt``.

@@ -186,7 +186,7 @@ class Run:
         if self.fabric.broadcast(folder.is_finished(configuration)):
             logger.info("%s: already finished, skipped", name)
         elif progress:
-            train_stage(name, task, folder, configuration, self.pipeline, self.data, self.fabric, progress)
+            train_stage(task, folder, configuration, self.pipeline, self.data, self.fabric, progress)
             self.manifest.add_stage(name, len(self.data.train))
         else:
             return

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import yaml
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
@@ -20,6 +19,7 @@ from caloman.errors import CalomanError
 from caloman.files import write
 from caloman.run_folders import PIPELINE, STAGES
 from caloman.showers.geometry import Geometry
+from caloman.specification import to_yaml
 from caloman.training.changes import digest, options_of
 from caloman.training.checkpoints import read
 from caloman.training.config import Pipeline, load_pipeline
@@ -122,7 +122,7 @@ class Run:
         if refusal:
             raise CalomanError(refusal)
         if self.fabric.is_global_zero:
-            write(self.folder / PIPELINE, yaml.safe_dump(self.config, sort_keys=False))
+            write(self.folder / PIPELINE, to_yaml(self.config))
         chosen = [name for name in self.stages if only in (None, name)]
         with self.manifest.training(), closing(self._progress(chosen)) as progress:
             for name in self.stages:
@@ -171,7 +171,7 @@ class Run:
 
     def _progress(self, chosen: Sequence[str]) -> FitProgress:
         unfinished = [name for name in chosen if not self.stages[name].is_finished(self.configurations[name])]
-        epochs = {name: self.pipeline.stages[name].trainer.max_epochs for name in unfinished}
+        epochs = {name: self.pipeline.stages[name].trainer.max_epochs for name in self.fabric.broadcast(unfinished)}
         return FitProgress(epochs, shown=self.fabric.is_global_zero)
 
     def _run_stage(self, name: str, task: Task, progress: FitProgress | None = None) -> None:

@@ -6,14 +6,17 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, TypeVar
 
 from caloman.errors import CalomanError
+from caloman.files import check_name, read_text
+from caloman.specification import parse_yaml
+
+Value = TypeVar("Value")
 
 PIPELINE = "pipeline.yaml"
 MANIFEST = "manifest.json"
@@ -148,52 +151,66 @@ def read_manifest(run: Path) -> dict[str, Any]:
 
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
-        return parse(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "damaged"
-        raise CalomanError(f"{path}: {reason}; remove it") from None
+        return parse(read_text(path))
+    except (ValueError, RecursionError, csv.Error):
+        raise CalomanError(f"{path}: damaged; remove it") from None
 
 
 def _run_folders(root: Path, depth: int = 2) -> Iterator[Path]:
     """Run folders at most `depth` levels below; an ensemble is listed by its members."""
     if (root / MEMBERS).is_dir():
-        yield from (path for path in (root / MEMBERS).iterdir() if path.is_dir())
-    elif (root / PIPELINE).exists() or (root / "stages").is_dir():
+        yield from _subfolders(root / MEMBERS)
+    elif (root / PIPELINE).exists() or (root / STAGES).is_dir():
         yield root
     elif depth:
-        for path in root.iterdir():
-            if path.is_dir() and not path.is_symlink():
+        for path in _subfolders(root):
+            if not path.is_symlink():
                 yield from _run_folders(path, depth - 1)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with suppress(OSError):  # one that this user may not read
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    return []
 
 
 def _summary(run: Path) -> RunSummary:
     name = str(run)
-    small = [run, *run.glob("*.*"), *run.glob("stages/*/*.*")]
-    when = max(path.stat().st_mtime for path in small)
+    when = 0.0
     try:
-        config = _read(run / PIPELINE, yaml.safe_load)
+        when = max(path.lstat().st_mtime for path in (run, *run.glob("*.*"), *run.glob(f"{STAGES}/*/*.*")))
+        config: Any = parse_yaml(read_text(run / PIPELINE), str(run / PIPELINE))
         manifest = read_manifest(run)
-        stages = [_stage(run / "stages" / key, stage["trainer"]) for key, stage in config["stages"].items()]
+        stages = [_stage(run, key, stage["trainer"]) for key, stage in config["stages"].items()]
         state = _state(manifest.get("process", {}), stages, when)
-        return RunSummary(name, state, str(config["geometry"]), manifest.get("parameters"), when, stages)
+        parameters = manifest.get("parameters")
+        return RunSummary(name, state, _of(str, config["geometry"]), parameters and _of(int, parameters), when, stages)
     except CalomanError as error:
         return RunSummary(name, f"damaged: {str(error).removeprefix(f'{run}/').split(';')[0]}", when=when)
-    except (KeyError, TypeError, ValueError, AttributeError):  # a file of another form
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
         return RunSummary(name, f"damaged: {PIPELINE}, {MANIFEST} or a stage is not of this version", when=when)
 
 
-def _stage(folder: Path, trainer: Mapping[str, Any]) -> StageSummary:
-    status = folder / "stage.json"
-    finished = status.is_file() and _read(status, json.loads)["finished"]
+def _of(kind: type[Value], value: object) -> Value:
+    """The value, if it is of that kind."""
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _stage(run: Path, name: str, trainer: Mapping[str, Any]) -> StageSummary:
+    check_name(name, "stage")
+    folder = run / STAGES / name
+    status = read_json(folder / "stage.json")
     rows = read_metrics(folder / METRICS)
-    monitor = trainer["monitor"]
+    monitor = _of(str, trainer["monitor"])
     best = min((row[monitor] for row in rows if monitor in row), default=None)
     separations = [row["separation"] for row in rows if "separation" in row]
     return StageSummary(
-        folder.name,
+        name,
         int(rows[-1]["epoch"]) + 1 if rows else 0,
-        trainer["max_epochs"],
-        finished,
+        _of(int, trainer["max_epochs"]),
+        _of(bool, status["finished"]) if status else False,
         None if best is None else (monitor, best),
         separations[-1] if separations else None,
     )
@@ -208,7 +225,7 @@ def _state(process: Mapping[str, Any], stages: list[StageSummary], when: float) 
     if current is None:
         return "finished"
     if state == "failed":
-        return f"failed in {current.progress}: {process['reason']}"
+        return f"failed in {current.progress}: {' '.join(_of(str, process['reason']).split())}"
     if state == "ended":
         return f"next stage: {current.name}"
     started = any(stage.finished or stage.epochs for stage in stages)

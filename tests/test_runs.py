@@ -114,17 +114,50 @@ def test_an_interruption_is_recorded(tmp_path):
     assert read_manifest(tmp_path)["process"]["state"] == "interrupted"
 
 
-@pytest.mark.parametrize("name", ["pipeline.yaml", "manifest.json", "stages/energy/stage.json"])
-@pytest.mark.parametrize("content", [b"", b"\xff\x00{", b"[1, 2]", b"{}"])
-def test_a_damaged_folder_is_listed_as_such(energy_only, tmp_path, name, content):
+STAGE = "stages/energy/stage.json"
+DAMAGED = [
+    *(
+        (name, content)
+        for name in ("pipeline.yaml", "manifest.json", STAGE)
+        for content in (b"", b"\xff\x00{", b"[1, 2]")
+    ),
+    *((name, b"[" * 100_000) for name in ("pipeline.yaml", "manifest.json", STAGE)),
+    ("pipeline.yaml", b"{}"),
+    ("pipeline.yaml", b"geometry: [&a [1], *a]\nstages: {}"),
+    ("pipeline.yaml", b"geometry: {a: 1}\nstages: {}"),
+    ("pipeline.yaml", b"geometry: a\nstages: {../../energy: {trainer: {monitor: a, max_epochs: 1}}}"),
+    ("pipeline.yaml", b"geometry: a\nstages: {energy: {trainer: {monitor: [a], max_epochs: 1}}}"),
+    ("pipeline.yaml", b"geometry: a\nstages: {energy: {trainer: {monitor: a, max_epochs: {}}}}"),
+    ("manifest.json", b'{"parameters": "many"}'),
+    ("manifest.json", b'{"process": [1]}'),
+    ("manifest.json", b'{"process": {"state": "failed", "reason": {}}}'),
+    ("manifest.json", b'{"process": {"state": "training", "host": "HOST", "pid": 1e300}}'),
+    ("manifest.json", b'{"process": {"state": "training", "host": "HOST", "pid": 1234567890123456789012345}}'),
+    (STAGE, b'{"finished": "yes"}'),
+    (STAGE, b'{"finished": []}'),
+    ("stages/energy/metrics.csv", b"epoch,validation_loss\n0,what\n"),
+    ("stages/energy/metrics.csv", b"epoch,validation_loss\ninf,1\n"),
+    ("stages/energy/metrics.csv", b"epoch,validation_loss\nnan,1\n"),
+    ("stages/energy/metrics.csv", b"0,1,2\n0,1,2,3,4\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_folder_is_listed_as_such(tmp_path, name, content):
     run = tmp_path / "run"
     (run / "stages" / "energy").mkdir(parents=True)
-    (run / "pipeline.yaml").write_text(energy_only.read_text())
-    (run / name).write_bytes(content)
-    (found,) = runs(tmp_path)
-    assert found.state.startswith("damaged: ") or (name == "manifest.json" and content == b"{}")
-    (run / "stages" / "energy" / "metrics.csv").write_text("epoch,validation_loss\n0,what\n")
-    assert runs(tmp_path)[0].state.startswith("damaged")
+    trainer = "{monitor: validation_loss, max_epochs: 2}"
+    (run / "pipeline.yaml").write_text(f"geometry: small\nstages: {{energy: {{trainer: {trainer}}}}}\n")
+    (run / "stages" / "gone.x").symlink_to("nowhere")
+    assert "not started" in str(runs(tmp_path))
+    (run / name).write_bytes(content.replace(b"HOST", platform.node().encode()))
+    assert "damaged: " in str(runs(tmp_path))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    (tmp_path / "run" / "stages").mkdir(parents=True)
+    os.mkfifo(tmp_path / "run" / "pipeline.yaml")
+    assert "damaged: pipeline.yaml: not a regular file" in str(runs(tmp_path))
 
 
 class Constant(ShowerModel):

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 import caloman
@@ -17,7 +16,6 @@ from caloman.training.progress import time_left
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
-CONFIGS = sorted(path for folder in ("1-*", "[23]") for path in (ROOT / "configs").glob(f"{folder}/**/*.yaml"))
 STAGES = ("energy", "autoencoder", "latent", "residual")
 
 
@@ -25,20 +23,11 @@ def finish_times(run):
     return {name: (run / "stages" / name / "part.safetensors").stat().st_mtime_ns for name in STAGES}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_shipped_config_parses_and_builds_a_model_with_all_stages(path):
-    pipeline, _ = load_pipeline(path)
-    model = pipeline.model(Geometry.load(pipeline.geometry))
-    for stage in pipeline.stages.values():
-        stage.task(model)
-    noise = torch.randn(2, model.noise_dim)
-    with torch.inference_mode():
-        assert model(noise, torch.tensor([[1e3], [1e4]])).shape == (2, model.geometry.n_voxels)
-
-
 def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, tmp_path, caplog):
     caplog.set_level("INFO")
     run = fit(config, tmp_path / "run")
+    modes = {path.stat().st_mode for path in run.glob("stages/*/*.*") if path.is_file()}
+    assert len(modes) == 1  # weights are not for their owner only
     lines = [line for line in caplog.messages if " left" in line]
     assert len(lines) == 2 * len(STAGES)
     assert lines[0].startswith("energy (stage 1 of 4): epoch 1 of at most 2, loss train ")

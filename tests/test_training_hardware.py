@@ -135,7 +135,7 @@ def test_bfloat16_trains_with_splines_and_likelihoods_in_float32(config, tmp_pat
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_everything_that_a_stage_trains_is_compiled(path, make_showers, monkeypatch):
+def test_every_shipped_config_builds_stages_of_which_all_that_is_trained_is_compiled(path, make_showers, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call.__self__) or call)
     pipeline, _ = load_pipeline(path)
@@ -165,8 +165,7 @@ def test_everything_that_a_stage_trains_is_compiled(path, make_showers, monkeypa
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself
 def test_compiled_networks_have_the_losses_and_gradients_of_plain_ones(config, monkeypatch, randomize):
-    if not shutil.which("c++"):
-        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # without minutes of C++
     pipeline, _ = load_pipeline(config, ["--model.energy.flow.transforms=1"])
     geometry = Geometry.load("1-photons")
     task = EnergyTask(pipeline.model(geometry))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from caloman.errors import CalomanError
 from caloman.training import fit, replay
 from caloman.training.checkpoints import EpochCheckpoints
-from caloman.training.folders import locked
+from caloman.training.folders import occupied
 from caloman.training.tasks import EnergyTask, Task
 
 ROOT = Path(__file__).parents[1]
@@ -154,13 +154,14 @@ def test_a_run_folder_is_trained_in_by_one_process_which_may_die(config, tmp_pat
     ready, go = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        with locked(run):
+        with occupied(run):
             os.write(ready[1], b"1")
             os.read(go[0], 1)
             die()
     os.read(ready[0], 1)
     before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
-    with pytest.raises(CalomanError, match=f"process {pid} on {platform.node()} trains here; wait for it"):
+    holder = rf"\(process {pid} on {platform.node()}\)"
+    with pytest.raises(CalomanError, match=rf"run: another process is writing it; .* {holder}"):
         fit(config, run, **options)
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
     os.write(go[1], b"1")

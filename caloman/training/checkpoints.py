@@ -2,10 +2,10 @@
 
 import logging
 import math
-import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 from zipfile import ZipFile
 
@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.files import write
+from caloman.files import appearing, write
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ class WholeFiles(TorchCheckpointIO):
 class EpochCheckpoints(Checkpoint):
     """Writes a checkpoint after each epoch, and keeps the one before and the best.
 
-    An epoch that ends the training early is not written: it is repeated, and ends it again, if the end was not reached.
+    An epoch that ends the training early is not written, other than by Lightning's `ModelCheckpoint`: after an
+    interruption it is repeated and ends the training again, where one that was written would be followed by another.
 
     Args:
         folder: for ``last.ckpt``, ``previous.ckpt`` and ``best.ckpt``.
@@ -78,10 +79,8 @@ class EpochCheckpoints(Checkpoint):
         """Gives a new checkpoint its names, one step at a time, each of which leaves a state to go on from."""
         last = self.folder / "last.ckpt"
         if improved:
-            link = self.folder / "new-best.ckpt"
-            link.unlink(missing_ok=True)
-            os.link(new, link)
-            link.replace(self.folder / "best.ckpt")
+            with appearing(self.folder / "best.ckpt") as partial:
+                copyfile(new, partial)
         if last.is_file():
             last.replace(self.folder / "previous.ckpt")
         new.replace(last)

@@ -1,6 +1,6 @@
 """The typed form of a pipeline file, and its parser."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -154,18 +154,3 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Pipe
         else:
             set_key(config, key, parse_yaml(value, f"--{key}"))
     return build(config, Pipeline, str(path))
-
-
-def part_of(config: Mapping[str, Any], part: str) -> list[object]:
-    """The configuration of a part of the model, such as ``shape.density``, after the plain options of all around it.
-
-    A part that is made by the one around it, as in a `LayerwiseShape`, has its configuration there.
-    """
-    value, result = config["model"], []
-    for name in part.split("."):
-        arguments = value["init_args"]
-        if name not in arguments:
-            break
-        result.append({key: option for key, option in arguments.items() if not isinstance(option, Mapping)})
-        value = arguments[name]
-    return [*result, value]

@@ -6,17 +6,16 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 from caloman.errors import CalomanError
-from caloman.files import check_name, write
+from caloman.files import check_name, locked, write
 from caloman.run_folders import STAGES, read_json
 from caloman.training.changes import changes
 from caloman.training.checkpoints import latest_usable, read
@@ -25,29 +24,22 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Keeps all other processes from training in a run folder; the system unlocks it when this process ends.
+def occupied(run: Path) -> Iterator[None]:
+    """Keeps all other processes from training in a run folder, until this one ends.
 
     Raises:
         CalomanError: if another process is training in it, or the folder cannot be written to.
     """
     holder = run / ".process"
-    lock = FileLock(run / ".lock", timeout=0)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        process = holder.read_text() if holder.is_file() else "another process"
-        raise CalomanError(f"{run}: {process} trains here; wait for it, stop it or choose another --output") from None
-    except NotImplementedError:
-        logger.warning("%s: this file system has no locks; let no other process train here", run)
-    except OSError as error:
-        raise CalomanError(f"{run}: cannot be written to ({error.strerror}); choose another --output") from None
-    try:
+    with ExitStack() as stack:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(locked(run))
+        except CalomanError as error:
+            raise CalomanError(f"{error}{f' ({holder.read_text()})' if holder.is_file() else ''}") from None
         write(holder, f"process {os.getpid()} on {platform.node()}")
+        stack.callback(holder.unlink, missing_ok=True)
         yield
-    finally:
-        lock.release()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import yaml
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
@@ -20,12 +19,13 @@ from caloman.errors import CalomanError
 from caloman.files import write
 from caloman.run_folders import PIPELINE, STAGES
 from caloman.showers.geometry import Geometry
+from caloman.specification import to_yaml
 from caloman.training.changes import digest, options_of
 from caloman.training.checkpoints import read
 from caloman.training.config import Pipeline, load_pipeline
 from caloman.training.data import ShowerDataModule
 from caloman.training.divergence import set_random_state
-from caloman.training.folders import StageFolder, locked
+from caloman.training.folders import StageFolder, occupied
 from caloman.training.manifest import Manifest
 from caloman.training.processes import connect, launch
 from caloman.training.progress import FitProgress
@@ -68,7 +68,7 @@ def fit(
         _check_stage(stage, pipeline)
     if not 0 <= pipeline.seed <= LARGEST_SEED:
         raise CalomanError(f"seed {pipeline.seed}: not a seed; give a number from 0 to {LARGEST_SEED}")
-    with launch(pipeline.hardware) as fabric, locked(Path(output)) if fabric.is_global_zero else nullcontext():
+    with launch(pipeline.hardware) as fabric, occupied(Path(output)) if fabric.is_global_zero else nullcontext():
         Run(pipeline, resolved, Path(output), fabric).fit(stage, overwrite)
     return Path(output)
 
@@ -122,7 +122,7 @@ class Run:
         if refusal:
             raise CalomanError(refusal)
         if self.fabric.is_global_zero:
-            write(self.folder / PIPELINE, yaml.safe_dump(self.config, sort_keys=False))
+            write(self.folder / PIPELINE, to_yaml(self.config))
         chosen = [name for name in self.stages if only in (None, name)]
         with self.manifest.training(), closing(self._progress(chosen)) as progress:
             for name in self.stages:
@@ -171,7 +171,7 @@ class Run:
 
     def _progress(self, chosen: Sequence[str]) -> FitProgress:
         unfinished = [name for name in chosen if not self.stages[name].is_finished(self.configurations[name])]
-        epochs = {name: self.pipeline.stages[name].trainer.max_epochs for name in unfinished}
+        epochs = {name: self.pipeline.stages[name].trainer.max_epochs for name in self.fabric.broadcast(unfinished)}
         return FitProgress(epochs, shown=self.fabric.is_global_zero)
 
     def _run_stage(self, name: str, task: Task, progress: FitProgress | None = None) -> None:
@@ -186,7 +186,7 @@ class Run:
         if self.fabric.broadcast(folder.is_finished(configuration)):
             logger.info("%s: already finished, skipped", name)
         elif progress:
-            train_stage(name, task, folder, configuration, self.pipeline, self.data, self.fabric, progress)
+            train_stage(task, folder, configuration, self.pipeline, self.data, self.fabric, progress)
             self.manifest.add_stage(name, len(self.data.train))
         else:
             return

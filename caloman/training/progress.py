@@ -34,7 +34,7 @@ class FitProgress(pl.Callback):
         self._bar = tqdm(
             total=sum(epochs.values()),
             bar_format="{desc}|{bar}| {n_fmt}/{total_fmt} epochs [{elapsed}{postfix}]",
-            disable=None if shown else True,
+            disable=None if shown and epochs else True,
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -52,6 +52,9 @@ class FlowTask(ShapeTask):
         noise = normal_noise(layer_energies, self.density.noise_dim)
         return self.model.forward_shapes(noise, incident_energies, layer_energies)
 
+    def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.density.loss(x, context)}  # a density of latents is refused here
+
 
 class MarginalsTask(ShapeTask):
     """Trains the marginals of the voxels by maximum likelihood."""

@@ -29,7 +29,6 @@ from caloman.training.tasks import Task
 
 
 def train_stage(
-    name: str,
     task: Task,
     folder: StageFolder,
     configuration: Mapping[str, Any],
@@ -50,13 +49,13 @@ def train_stage(
             task.fit_statistics(data.statistics_batches)
         task.module.load_state_dict(fabric.broadcast(task.module.state_dict()))
     data.batch_size = fabric.broadcast(
-        _batch_size(task, data, folder, pipeline.stages[name].trainer, fabric) if first else 1
+        _batch_size(task, data, folder, pipeline.stages[folder.name].trainer, fabric) if first else 1
     )
     data.first_epoch = torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint else 0
     if pipeline.hardware.compile:
         compile_networks(task, data.train[:2])
-    progress.stage = name
-    trainer = make_trainer(name, folder, pipeline, data, progress)
+    progress.stage = folder.name
+    trainer = make_trainer(folder, pipeline, data, progress)
     with warnings.catch_warnings():
         # showers in memory need no workers, and how many read those on disk is the user's choice
         warnings.filterwarnings("ignore", message=".*does not have many workers")
@@ -71,12 +70,10 @@ def train_stage(
     fabric.barrier()
 
 
-def make_trainer(
-    name: str, folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule, progress: FitProgress
-) -> pl.Trainer:
+def make_trainer(folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule, progress: FitProgress) -> pl.Trainer:
     """The Lightning trainer of a stage."""
-    settings, options = pipeline.stages[name].trainer, lightning_options(pipeline.hardware)
-    seed = pipeline.seed + list(pipeline.stages).index(name)
+    settings, options = pipeline.stages[folder.name].trainer, lightning_options(pipeline.hardware)
+    seed = pipeline.seed + list(pipeline.stages).index(folder.name)
     # first of the callbacks, so that it sees the weights that were validated
     monitor = [ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation)] if pipeline.monitor else []
     return pl.Trainer(

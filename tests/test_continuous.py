@@ -47,7 +47,8 @@ def test_the_solver_is_of_second_order():
     assert errors[0] / errors[1] > 3.5
 
 
-def test_density_integrates_to_one(randomize):
+def test_density_integrates_to_one(randomize, monkeypatch):
+    monkeypatch.setattr("caloman.rivals.velocity.CONDITION", 8)
     flow = FlowMatching(2, context=1, network=partial(VelocityMLP, hidden=8, blocks=1), steps=40)
     randomize(flow, std=0.3).double()
     axis = torch.linspace(-7, 7, 60, dtype=torch.float64)
@@ -69,7 +70,8 @@ def test_loss_is_the_error_of_the_velocity_less_that_of_zeros():
     assert flow.loss(data).item() == pytest.approx(remaining - (MEAN**2 + STD**2 + 1) / 2, abs=0.01)
 
 
-def test_training_learns_two_conditional_peaks():
+def test_training_learns_two_conditional_peaks(monkeypatch):
+    monkeypatch.setattr("caloman.rivals.velocity.CONDITION", 32)
     flow = FlowMatching(1, context=1, network=partial(VelocityMLP, hidden=32, blocks=1), steps=10)
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)

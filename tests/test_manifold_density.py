@@ -189,9 +189,9 @@ def test_scores_are_a_function_of_the_shower(truth, small, randomize, tmp_path):
 
 def test_the_projected_density_does_not_depend_on_the_coordinates(run, truth, small):
     """Stretched latents, with a decoder that takes that back, are other coordinates of the same manifold."""
-    model = bundle.load(run)
+    model = bundle.load(run).double()
     showers = Showers.load(truth, small)
-    inputs = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
+    inputs = [torch.from_numpy(part).double() for part in (showers.voxels, showers.incident_energies[:, None])]
     with torch.no_grad():
         before = anomaly_scores(model, *inputs)
         autoencoder, scaling = model.manifold.autoencoder, model.manifold.density.scaling
@@ -201,8 +201,9 @@ def test_the_projected_density_does_not_depend_on_the_coordinates(run, truth, sm
         scaling.matrix.div_(3)
         scaling.inverse_matrix.mul_(3)
         after = anomaly_scores(model, *inputs)
-    assert_allclose(after["projected"], before["projected"], rtol=1e-4, atol=1e-3)
-    assert_allclose(after["latent"], before["latent"] + 3 * math.log(3), rtol=1e-4, atol=1e-3)
+    # the Gram matrix squares the condition of the Jacobian: of 16 digits a few are left
+    assert_allclose(after["projected"], before["projected"], rtol=1e-4, atol=2e-3)
+    assert_allclose(after["latent"], before["latent"] + 3 * math.log(3), rtol=1e-6, atol=1e-6)
 
 
 def test_the_command_writes_scores_and_judges_them(run, truth, tmp_path, capsys):

@@ -10,6 +10,7 @@ from torch import Tensor
 from caloman.errors import CalomanError
 from caloman.manifold.heads import DeterministicHead
 from caloman.nn.moments import mean_and_variance
+from caloman.nn.precision import at_least_float32
 from caloman.preprocessing.layers import LayerMap
 from caloman.showers.geometry import Geometry
 
@@ -62,7 +63,7 @@ class BernoulliHead(FractionHead):
         return self._logits(parameters).sigmoid()
 
     def _logits(self, parameters: Tensor) -> Tensor:
-        return self.average.logit() + parameters.float()
+        return self.average.logit() + at_least_float32(parameters)
 
 
 class SoftmaxHead(FractionHead):
@@ -89,5 +90,5 @@ class SoftmaxHead(FractionHead):
         return self._log_fractions(parameters).exp()
 
     def _log_fractions(self, parameters: Tensor) -> Tensor:
-        layers = (self.average.log() + parameters.float()).split(self.layers.sizes, dim=1)
+        layers = (self.average.log() + at_least_float32(parameters)).split(self.layers.sizes, dim=1)
         return torch.cat([layer.log_softmax(dim=1) for layer in layers], dim=1)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.nn.precision import at_least_float32
 from caloman.preprocessing.layers import LayerMap
 from caloman.showers.geometry import Geometry
 
@@ -124,7 +125,7 @@ class HurdleHead(Head):
 
     def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, "_Sizes"]:
         """Logit of a hit (N, n) and distribution of its size, of all or some voxels."""
-        hit, location, scale, skew, left, right = parameters.float().unflatten(1, (6, -1)).unbind(dim=1)
+        hit, location, scale, skew, left, right = at_least_float32(parameters).unflatten(1, (6, -1)).unbind(dim=1)
         moments = (self.hit_logit, self.log_mean, self.log_std)
         hit_logit, mean, std = moments if voxels is None else (values.index_select(0, voxels) for values in moments)
         left, right = _bounded(left, math.log(2)).exp(), _bounded(right, math.log(2)).exp()
@@ -174,7 +175,7 @@ class HurdleHead(Head):
             voxels: their numbers, shape (n,); by default all.
         """
         hit, sizes = self._unpack(parameters, voxels)
-        ratio = _upper_tail(noise.float()) / hit.sigmoid()
+        ratio = _upper_tail(at_least_float32(noise)) / hit.sigmoid()
         log_size = sizes.log_size(-torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6)))
         return log_size.clamp(-30, 10).exp(), ratio
 

@@ -3,8 +3,14 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 
 def full_precision(device: str) -> AbstractContextManager[object]:
     """Switches autocast off on a type of device: a product in half precision is not undone by its inverse."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Values in single precision, or in double precision if they have it."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

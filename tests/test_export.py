@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -260,6 +261,18 @@ def test_file_that_differs_is_not_left_behind(tmp_path, monkeypatch):
     )
     with pytest.raises(CalomanError, match="does not give the showers"):
         export(make_model(), tmp_path / "a.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_full_disk_is_one_sentence(tmp_path, suffix):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(CalomanError, match="cannot be written"):
+            export(make_model(), tmp_path / f"a{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +34,9 @@ def write_torch_export(target: Target, inputs: tuple[Tensor, ...], manifest: Map
     shapes = tuple({0: batch} for _ in inputs)
     with _quiet():
         program = torch.export.export(target, inputs, dynamic_shapes=shapes, strict=False)
-        with path.open("wb") as file:
-            torch.export.save(program, file, extra_files={"manifest.json": json.dumps(manifest)})
+        buffer = BytesIO()  # torch itself does not tell a full disk from other errors
+        torch.export.save(program, buffer, extra_files={"manifest.json": json.dumps(manifest)})
+    path.write_bytes(buffer.getvalue())
 
 
 def read_torch_export(path: Path) -> Run:
@@ -47,7 +49,9 @@ def write_torchscript(target: Target, inputs: tuple[Tensor, ...], manifest: Mapp
     """Writes a TorchScript trace for LibTorch, with the manifest as the extra file ``manifest.json``."""
     with _quiet():
         script = torch.jit.trace(target, inputs, check_trace=False)
-        torch.jit.save(torch.jit.freeze(script), str(path), _extra_files={"manifest.json": json.dumps(manifest)})
+        buffer = BytesIO()
+        torch.jit.save(torch.jit.freeze(script), buffer, _extra_files={"manifest.json": json.dumps(manifest)})
+    path.write_bytes(buffer.getvalue())
 
 
 def read_torchscript(path: Path) -> Run:

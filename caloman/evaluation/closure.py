@@ -66,7 +66,8 @@ class ClosureFiles:
         tests: ClosureTests = {}
         for name, file in self.showers.items():
             summary = summarize(Sample.open(file, truth.sample.geometry), truth.spectrum_edges)
-            tests[name] = _areas({CLASSIFIERS[mode]: judge.classify(mode, summary, truth) for mode in levels})
+            step = f"closure test of {name},"
+            tests[name] = _areas({CLASSIFIERS[mode]: judge.classify(mode, summary, truth, step) for mode in levels})
         if self.latents is not None:
             tests["latents"] = _areas({"low": _classify_latents(judge, truth, *map(Path, self.latents))})
         if tests:

@@ -69,14 +69,14 @@ class Judge:
         }
         return Comparison(generated, reference, histograms, tests, values)
 
-    def classify(self, mode: str, generated: Summary, reference: Summary) -> ClassifierTest:
-        """Trains the classifiers of a mode."""
+    def classify(self, mode: str, generated: Summary, reference: Summary, step: str = "classifier") -> ClassifierTest:
+        """Trains the classifiers of a mode; `step` is what the progress calls them."""
         preset = self.preset_of(generated, reference)
         inputs = _inputs(mode, (generated, reference), preset.max_showers)
         network: Callable[[], nn.Module] = partial(dense, inputs.n_features, preset.hidden)
         if mode == "cls-resnet":
             network = partial(ResNet, reference.sample.geometry)
-        return self.train(inputs, preset, network, f"classifier {mode}")
+        return self.train(inputs, preset, network, f"{step} {mode}")
 
     def train(
         self, inputs: Inputs, preset: ClassifierPreset, network: Callable[[], nn.Module], name: str

@@ -73,7 +73,7 @@ def small_judge():
     """A judge without figures, whose classifiers are tiny: their tests are elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         tiny = replace(QUICK, repeats=1, hidden=(8,), epochs=1, min_updates=0)
-        for module in ("presets", "evaluate"):
+        for module in ("presets", "command"):
             patch.setattr(f"caloman.evaluation.{module}.QUICK", tiny)
         patch.setattr("caloman.evaluation.plots.pictures", lambda *_: ())
         yield

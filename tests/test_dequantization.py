@@ -68,8 +68,11 @@ def test_noise_above_the_threshold_is_refused(small):
 
 
 def test_log_determinant_of_layer_fractions():
-    fractions = LayerFractions(3.1, alpha=1e-3)
-    log_energies, incident = torch.randn(20, 4, dtype=torch.float64), torch.full((20, 1), 50.0, dtype=torch.float64)
+    fractions = LayerFractions(alpha=1e-3).double()
+    log_energies = torch.randn(20, 4, dtype=torch.float64)
+    incident = 20 * log_energies.exp().sum(1, keepdim=True) ** 0.8
+    fractions.fit([(log_energies.exp(), incident)])
+    assert fractions.total.stds.unique().numel() > 1
     jacobian = torch.func.vmap(torch.func.jacrev(lambda y, e: fractions(y.exp()[None], e[None])[0]))
     expected = torch.linalg.slogdet(jacobian(log_energies, incident)).logabsdet
     energies = log_energies.exp()
@@ -93,7 +96,7 @@ def test_density_of_layer_energies_is_normalized(small, randomize):
 
 def test_density_of_layer_logarithms_is_normalized():
     """The blur is a dimension more, over which the estimate of the density has the right mean."""
-    coordinates, n, normal = LayerLogarithms(3.1, blur=3.0), 400_000, Normal(0.0, 1.0)
+    coordinates, n, normal = LayerLogarithms(blur=3.0), 400_000, Normal(0.0, 1.0)
     proposal, incident = Normal(0.0, 2.0), torch.full((n, 1), 2.0, dtype=torch.float64)
     log_energies = 2 * torch.randn(n, 3, dtype=torch.float64)
     x = coordinates(log_energies.exp(), incident)

@@ -1,8 +1,8 @@
 """The farthest tails: how many generated showers lie beyond the most extreme Geant4 shower, and how far.
 
-A handful of absurd showers among 100 000 changes neither a histogram nor a classifier. Ranks show it: if N reference and
-M generated values have one continuous distribution, every order of all N + M is equally likely. The number of generated
-values beyond the most extreme reference value is then negative hypergeometric, with mean M / (N + 1).
+A handful of absurd showers among 100 000 changes neither a histogram nor a classifier. Ranks show it. If N reference
+and M generated values have one continuous distribution, every order of all N + M is equally likely. The number of
+generated values beyond the most extreme reference value is then negative hypergeometric, with mean M / (N + 1).
 
 Ranks are blind to distances. The overshoot is how far the most extreme generated value lies beyond the most extreme
 reference value, in units of the distance of the latter to the median.
@@ -90,8 +90,8 @@ def unusual(tails: Sequence[Tail], level: float = 1e-3) -> Iterator[str]:
             )
         if (tail.observable, tail.side) == (RESPONSE, "largest") and tail.p_overshoot < level:
             yield (
-                f"Tails differ: a generated shower of {tail.window[0]:.4g} to {tail.window[1]:.4g} MeV has E_tot / E_inc "
-                f"= {tail.generated:.3g}, Geant4 at most {tail.reference:.3g} there."
+                f"Tails differ: a generated shower of {tail.window[0]:.4g} to {tail.window[1]:.4g} MeV has "
+                f"E_tot / E_inc = {tail.generated:.3g}, Geant4 at most {tail.reference:.3g} there."
             )
 
 

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import nhypergeom
 
+import caloman
 from caloman.evaluation.extremes import beyond_probability, extremes, overshoot_probability, unusual
 from caloman.showers.observables import Observables
+from caloman.showers.showers import Showers
 
 WINDOWS = [(500.0, 600.0), (1000.0, 1100.0), (4000.0, 4100.0)]
+LAYERS = [0, 12]
 
 
 def showers(rng, counts, n_layers=2):
@@ -36,7 +39,7 @@ def test_counts_of_equal_distributions_are_as_expected(rng):
 
 def _repeated(rng, times):
     for _ in range(times):
-        yield from extremes(showers(rng, [40, 30, 20]), showers(rng, [120, 90, 60]), WINDOWS)
+        yield from extremes(showers(rng, [40, 30, 20]), showers(rng, [120, 90, 60]), WINDOWS, LAYERS)
 
 
 def test_overshoots_of_exponential_tails_keep_their_bound(rng):
@@ -52,9 +55,9 @@ def test_overshoots_of_exponential_tails_keep_their_bound(rng):
 
 def test_a_single_absurd_shower_is_found_by_its_distance(rng):
     reference, generated = showers(rng, [400, 300, 200]), showers(rng, [4000, 3000, 2000])
-    assert not list(unusual(extremes(reference, generated, WINDOWS)))
+    assert not list(unusual(extremes(reference, generated, WINDOWS, LAYERS)))
     generated.layer_energies[5000, 1] = 9 * generated.incident_energies[5000]
-    sentences = list(unusual(extremes(reference, generated, WINDOWS)))
+    sentences = list(unusual(extremes(reference, generated, WINDOWS, LAYERS)))
     assert len(sentences) == 1
     assert "1000 to 1100 MeV has E_tot / E_inc = 9." in sentences[0]
 
@@ -63,7 +66,7 @@ def test_a_single_absurd_shower_is_found_by_its_distance(rng):
 def test_a_planted_tail_is_found_by_its_number(rng, factor, side):
     reference, generated = showers(rng, [400, 300, 200]), showers(rng, [400, 300, 200])
     generated.layer_energies[::10] *= factor
-    tails = {(tail.observable, tail.side): tail for tail in extremes(reference, generated, WINDOWS)}
+    tails = {(tail.observable, tail.side): tail for tail in extremes(reference, generated, WINDOWS, LAYERS)}
     found = tails["E_tot / E_inc", side]
     assert found.expected == pytest.approx(400 / 401 + 300 / 301 + 200 / 201)
     assert found.beyond > 3 * found.expected
@@ -74,7 +77,7 @@ def test_tails_that_are_too_short_are_unlikely_too(rng):
     reference, generated = showers(rng, [400, 300, 200]), showers(rng, [4000, 3000, 2000])
     response = np.clip(generated.total_energy / generated.incident_energies, 0.8, 1.2)
     generated.layer_energies[:] = (response * generated.incident_energies)[:, None] / 2
-    tail = extremes(reference, generated, WINDOWS)[0]
+    tail = extremes(reference, generated, WINDOWS, LAYERS)[0]
     assert tail.beyond == 0
     assert tail.expected == pytest.approx(30, abs=0.2)
     assert tail.p_value < 0.01
@@ -84,10 +87,26 @@ def test_windows_without_showers_and_layers_without_energy_say_nothing(rng):
     reference, generated = showers(rng, [40, 0, 20]), showers(rng, [40, 30, 0])
     for sample in (reference, generated):
         sample.layer_energies[:, 1] = 0
-    tails = extremes(reference, generated, WINDOWS)
+    tails = extremes(reference, generated, WINDOWS, LAYERS)
     assert tails[0].expected == pytest.approx(40 / 41)
     assert all(tail.beyond == 0 and tail.overshoot == 0 for tail in tails[4:])
-    assert extremes(replace(reference, incident_energies=reference.incident_energies + 1e6), generated, WINDOWS) == []
+    assert (
+        extremes(replace(reference, incident_energies=reference.incident_energies + 1e6), generated, WINDOWS, LAYERS)
+        == []
+    )
     assert all(tail.p_value == 1 for tail in tails[4:])  # ties are no evidence
     generated.layer_energies[0, 1] = 1.0
-    assert extremes(reference, generated, WINDOWS)[4].beyond == 1
+    assert extremes(reference, generated, WINDOWS, LAYERS)[4].beyond == 1
+
+
+def test_the_judge_points_out_energy_out_of_nothing(make_showers, photons, tmp_path):
+    showers = make_showers(400, photons)
+    voxels = showers.voxels * (1024 / showers.incident_energies)[:, None]
+    voxels[300] = 20 * 1024 / photons.n_voxels
+    for name, rows in (("reference", slice(0, 200)), ("generated", slice(200, 400))):
+        part = voxels[rows]
+        Showers(np.full(len(part), 1024, np.float32), part, photons).save(tmp_path / f"{name}.hdf5")
+    files = tmp_path / "generated.hdf5", tmp_path / "reference.hdf5"
+    sample = caloman.evaluate(*files, output=tmp_path / "report", modes=["hist"]).metrics["samples"][0]
+    assert any("has E_tot / E_inc = 20," in warning for warning in sample["warnings"])
+    assert {tail["observable"] for tail in sample["extremes"]} >= {"E_tot / E_inc", "layer 12"}

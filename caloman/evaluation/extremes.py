@@ -53,7 +53,9 @@ class Tail:
     p_overshoot: float
 
 
-def extremes(reference: Observables, generated: Observables, windows: Sequence[Window]) -> list[Tail]:
+def extremes(
+    reference: Observables, generated: Observables, windows: Sequence[Window], layers: Sequence[int]
+) -> list[Tail]:
     """Compares both tails of E_tot / E_inc and of the share of every layer.
 
     Args:
@@ -61,15 +63,13 @@ def extremes(reference: Observables, generated: Observables, windows: Sequence[W
         generated: showers at the same incident energies.
         windows: of the incident energy, each from (included) and to (excluded) [MeV]; one without showers of both
             samples is left out.
+        layers: ids of the L layers.
     """
-    pairs = []
-    for window in windows:
-        both = [_responses(sample, window) for sample in (reference, generated)]
-        if all(map(len, both)):
-            pairs.append((window, *both))
+    pairs = [(window, _responses(reference, window), _responses(generated, window)) for window in windows]
+    pairs = [(window, one, other) for window, one, other in pairs if len(one) and len(other)]
     if not pairs:
         return []
-    names = [RESPONSE, *(f"layer {column}" for column in range(reference.layer_energies.shape[1]))]
+    names = [RESPONSE, *(f"layer {layer}" for layer in layers)]
     return [
         _tail(name, side, sign, [(window, sign * one[:, i], sign * other[:, i]) for window, one, other in pairs])
         for i, name in enumerate(names)
@@ -110,10 +110,10 @@ def overshoot_probability(n: int, m: int, overshoot: float) -> float:
     """Bound on the probability that the largest of m exponential numbers has this overshoot over the largest of n.
 
     The largest of n lies at x, and each of the m numbers beyond x + t (x - log 2) with probability 2^t exp(-(1 + t) x);
-    the mean over x gives m n 2^t B(2 + t, n). Lighter tails overshoot less.
+    the mean over x gives m n 2^t B(2 + t, n), which holds for larger t, too. Lighter tails overshoot less.
     """
-    t = max(overshoot, 0.0)
-    return float(min(1.0, np.exp(np.log(m) + np.log(n) + t * np.log(2) + betaln(2 + t, n))))
+    t = np.linspace(0, max(overshoot, 0.0), 100)
+    return float(min(1.0, np.exp(np.log(m) + np.log(n) + t * np.log(2) + betaln(2 + t, n)).min()))
 
 
 def _responses(sample: Observables, window: Window) -> Array:

@@ -68,8 +68,12 @@ def test_noise_above_the_threshold_is_refused(small):
 
 
 def test_log_determinant_of_layer_fractions():
-    fractions = LayerFractions(3.1, alpha=1e-3)
-    log_energies, incident = torch.randn(20, 4, dtype=torch.float64), torch.full((20, 1), 50.0, dtype=torch.float64)
+    fractions = LayerFractions(alpha=1e-3).double()
+    log_energies = torch.randn(500, 4, dtype=torch.float64)
+    incident = 20 * log_energies.exp().sum(1, keepdim=True) ** 0.8
+    fractions.fit([(log_energies.exp(), incident)])
+    assert fractions.total.stds.unique().numel() > 1
+    log_energies, incident = log_energies[:20], incident[:20]
     jacobian = torch.func.vmap(torch.func.jacrev(lambda y, e: fractions(y.exp()[None], e[None])[0]))
     expected = torch.linalg.slogdet(jacobian(log_energies, incident)).logabsdet
     energies = log_energies.exp()
@@ -91,9 +95,23 @@ def test_density_of_layer_energies_is_normalized(small, randomize):
     assert weights.std().item() / math.sqrt(n) < 0.02
 
 
+def test_log_determinant_of_layer_logarithms():
+    """Shares keep their scale and the common factor is drawn: what is left is the slope of E_tot, and of the factor."""
+    logarithms, blur = LayerLogarithms(alpha=1e-3).double(), 0.03
+    energies = torch.rand(500, 4, dtype=torch.float64) + 0.1
+    incident = 20 * energies.sum(1, keepdim=True) ** 0.8
+    logarithms.fit([(energies, incident)])
+    log_totals = energies.sum(1, keepdim=True).log().requires_grad_()
+    slopes = torch.autograd.grad(logarithms.total(log_totals.exp(), incident).sum(), log_totals)[0].squeeze(1)
+    coordinates = logarithms(energies, incident)
+    factors = (coordinates[:, 1:] - energies.log()).mean(1)
+    expected = slopes.log() - Normal(0.0, blur).log_prob(factors)
+    assert_close(logarithms.log_det(coordinates, energies, incident), expected)
+
+
 def test_density_of_layer_logarithms_is_normalized():
     """The blur is a dimension more, over which the estimate of the density has the right mean."""
-    coordinates, n, normal = LayerLogarithms(3.1, blur=3.0), 400_000, Normal(0.0, 1.0)
+    coordinates, n, normal = LayerLogarithms(blur=3.0), 400_000, Normal(0.0, 1.0)
     proposal, incident = Normal(0.0, 2.0), torch.full((n, 1), 2.0, dtype=torch.float64)
     log_energies = 2 * torch.randn(n, 3, dtype=torch.float64)
     x = coordinates(log_energies.exp(), incident)

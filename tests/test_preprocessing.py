@@ -21,7 +21,8 @@ from caloman.preprocessing import (
     Whiten,
 )
 
-RATIO = 3.1
+RATIO = 3.0
+"""Largest E_tot / E_inc of coordinates that were not fitted."""
 
 
 def as_tensors(showers, dtype=torch.float32):
@@ -35,7 +36,7 @@ deposits = st.just(0.0) | st.floats(-3, 6).map(lambda exponent: 10**exponent)
 def layer_energies(draw):
     """Energies of 5 layers and of the particle, from empty showers to more than the particle had."""
     energies = draw(arrays(np.float64, (8, 5), elements=deposits))
-    response = draw(arrays(np.float64, (8, 1), elements=st.floats(0.01, RATIO * 0.999)))
+    response = draw(arrays(np.float64, (8, 1), elements=st.floats(0.01, RATIO * 0.998)))
     return torch.from_numpy(energies), torch.from_numpy(np.maximum(energies.sum(1, keepdims=True), 1e-3) / response)
 
 
@@ -47,7 +48,7 @@ def layer_energies(draw):
 )
 def test_layer_fractions_are_inverted(dtype, alpha, tolerance, energies):
     layers, incident = (tensor.to(dtype) for tensor in energies)
-    fractions = LayerFractions(RATIO, alpha)
+    fractions = LayerFractions(alpha)
     logits = fractions(layers, incident)
     assert torch.all(torch.isfinite(logits))
     error = (fractions.inverse(logits, incident) - layers).abs()
@@ -59,7 +60,7 @@ def test_layer_fractions_are_those_of_caloflow():
     alpha, incident = 1e-6, torch.tensor([[100.0]], dtype=torch.float64)
     layers = torch.tensor([[10.0, 0.0, 60.0, 20.0, 30.0]], dtype=torch.float64)
     u = torch.tensor([[120 / (RATIO * 100), 10 / 120, 0 / 110, 60 / 110, 20 / 50]], dtype=torch.float64)
-    assert_close(LayerFractions(RATIO, alpha)(layers, incident), torch.logit(alpha + (1 - 2 * alpha) * u))
+    assert_close(LayerFractions(alpha)(layers, incident), torch.logit(alpha + (1 - 2 * alpha) * u))
 
 
 @given(layer_energies())
@@ -67,8 +68,8 @@ def test_layer_fractions_are_those_of_caloflow():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_layer_logarithms_are_inverted(dtype, tolerance, energies):
     layers = energies[0].clamp(min=1e-2).to(dtype)
-    incident = torch.maximum(energies[1].to(dtype), layers.sum(1, keepdim=True) / RATIO)
-    logarithms = LayerLogarithms(2 * RATIO, alpha=1e-9, blur=0.5)
+    incident = torch.maximum(energies[1].to(dtype), 1.01 * layers.sum(1, keepdim=True) / RATIO)
+    logarithms = LayerLogarithms(alpha=1e-9, blur=0.5)
     coordinates = logarithms(layers, incident)
     assert_close(logarithms.inverse(coordinates, incident), layers, rtol=tolerance, atol=0)
     factors = (coordinates[:, 1:] - layers.log()).exp()
@@ -76,12 +77,89 @@ def test_layer_logarithms_are_inverted(dtype, tolerance, energies):
     assert len(factors[:, 0].unique()) == len(factors)
 
 
-@pytest.mark.parametrize("coordinates", [LayerFractions, LayerLogarithms])
-def test_layer_energies_never_exceed_the_largest_deposit(coordinates):
-    incident = torch.full((1000, 1), 512.0)
-    layers = coordinates(RATIO).inverse(20 * torch.randn(1000, 5 + coordinates.extra), incident)
-    assert torch.all(layers >= 0)
-    assert layers.sum(1).max() <= RATIO * 512 * (1 + 1e-5)
+def resolved(energies, n, dtype=torch.float64):
+    """Layers (n, 3) of showers whose resolution is sharp at high energies, and their incident energies (n, 1)."""
+    incident = torch.tensor(energies, dtype=dtype)[torch.arange(n) % len(energies)][:, None]
+    shares = torch.rand(n, 3, dtype=dtype) + 0.1
+    response = (1 + 0.2 * (256 / incident).sqrt() * torch.randn(n, 1, dtype=dtype)).clamp(min=0.1)
+    return response * incident * shares / shares.sum(1, keepdim=True), incident
+
+
+ENERGIES = [256.0, 1024.0, 4096.0, 16384.0, 65536.0]
+
+
+@pytest.mark.parametrize("kind", [LayerFractions, LayerLogarithms])
+def test_layer_energies_never_exceed_what_training_saw_at_their_energy(kind):
+    layers, incident = resolved(ENERGIES, 5000)
+    coordinates = kind().double()
+    coordinates.fit([(layers[:2000], incident[:2000]), (layers[2000:], incident[2000:])])
+    assert_close(coordinates.inverse(coordinates(layers, incident), incident), layers, rtol=1e-8, atol=0)
+    limits = []
+    for energy in [4096.0, 8000.0, 16384.0]:
+        wild = 50 * torch.randn(2000, 3 + coordinates.extra, dtype=torch.float64)
+        generated = coordinates.inverse(wild, torch.full((2000, 1), energy, dtype=torch.float64))
+        assert torch.all(generated >= 0)
+        limits.append(generated.sum(1).max() / energy)
+    seen = [(layers.sum(1) / incident[:, 0])[incident[:, 0] == energy].max() for energy in (4096, 16384)]
+    assert seen[0] < limits[0] < 1 + 1.5 * (seen[0] - 1) + 0.01
+    assert seen[1] < limits[2] < 1 + 1.5 * (seen[1] - 1) + 0.01
+    assert limits[0] > limits[1] > limits[2]
+
+
+def test_the_coordinate_of_the_total_is_standard_at_each_energy():
+    layers, incident = resolved(ENERGIES, 10_000)
+    coordinates = LayerFractions().double()
+    coordinates.fit([(layers, incident)])
+    totals = coordinates(layers, incident)[:, :1]
+    for energy in ENERGIES:
+        here = totals[incident == energy]
+        assert abs(here.mean().item()) < 0.1
+        assert here.std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [LayerFractions, LayerLogarithms])
+@pytest.mark.parametrize("damage", ["absurd", "empty layer", "empty showers", "one energy", "one shower", "constant"])
+def test_no_training_shower_is_refused(kind, damage):
+    layers, incident = resolved(ENERGIES, 1000)
+    if damage == "absurd":
+        layers[17] *= 1e3
+    elif damage == "empty layer":
+        layers[:, 1] = 1e-3
+    elif damage == "empty showers":
+        layers[incident[:, 0] == 1024.0] = 1e-3
+    elif damage == "one energy":
+        incident[:] = 256.0
+    elif damage == "one shower":
+        layers, incident = layers[:1], incident[:1]
+    else:
+        layers = incident.expand(-1, 3) / 3
+    for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-3)):
+        batch = layers.to(dtype), incident.to(dtype)
+        coordinates = kind(alpha=1e-9).to(dtype)
+        coordinates.fit([batch])
+        found = coordinates(*batch)
+        assert torch.all(torch.isfinite(coordinates.log_det(found, *batch)))
+        assert_close(coordinates.inverse(found, batch[1]).sum(1), batch[0].sum(1), rtol=tolerance, atol=0)
+
+
+def test_an_absurd_shower_widens_the_limit_near_its_energy_only():
+    layers, incident = resolved(ENERGIES, 5000)
+    layers[3] *= 100  # 16384 MeV
+    coordinates = LayerFractions().double()
+    coordinates.fit([(layers, incident)])
+    largest = [coordinates.inverse(torch.full((1, 3), 1e3).double(), torch.tensor([[e]]).double()) for e in ENERGIES]
+    responses = [float(layers.sum()) / energy for layers, energy in zip(largest, ENERGIES, strict=True)]
+    assert responses[3] > 100
+    assert max(responses[:3]) < 3
+    assert responses[4] < 2
+
+
+def test_showers_beyond_the_limit_have_a_low_density_but_no_infinite_one():
+    layers, incident = resolved(ENERGIES, 5000)
+    coordinates = LayerLogarithms(alpha=1e-9).double()
+    coordinates.fit([(layers, incident)])
+    beyond, edge = coordinates(50 * layers, incident)[:, 0], coordinates(layers, incident)[:, 0].max()
+    assert torch.all((beyond > edge) & (beyond < 50))
 
 
 def test_layer_map_sums_and_broadcasts(make_showers, photons):
@@ -142,9 +220,9 @@ def test_contexts_are_those_of_caloman(photons):
     assert_close(GlobalTransform(photons).context(incident, None), torch.zeros(1, 1))
 
 
-def test_global_shapes_are_shares_of_the_largest_deposit(make_showers, photons):
+def test_global_shapes_are_those_of_the_paper(make_showers, photons):
     voxels, incident = as_tensors(make_showers(10, photons))
-    prepared = GlobalTransform(photons, max_deposit_ratio=3.1)(voxels, incident)
+    prepared = GlobalTransform(photons)(voxels, incident)
     assert_close(prepared.shapes, voxels / (3.1 * incident))
 
 

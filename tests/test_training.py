@@ -165,11 +165,6 @@ def test_a_fault_in_the_config_is_one_sentence_that_names_it(config, tmp_path, o
     assert not (tmp_path / "run" / "bundle").exists()
 
 
-def test_energies_above_the_largest_deposit_are_refused_with_the_key_to_change(config, tmp_path):
-    with pytest.raises(CalomanError, match="max_deposit_ratio"):
-        fit(config, tmp_path / "run", overrides=["--model.energy.max_deposit_ratio=1.0"])
-
-
 def test_training_and_validation_share_no_shower_and_lose_none():
     geometry = Geometry.load("1-photons")
     data = ShowerDataModule(geometry, DataConfig([str(SAMPLE)], 0.25, max_showers=400), seed=3)

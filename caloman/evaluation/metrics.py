@@ -7,6 +7,7 @@ from caloman import __version__
 from caloman.evaluation.bands import LEVELS
 from caloman.evaluation.cautions import cautions
 from caloman.evaluation.classifier import NUMBERS, ClassifierTest
+from caloman.evaluation.extremes import extremes, unusual
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.leaderboard import standings, why_not_comparable
 from caloman.evaluation.measures import CLEAR, MEASURES, SCHEMA, Measured, number
@@ -71,11 +72,14 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
     floors = floor.values
     measured = {key: Measured(*value, *floors[key], MEASURES[key].target) for key, value in comparison.values.items()}
     identical = file["sha256"] == comparison.reference.sample.sha256
+    windows = [histogram.binning.window for histogram in comparison.histograms if histogram.binning.window]
+    layers = [layer.id for layer in comparison.reference.sample.geometry.layers]
+    tails = extremes(comparison.reference.observables, comparison.generated.observables, windows, layers)
     return {
         "name": name,
         **file,
         "verdict": verdict(measured, results.modes, min(comparison.sizes), identical),
-        "warnings": cautions(comparison, results.floor, results.independent_floor),
+        "warnings": [*cautions(comparison, results.floor, results.independent_floor), *unusual(tails)],
         "metrics": {
             key: {"label": MEASURES[key].label, **asdict(entry), "significance": entry.excess, "words": entry.words}
             for key, entry in measured.items()
@@ -85,6 +89,7 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
             for key, test in comparison.classifiers.items()
         },
         "histograms": [_histogram(*pair) for pair in zip(comparison.histograms, floor.separations, strict=True)],
+        "extremes": [{**asdict(tail), "window": list(tail.window)} for tail in tails],
         "field": _field(comparison, results, reference_md5),
     }
 

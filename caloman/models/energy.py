@@ -27,9 +27,8 @@ class LayerEnergyModel(nn.Module):
         geometry: the voxel mesh with L layers.
         flow: density of the standardized coordinates under the incident energy.
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
-        max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logit.
-        coordinates: of the layer energies, from `max_deposit_ratio` and `alpha`.
+        coordinates: of the layer energies, from `alpha`.
 
     References:
         CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -43,12 +42,11 @@ class LayerEnergyModel(nn.Module):
         geometry: Geometry,
         flow: Callable[[int, int], Distribution],
         threshold: float = 0.0,
-        max_deposit_ratio: float = 3.1,
         alpha: float = 1e-6,
-        coordinates: Callable[[float, float], LayerCoordinates] = LayerFractions,
+        coordinates: Callable[[float], LayerCoordinates] = LayerFractions,
     ) -> None:
         super().__init__()
-        self.coordinates = coordinates(max_deposit_ratio, alpha)
+        self.coordinates = coordinates(alpha)
         if not (self.coordinates.takes_zeros or threshold > 0):
             raise CalomanError(
                 f"the {type(self.coordinates).__name__} of an energy model needs a threshold above 0, below which "
@@ -60,12 +58,8 @@ class LayerEnergyModel(nn.Module):
         self.noise_dim = self.density.noise_dim
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits the scalings on batches of layer energies (n, L) and incident energies (n, 1) [MeV].
-
-        Raises:
-            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
-        """
-        self.coordinates.check(batches())
+        """Fits all statistics on batches of layer energies (n, L) and incident energies (n, 1) [MeV]."""
+        self.coordinates.fit((self._dequantized(layers)[0], incident) for layers, incident in batches())
         self.density.fit(lambda: (self._prepare(*batch)[:2] for batch in batches()))
 
     def log_prob(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
@@ -89,10 +83,14 @@ class LayerEnergyModel(nn.Module):
 
     def _prepare(self, layer_energies: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coordinates, their condition (N, 1), and what the log-density of log energies has in addition (N,)."""
-        minus_log_q: Tensor | float = 0.0
-        if self.dequantization:
-            energies = torch.where(layer_energies < self.threshold, 0.0, layer_energies)
-            layer_energies, minus_log_q = self.dequantization(energies, random=self.training)
+        layer_energies, minus_log_q = self._dequantized(layer_energies)
         coordinates = self.coordinates(layer_energies, incident_energies)
         log_det = self.coordinates.log_det(coordinates, layer_energies, incident_energies)
         return coordinates, incident_energies.log10(), minus_log_q + log_det
+
+    def _dequantized(self, layer_energies: Tensor) -> tuple[Tensor, Tensor]:
+        """Layer energies (N, L), noise in empty ones if there is a threshold, and the noise's -log q (N,)."""
+        if not self.dequantization:
+            return layer_energies, layer_energies.new_zeros(len(layer_energies))
+        energies = torch.where(layer_energies < self.threshold, 0.0, layer_energies)
+        return self.dequantization(energies, random=self.training)

@@ -8,8 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry
+
+KNOTS = 17
+"""Incident energies at which the response is measured."""
+FEWEST = 100
+"""Showers behind each of these measurements, where there are as many."""
+MARGIN = 1.5
+"""Distance of the limit to the median response, over that of the largest response."""
+EDGE = 1e-3
+"""Part of the range below the limit that stands for all showers beyond."""
 
 
 class LayerMap(nn.Module):
@@ -50,11 +58,112 @@ def reciprocal(values: Tensor) -> Tensor:
     return torch.where(values > 0, 1 / values.clamp(min=1e-30), torch.zeros_like(values))
 
 
-class LayerCoordinates(nn.Module, ABC):
-    """Layer energies [MeV] as unbounded coordinates, of which the first is the logit of E_tot / (ratio E_inc).
+class ResponseCoordinate(nn.Module):
+    """E_tot as an unbounded coordinate of zero mean and unit variance at each incident energy.
+
+    It is the logit of E_tot over a limit somewhat above all training showers. A response that is sharp at high energies
+    fills as much of the box of a spline as a broad one. Otherwise the spline has to reach from the last shower to the
+    corner of its box within the tail of its noise, which makes energy out of nothing.
+
+    Limit, mean and width are linear in log E_inc between equidistant knots. At a knot they are those of the showers
+    within one step, or of the nearest ones where these are few. The limit exceeds their median response by `MARGIN`
+    times the excess of their largest. Showers beyond the limit are allowed, and count as showers at its edge.
 
     Args:
-        max_deposit_ratio: upper bound of E_tot / E_inc.
+        alpha: margin that keeps logits finite.
+    """
+
+    start: Tensor
+    step: Tensor
+    limits: Tensor
+    means: Tensor
+    stds: Tensor
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.register_buffer("start", torch.zeros(()))
+        self.register_buffer("step", torch.ones(()))
+        self.register_buffer("limits", torch.full((KNOTS,), 3.0))
+        self.register_buffer("means", torch.zeros(KNOTS))
+        self.register_buffer("stds", torch.ones(KNOTS))
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fits the statistics to layer energies (n, L) and incident energies (n, 1) [MeV] in batches."""
+        pairs = [(layers.sum(1, keepdim=True), incident) for layers, incident in batches]
+        totals, incident = (torch.cat(column) for column in zip(*pairs, strict=True))
+        low, high = incident.log().aminmax()
+        self.start.copy_(low)
+        self.step.copy_(((high - low) / (KNOTS - 1)).clamp(min=1e-3))
+        distances = self._distances(incident)
+        reach = distances.kthvalue(min(FEWEST, len(distances)), dim=0).values.clamp(min=1)
+        responses = totals / incident
+        for knot, near in enumerate((distances <= reach).T):
+            median = responses[near].median()
+            # the room above a constant response, or above none, is small but not zero
+            excess = (responses[near].max() - median).clamp(min=2 * EDGE * (10 * median + EDGE))
+            self.limits[knot] = median + MARGIN * excess
+        logits = self._logits(totals, incident)
+        for knot, near in enumerate((distances <= reach).T):
+            self.means[knot] = logits[near].mean()
+            self.stds[knot] = logits[near].std(correction=0).clamp(min=EDGE)
+
+    def forward(self, totals: Tensor, incident_energies: Tensor) -> Tensor:
+        """Maps E_tot (N, 1) at incident energies (N, 1) [MeV] to coordinates (N, 1)."""
+        logits = self._logits(totals, incident_energies)
+        return (logits - self._at(self.means, incident_energies)) / self._at(self.stds, incident_energies)
+
+    def log_slope(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
+        """Logarithm of the derivative of the coordinates (N, 1) by E_tot [1/MeV], shape (N, 1)."""
+        stds = self._at(self.stds, incident_energies)
+        logits = self._at(self.means, incident_energies) + stds * coordinates
+        return _log_slopes(logits, self.alpha) - stds.log() - self._available(incident_energies).log()
+
+    def inverse(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
+        """Maps coordinates (N, 1) at incident energies (N, 1) [MeV] to E_tot (N, 1) [MeV], at most the limit."""
+        logits = self._at(self.means, incident_energies) + self._at(self.stds, incident_energies) * coordinates
+        return self._available(incident_energies) * _fractions(logits, self.alpha)
+
+    def _logits(self, totals: Tensor, incident_energies: Tensor) -> Tensor:
+        available = self._available(incident_energies)
+        totals = torch.minimum(totals, (1 - EDGE) * available)
+        return _logits(totals, available - totals, self.alpha)
+
+    def _available(self, incident_energies: Tensor) -> Tensor:
+        """The limit of E_tot, shape (N, 1) [MeV]."""
+        return self._at(self.limits, incident_energies) * incident_energies
+
+    def _at(self, statistics: Tensor, incident_energies: Tensor) -> Tensor:
+        """Interpolates statistics (K,) to incident energies (N, 1) [MeV], shape (N, 1)."""
+        return ((1 - self._distances(incident_energies)).clamp(min=0) * statistics).sum(1, keepdim=True)
+
+    def _distances(self, incident_energies: Tensor) -> Tensor:
+        """Distances of incident energies (N, 1) [MeV] to all knots in steps, shape (N, K)."""
+        positions = ((incident_energies.log() - self.start) / self.step).clamp(0, KNOTS - 1)
+        return (positions - torch.arange(KNOTS, device=positions.device)).abs()
+
+
+def _logits(part: Tensor, complement: Tensor, alpha: float) -> Tensor:
+    """logit(alpha + (1 - 2 alpha) u) of u = part / (part + complement), and of 0 where both are zero."""
+    whole = part + complement
+    scale = torch.where(whole > 0, (1 - 2 * alpha) / whole, torch.zeros_like(whole))
+    return (alpha + scale * part).log() - (alpha + scale * complement).log()
+
+
+def _log_slopes(logits: Tensor, alpha: float) -> Tensor:
+    """Logarithm of d logit / du."""
+    return math.log(1 - 2 * alpha) - F.logsigmoid(logits) - F.logsigmoid(-logits)
+
+
+def _fractions(logits: Tensor, alpha: float) -> Tensor:
+    """The u of logits."""
+    return ((logits.sigmoid() - alpha) / (1 - 2 * alpha)).clamp(0, 1)
+
+
+class LayerCoordinates(nn.Module, ABC):
+    """Layer energies [MeV] as unbounded coordinates, of which the first stands for E_tot.
+
+    Args:
         alpha: margin that keeps logits finite.
     """
 
@@ -63,23 +172,14 @@ class LayerCoordinates(nn.Module, ABC):
     takes_zeros = True
     """Whether a layer may be empty."""
 
-    def __init__(self, max_deposit_ratio: float, alpha: float = 1e-6) -> None:
+    def __init__(self, alpha: float = 1e-6) -> None:
         super().__init__()
-        self.max_deposit_ratio = max_deposit_ratio
         self.alpha = alpha
+        self.total = ResponseCoordinate(alpha)
 
-    def check(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Refuses layer energies, or voxels, (n, L) and incident energies (n, 1) that leave no room below the bound.
-
-        Raises:
-            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
-        """
-        largest = max(float((deposits.sum(1, keepdim=True) / incident).max()) for deposits, incident in batches)
-        if largest >= self.max_deposit_ratio:
-            raise CalomanError(
-                f"max_deposit_ratio = {self.max_deposit_ratio} of the energy model is not above the largest "
-                f"E_tot / E_inc of the training data, {largest:.3f}; raise it"
-            )
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fits the coordinate of E_tot to layer energies (n, L) and incident energies (n, 1) [MeV] in batches."""
+        self.total.fit(batches)
 
     @abstractmethod
     def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
@@ -93,51 +193,38 @@ class LayerCoordinates(nn.Module, ABC):
     def inverse(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
         """Maps coordinates (N, L + extra) and incident energies (N, 1) back to layer energies (N, L)."""
 
-    def _available(self, incident_energies: Tensor) -> Tensor:
-        return self.max_deposit_ratio * incident_energies
-
-    def _logits(self, part: Tensor, complement: Tensor) -> Tensor:
-        """logit(alpha + (1 - 2 alpha) u) of u = part / (part + complement), and of 0 where both are zero."""
-        whole = part + complement
-        scale = torch.where(whole > 0, (1 - 2 * self.alpha) / whole, torch.zeros_like(whole))
-        return (self.alpha + scale * part).log() - (self.alpha + scale * complement).log()
-
-    def _log_slopes(self, logits: Tensor) -> Tensor:
-        """Logarithm of d logit / du."""
-        return math.log(1 - 2 * self.alpha) - F.logsigmoid(logits) - F.logsigmoid(-logits)
-
-    def _fractions(self, logits: Tensor) -> Tensor:
-        """The u of logits."""
-        return ((logits.sigmoid() - self.alpha) / (1 - 2 * self.alpha)).clamp(0, 1)
-
 
 class LayerFractions(LayerCoordinates):
-    """The logits of CaloFlow's fractions u.
+    """The logits of CaloFlow's fractions u, behind the coordinate of E_tot.
 
-    u_0 = E_tot / (ratio E_inc) and u_k = E_{k-1} / (E_{k-1} + ... + E_{L-1}) for k = 1 ... L - 1, then
-    logit(alpha + (1 - 2 alpha) u). Both u and 1 - u are built from sums, so no digits are lost near 0 and 1.
+    u_k = E_{k-1} / (E_{k-1} + ... + E_{L-1}) for k = 1 ... L - 1, then logit(alpha + (1 - 2 alpha) u). Both u and 1 - u
+    are built from sums, so no digits are lost near 0 and 1.
 
     References:
         CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
     """
 
     def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        """As in the base class; an empty shower has u = 0."""
-        rest = layer_energies.flip(1).cumsum(1).flip(1)  # E_k + ... + E_{L-1}
-        part = torch.cat([rest[:, :1], layer_energies[:, :-1]], dim=1)
-        complement = torch.cat([self._available(incident_energies) - rest[:, :1], rest[:, 1:]], dim=1)
-        return self._logits(part, complement.clamp(min=0))
+        rest = _rest(layer_energies)
+        logits = _logits(layer_energies[:, :-1], rest[:, 1:], self.alpha)
+        return torch.cat([self.total(rest[:, :1], incident_energies), logits], dim=1)
 
     def log_det(self, coordinates: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        rest = layer_energies.flip(1).cumsum(1).flip(1)
-        whole = torch.cat([self._available(incident_energies), rest[:, :-1]], dim=1)
-        return (self._log_slopes(coordinates) + layer_energies.log() - whole.log()).sum(1)
+        slopes = _log_slopes(coordinates[:, 1:], self.alpha) - _rest(layer_energies)[:, :-1].log()
+        total = self.total.log_slope(coordinates[:, :1], incident_energies).squeeze(1)
+        return total + slopes.sum(1) + layer_energies.log().sum(1)
 
     def inverse(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
-        u, complement = self._fractions(coordinates), self._fractions(-coordinates)
-        remaining = torch.cat([torch.ones_like(u[:, :1]), complement[:, 1:]], dim=1).cumprod(1)
-        taken = torch.cat([u[:, 1:], torch.ones_like(u[:, :1])], dim=1)
-        return self._available(incident_energies) * u[:, :1] * remaining * taken
+        logits = coordinates[:, 1:]
+        one = torch.ones_like(coordinates[:, :1])
+        taken = torch.cat([_fractions(logits, self.alpha), one], dim=1)
+        remaining = torch.cat([one, _fractions(-logits, self.alpha)], dim=1).cumprod(1)
+        return self.total.inverse(coordinates[:, :1], incident_energies) * remaining * taken
+
+
+def _rest(layer_energies: Tensor) -> Tensor:
+    """E_k + ... + E_{L-1} for each k, shape (N, L)."""
+    return layer_energies.flip(1).cumsum(1).flip(1)
 
 
 class LayerLogarithms(LayerCoordinates):
@@ -153,7 +240,6 @@ class LayerLogarithms(LayerCoordinates):
     In evaluation mode n is zero, so that coordinates are a function of the energies.
 
     Args:
-        max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin that keeps the logit finite.
         blur: standard deviation of the logarithm of the common factor.
 
@@ -164,22 +250,22 @@ class LayerLogarithms(LayerCoordinates):
     extra = 1
     takes_zeros = False
 
-    def __init__(self, max_deposit_ratio: float, alpha: float = 1e-6, blur: float = 0.03) -> None:
-        super().__init__(max_deposit_ratio, alpha)
+    def __init__(self, alpha: float = 1e-6, blur: float = 0.03) -> None:
+        super().__init__(alpha)
         self.blur = blur
 
     def forward(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        total = layer_energies.sum(1, keepdim=True)
-        logit = self._logits(total, (self._available(incident_energies) - total).clamp(min=0))
-        noise = torch.randn_like(total) if self.training else torch.zeros_like(total)
-        return torch.cat([logit, layer_energies.log() + self.blur * noise], dim=1)
+        totals = layer_energies.sum(1, keepdim=True)
+        noise = torch.randn_like(totals) if self.training else torch.zeros_like(totals)
+        logarithms = layer_energies.log() + self.blur * noise
+        return torch.cat([self.total(totals, incident_energies), logarithms], dim=1)
 
     def log_det(self, coordinates: Tensor, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
         noise = (coordinates[:, 1:] - layer_energies.log()).mean(1) / self.blur
         minus_log_q = 0.5 * (noise.square() + math.log(2 * math.pi)) + math.log(self.blur)
-        share = layer_energies.sum(1) / self._available(incident_energies).squeeze(1)
-        return self._log_slopes(coordinates[:, 0]) + share.log() + minus_log_q
+        total = self.total.log_slope(coordinates[:, :1], incident_energies).squeeze(1)
+        return total + layer_energies.sum(1).log() + minus_log_q
 
     def inverse(self, coordinates: Tensor, incident_energies: Tensor) -> Tensor:
-        total = self._available(incident_energies) * self._fractions(coordinates[:, :1])
-        return total * coordinates[:, 1:].softmax(dim=1)
+        totals = self.total.inverse(coordinates[:, :1], incident_energies)
+        return totals * coordinates[:, 1:].softmax(dim=1)

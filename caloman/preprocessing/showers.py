@@ -201,29 +201,26 @@ class ExcessTransform(ShowerTransform):
 
 
 class GlobalTransform(ShowerTransform):
-    """Two-step variant: voxels over the largest possible deposit, under the incident energy alone.
+    """Two-step variant: voxels over 3.1 E_inc, as in the paper, under the incident energy alone.
 
     Args:
         geometry: the voxel mesh.
         threshold: voxels below it are cut before training and after generation [MeV].
-        max_deposit_ratio: upper bound of E_tot / E_inc.
     """
 
     context_dim = 1
-
-    def __init__(self, geometry: Geometry, threshold: float = 0.0, max_deposit_ratio: float = 3.1) -> None:
-        super().__init__(geometry, threshold)
-        self.max_deposit_ratio = max_deposit_ratio
+    unit = 3.1
+    """Of the voxels, in units of E_inc."""
 
     def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         """log10 of the incident energy in GeV."""
         return (incident_energies / 1e3).log10()
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
-        return voxels / (self.max_deposit_ratio * incident_energies)
+        return voxels / (self.unit * incident_energies)
 
     def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        return _cut(shapes.clamp(0, 1) * (self.max_deposit_ratio * incident_energies), self.threshold)
+        return _cut(shapes.clamp(min=0) * (self.unit * incident_energies), self.threshold)
 
 
 def _layerwise_context(incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:

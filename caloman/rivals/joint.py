@@ -22,7 +22,6 @@ class JointDensity(nn.Module):
         flow: density of the coordinates under log10 of the incident energy.
         dequantization: replaces voxels without energy by noise.
         threshold: voxels and layers below it are empty [MeV].
-        max_deposit_ratio: upper bound of E_tot / E_inc.
         alpha: margin of the logits.
 
     Raises:
@@ -38,12 +37,11 @@ class JointDensity(nn.Module):
         flow: Callable[[int, int], Distribution],
         dequantization: Dequantization,
         threshold: float = 0.01,
-        max_deposit_ratio: float = 3.1,
         alpha: float = 1e-6,
     ) -> None:
         super().__init__()
         self.transform = LayerwiseTransform(geometry, threshold)
-        self.fractions = LayerFractions(max_deposit_ratio, alpha)
+        self.fractions = LayerFractions(alpha)
         dequantization.check(threshold)
         self.dequantization = dequantization
         self.empty_layers = LogUniformDequantization(threshold)
@@ -51,12 +49,8 @@ class JointDensity(nn.Module):
         self.flow = flow(sum(self.sizes), 1)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits the statistics of the flow on batches of voxels (n, V) and incident energies (n, 1) [MeV].
-
-        Raises:
-            CalomanError: if a shower deposits more than `max_deposit_ratio` allows.
-        """
-        self.fractions.check(batches())
+        """Fits all statistics on batches of voxels (n, V) and incident energies (n, 1) [MeV]."""
+        self.fractions.fit((self._layer_energies(self._cut(voxels))[0], incident) for voxels, incident in batches())
         self.flow.fit(lambda: (self._coordinates(*batch)[:2] for batch in batches()))
 
     def log_prob(self, voxels: Tensor, incident_energies: Tensor) -> Tensor:
@@ -82,14 +76,20 @@ class JointDensity(nn.Module):
 
     def _coordinates(self, voxels: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coordinates (N, V + L), their condition (N, 1), and the -log q of all noise (N,)."""
-        voxels = torch.where(voxels < self.transform.threshold, torch.zeros_like(voxels), voxels)
-        context = _context(incident_energies)
-        layer_energies, of_layers = self.empty_layers(self.transform.layers.sum(voxels))
+        voxels, context = self._cut(voxels), _context(incident_energies)
+        layer_energies, of_layers = self._layer_energies(voxels)
         voxels, of_voxels = self.dequantization(voxels)
         log_fractions = voxels.log() - self.transform.layers.broadcast(layer_energies).log()
         logits = self.fractions(layer_energies, incident_energies)
         log_det = self.fractions.log_det(logits, layer_energies, incident_energies)
         return torch.cat([log_fractions, logits], dim=1), context, of_layers + of_voxels + log_det
+
+    def _cut(self, voxels: Tensor) -> Tensor:
+        return torch.where(voxels < self.transform.threshold, torch.zeros_like(voxels), voxels)
+
+    def _layer_energies(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies of layers (N, L) with noise in empty ones, and the noise's -log q (N,)."""
+        return self.empty_layers(self.transform.layers.sum(voxels))
 
 
 class JointShowerModel(ShowerModel):

@@ -69,9 +69,9 @@ def write(folder: Path, rng: Rng, command: str) -> list[str]:
     energies = rng.uniform(1e3, 1e4, 30).astype(np.float32)
     Showers(energies, rng.gamma(0.5, 100, (30, 16)).astype(np.float32), MESH).save(showers)
     (folder / "mesh.xml").write_text(MESH.to_text())
-    given = {"run": str(folder / "run"), "output": "out.hdf5", "n": "3", "energies": "1GeV,2GeV",
-             "inputs": str(showers), "showers": str(showers), "file": str(showers), "files": str(showers), "dataset": str(folder / "mesh.xml"),
-             "path": str(showers)}  # fmt: skip
+    given = {"run": str(folder / "run"), "output": "out.hdf5", "n": "3", "energies": "1GeV,2GeV"}
+    given |= dict.fromkeys(("inputs", "showers", "file", "files", "path"), str(showers))
+    given["dataset"] = str(folder / "mesh.xml")
     arguments = [command]
     for action in command_parser(command, getattr(caloman, command))._actions:
         if action.dest == "help" or (

@@ -62,7 +62,7 @@ COMMANDS = {
     "encode": Command(lambda i, o: ["encode", i / "run", i / "a.hdf5", o / "latents.hdf5"]),
     "reconstruct": Command(lambda i, o: ["reconstruct", i / "run", i / "a.hdf5", o / "reconstructed.hdf5"]),
     "export": Command(
-        lambda i, o: ["export", i / "run", o / "generator.pt2"], ("generator.pt2.reference.bin",)
+        lambda i, o: ["export", i / "run", o / "generator.pt"], ("generator.pt.reference.bin",)
     ),  # the graph holds names of temporary files
     "evaluate": Command(
         lambda i, o: ["evaluate", i / "a.hdf5", i / "b.hdf5", "--output", o / "report", "--modes", "hist"],

@@ -65,8 +65,8 @@ COMMANDS = {
         lambda i, o: ["export", i / "run", o / "generator.pt"], ("generator.pt.reference.bin",)
     ),  # the graph holds names of temporary files
     "evaluate": Command(
-        lambda i, o: ["evaluate", i / "a.hdf5", i / "b.hdf5", "--output", o / "report", "--modes", "hist"],
-        ("report/*.csv",),
+        lambda i, o: ["evaluate", i / "a.hdf5", SAMPLE, "--output", o / "report", "--modes", "hist"],
+        ("report/metrics.json",),
     ),
 }
 

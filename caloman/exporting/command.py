@@ -88,7 +88,7 @@ def export(
 def _write(target: Target, path: Path, manifest: dict[str, object], seed: int, progress: Progress) -> Export:
     form = find_format(path)
     noise, energies = reference_inputs(target.model, max(BATCHES), seed)
-    with files.appearing(path) as partial:
+    with files.locked(path), files.appearing(path) as partial:
         progress.begin("write the graph")
         form.write(target, target.arguments(noise[:2], energies[:2]), manifest, partial)
         run = form.read(partial)

@@ -53,6 +53,10 @@ def load(path: str | Path) -> ShowerModel:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
+    broken = [name for name, tensor in model.state_dict().items() if tensor.isnan().any()]
+    broken += [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    if broken:
+        raise CalomanError(f"{weights}: {broken[0]!r} holds values that are not finite numbers; train the model again")
     return model.eval()
 
 

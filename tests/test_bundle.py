@@ -88,3 +88,15 @@ def test_sizes_that_are_not_those_of_the_weights_are_refused_before_they_take_me
 def test_a_kill_between_two_bundles_loses_neither(run, folder):
     folder.rename(run / ".bundle.older")
     assert bundle.load(run).geometry.name == "small"
+
+
+@pytest.mark.parametrize(("name", "value"), [("energy.density.flow.transforms.0.conditioner.last.bias", torch.inf),
+                                             ("energy_range", torch.nan)])  # fmt: skip
+def test_weights_that_are_not_numbers_are_refused(run, folder, name, value):
+    model = bundle.load(run)
+    state = model.state_dict()
+    assert name in state
+    state[name].view(-1)[0] = value
+    bundle.save(model, read_yaml(folder / "config.yaml")["model"], {"files": [], "showers": 0}, folder)
+    with pytest.raises(CalomanError, match=f"'{name}' holds values that are not finite"):
+        bundle.load(run)

@@ -65,7 +65,7 @@ def test_photons_stand_beside_published_generators(config, tmp_path, monkeypatch
     model = bundle.build_model(spec, BUILT_IN["1-photons"], config)
     model.energy_range.copy_(torch.tensor([1e3, 1e5]))
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "photons")
-    monkeypatch.setattr(command, "RIVALS", {"CaloINN": "caloinn.yaml"})
+    monkeypatch.setattr(command, "RIVALS", {"CaloINN": "1-photons/caloinn"})
     monkeypatch.setattr(command, "build_rival", lambda name: bundle.load(run))  # the real ones take seconds to build
     result = benchmark(tmp_path / "photons", output=tmp_path, engines=["eager"], **FEW)
     published = result.content["published"]
@@ -119,7 +119,7 @@ def test_an_engine_that_cannot_run_is_left_out_with_a_word(run, tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["nowhere.onnx"], "nowhere.onnx: not an ONNX file"),
+        (["--exports", "nowhere.onnx"], "nowhere.onnx: not an ONNX file"),
         (["--batches", "0"], "--batches 0: must be positive"),
         (["--threads", "1" + 30 * "0"], "must be positive, at most 1024"),
         (["--showers", "1" + 30 * "0"], "must be positive, at most 1000000000"),
@@ -149,5 +149,5 @@ def test_a_log_names_each_timing_before_it_is_measured(run, tmp_path, caplog):
 
 def test_an_export_with_other_inputs_is_refused(run, graph, tmp_path, capsys):
     path = graph(incident_energies=1)
-    assert main(["benchmark", str(run), str(path), "--output", str(tmp_path)]) == 1
+    assert main(["benchmark", str(run), "--exports", str(path), "--output", str(tmp_path)]) == 1
     assert "`caloman export`" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from caloman.models import Density, FactorizedShowerModel, LayerEnergyModel
 from caloman.preprocessing import LayerwiseTransform, Logit, UniformDequantization
 from caloman.rivals import FlowShape
 from caloman.showers.geometry import Geometry
+from caloman.specification import read_layers
 from caloman.training import DistillationTask, fit
 from caloman.training.config import load_pipeline
 
@@ -140,7 +141,7 @@ def tiny(tmp_path):
     """Writes a shipped configuration with networks and data that train in seconds."""
 
     def write(name, **task):
-        spec = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        spec = read_layers(CONFIGS / f"{name}.yaml")
         spec["data"] |= {"train": [f"{SAMPLE}[0:200]"]}
         density = spec["model"]["init_args"]["shape"]["init_args"]["density"]
         for holder in (density, {"init_args": spec["model"]["init_args"]["energy"]["init_args"]}):

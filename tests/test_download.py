@@ -175,7 +175,7 @@ def test_unknown_dataset_and_file_list_what_there_is(tmp_path):
 
 
 def test_command_line_takes_several_files(server, tmp_path, capsys):
-    arguments = ["2", "--folder", str(tmp_path), "--base_url", server.url, "--files", "a.hdf5", "b.hdf5"]
+    arguments = ["2", "--folder", str(tmp_path), "--base-url", server.url, "--files", "a.hdf5", "b.hdf5"]
     assert main(["download", *arguments]) == 0
     assert capsys.readouterr().out.count("downloaded") == 2
     assert names(tmp_path) == ["a.hdf5", "b.hdf5"]

@@ -15,6 +15,7 @@ from caloman.models import EnsembleShowerModel
 from caloman.preprocessing import LogNormalDequantization, UniformDequantization
 from caloman.rivals import JointDensity, JointShowerModel
 from caloman.showers.geometry import Geometry
+from caloman.specification import read_layers
 from caloman.training import fit
 from caloman.training.config import load_pipeline
 
@@ -75,7 +76,7 @@ TINY = {
 
 @pytest.mark.parametrize("name", TINY)
 def test_direct_generators_go_through_the_pipeline(name, tmp_path):
-    spec = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    spec = read_layers(CONFIGS / f"{name}.yaml")
     spec["data"] |= {"train": [f"{SAMPLE}[0:200]"]}
     holder = spec["model"]["init_args"]
     holder = holder["density"] if "density" in holder else holder["shape"]["init_args"]["density"]

@@ -3,9 +3,8 @@
 import pytest
 
 from caloman.errors import CalomanError
-from caloman.specification import to_yaml
+from caloman.specification import overlay, read_layers, set_key, split_overrides, to_yaml
 from caloman.training.config import load_pipeline
-from caloman.training.layers import overlay, read_layers, set_key, split_overrides
 
 B = {"class_path": "b.B", "init_args": {"depth": 2}}
 MODEL = {"class_path": "a.A", "init_args": {"size": 1, "part": B}}

@@ -17,6 +17,7 @@ from caloman.models import FactorizedShowerModel
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalDequantization
 from caloman.rivals import ConvolutionalCouplingFlow, LayerwiseFlow, LayerwiseShape
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
+from caloman.specification import read_layers
 from caloman.training import fit
 from caloman.training.config import load_pipeline
 
@@ -195,7 +196,7 @@ def test_filled_energies_are_a_shape_as_well(make_showers):
 @pytest.mark.parametrize("name", ["icaloflow_small", "l2lflows_small"])
 def test_pipeline_trains_and_samples(name, tmp_path, make_showers):
     make_showers(60, BUILT_IN["2"]).save(tmp_path / "showers.hdf5")
-    spec = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    spec = read_layers(CONFIGS / f"{name}.yaml")
     spec["data"] |= {"train": [str(tmp_path / "showers.hdf5")], "validation_fraction": 0.2}
     spec["monitor"] = None
     model = spec["model"]["init_args"]

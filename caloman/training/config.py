@@ -9,9 +9,8 @@ from jsonargparse.typing import PositiveInt
 
 from caloman.models import ShowerModel
 from caloman.showers.geometry import Geometry
-from caloman.specification import build, parse_yaml
+from caloman.specification import build, overlay, parse_yaml, read_layers, set_key, split_overrides
 from caloman.training.data import DataConfig
-from caloman.training.layers import overlay, read_layers, set_key, split_overrides
 from caloman.training.tasks import Task
 
 

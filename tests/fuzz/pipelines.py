@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from caloman.training.layers import read_layers
+from caloman.specification import read_layers
 from fuzz import Case
 from fuzz._plain import VALUES, Rng, damaged, places
 

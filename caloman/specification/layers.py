@@ -7,7 +7,8 @@ from typing import Any
 
 from caloman.errors import CalomanError
 from caloman.files import shipped
-from caloman.specification import read_yaml, suggestion
+from caloman.specification.check import suggestion
+from caloman.specification.plain import read_yaml
 
 CONFIGS = Path("configs")
 

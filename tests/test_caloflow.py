@@ -177,6 +177,6 @@ def test_teacher_and_student_go_through_the_pipeline(tiny, tmp_path):
     time = finished.stat().st_mtime_ns
     fit(student_config, student_run)
     assert finished.stat().st_mtime_ns == time
-    fit(tiny("caloflow_small"), teacher_run, overrides=["--stages.teacher.trainer.max_epochs=2"])
-    fit(student_config, student_run, stage="student")
+    fit(tiny("caloflow_small"), teacher_run, overrides=["--stages.teacher.trainer.max_epochs=2"], overwrite=True)
+    fit(student_config, student_run, stage="student", overwrite=True)
     assert finished.stat().st_mtime_ns != time, "another teacher makes another student"

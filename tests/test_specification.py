@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser
 
 from caloman import bundle
 from caloman.errors import CalomanError
-from caloman.specification import PACKAGES, TEXT, find_class, parameters, parse_yaml, read_yaml, to_yaml
+from caloman.specification import PACKAGES, TEXT, find_class, parameters, parse_yaml, read_layers, read_yaml, to_yaml
 from caloman.training.config import load_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +110,7 @@ def attempt(action, *arguments):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_payload_at_any_node_of_a_pipeline_is_refused_or_a_text(path, tmp_path):
     draw = random.Random(str(path.relative_to(ROOT)))
-    spec = read_yaml(path)
+    spec = read_layers(path)
     target = tmp_path / "pipeline.yaml"
     for way in draw.sample(list(places(spec)), 12):
         for payload in (draw.choice(OBJECTS), draw.choice(TEXTS)):

@@ -213,3 +213,29 @@ def test_an_ensemble_is_one_bundle_of_members_that_each_are_a_run(energy_only, t
     assert "the members of this ensemble are 0 to 1" in capsys.readouterr().err
     with pytest.raises(CalomanError, match="not a number of members"):
         fit_command(energy_only, output=run, ensemble=0)
+
+
+def test_an_ensemble_is_replaced_only_when_that_is_wanted(energy_only, tmp_path):
+    run = fit_command(energy_only, output=tmp_path / "ensemble", ensemble=2)
+
+    def contents():
+        return {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file() and path.name != "manifest.json"}
+
+    before = contents()
+    with pytest.raises(CalomanError, match=r"--ensemble 1 would leave out member 1; choose another --output, or"):
+        fit_command(energy_only, output=run, ensemble=1)
+    with pytest.raises(CalomanError, match=r"stages.energy.trainer.max_epochs 2 -> 1"):
+        fit_command(energy_only, output=run, ensemble=2, overrides=["--stages.energy.trainer.max_epochs=1"])
+    with pytest.raises(CalomanError, match="holds an ensemble"):
+        fit_command(energy_only, output=run)
+    assert contents() == before
+
+    fit_command(energy_only, output=run, ensemble=1, overwrite=True)
+    assert [path.name for path in (run / "members").iterdir()] == ["0"]
+    assert load(run).count == 1
+
+
+def test_a_single_run_does_not_become_an_ensemble(energy_only, tmp_path):
+    run = fit_command(energy_only, output=tmp_path / "run")
+    with pytest.raises(CalomanError, match="holds a run that is no ensemble"):
+        fit_command(energy_only, output=run, ensemble=2)

@@ -41,8 +41,8 @@ def read_layers(name: str | Path, beside: Path | None = None, depth: int = 0) ->
 
     Args:
         name: file or name of a shipped pipeline.
-        beside: the file that names it, if there is one.
-        depth: number of files above it.
+        beside: the file with this name as its base.
+        depth: number of such files.
 
     Raises:
         CalomanError: if a file cannot be read, or is its own base.
@@ -81,7 +81,7 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def set_key(config: dict[str, Any], key: str, value: object) -> None:
-    """Sets a dotted key; the arguments of a class are reached without naming ``init_args``.
+    """Sets a dotted key, which may leave out ``init_args``.
 
     Raises:
         CalomanError: if something on the way is no mapping.

@@ -1,6 +1,7 @@
 """The order in which showers are trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,16 @@ class EpochBatches(Sampler[Positions]):
     """Batches of positions in a data set: over all ranks, every shower exactly once per epoch.
 
     Each rank gets the same number of batches, of sizes that differ by one at most. Their order depends on seed and
-    epoch only. Blocks are shuffled, and showers within groups of blocks, so that a file is read nearly in sequence;
-    ranks and workers get consecutive batches, so that none decodes the blocks of another.
+    epoch only. Blocks are shuffled, and showers within groups of blocks, so that a file is read nearly in sequence.
+    Ranks and workers get consecutive batches, so that none decodes the blocks of another.
 
     Args:
-        blocks: number of the block that each shower is read with, ascending, shape (N,).
+        blocks: number of each shower's block in the file, ascending, shape (N,).
         group: number of blocks that are shuffled together.
         batch_size: largest number of showers per step, over all ranks.
         seed: of the order; None keeps the showers in order.
         world_size: number of ranks.
-        rank: which of them this is.
+        rank: number of this one.
         workers: number of processes that take turns in reading the batches; 0 is the same as 1.
 
     Raises:
@@ -49,7 +50,7 @@ class EpochBatches(Sampler[Positions]):
         self.world_size = world_size
         self.rank = rank
         self.workers = max(1, workers)
-        # a step that is smaller than the number of ranks would leave one without a shower
+        # a step with fewer showers than ranks would leave one without
         self.steps = min(-(-len(blocks) // batch_size), len(blocks) // world_size)
         self.epoch = 0
 
@@ -64,7 +65,8 @@ class EpochBatches(Sampler[Positions]):
         batches = np.array_split(self._order(), self.steps * self.world_size)
         own = batches[self.rank * self.steps : (self.rank + 1) * self.steps]
         shares = [own[part[0] : part[-1] + 1] for part in np.array_split(range(self.steps), self.workers) if len(part)]
-        yield from _in_turns(shares)
+        for turn in zip_longest(*shares):
+            yield from (batch for batch in turn if batch is not None)
 
     def _order(self) -> Positions:
         if self.seed is None:
@@ -73,11 +75,3 @@ class EpochBatches(Sampler[Positions]):
         order = rng.permutation(len(self.blocks))
         groups = [order[start : start + self.group] for start in range(0, len(order), self.group)]
         return np.concatenate([rng.permutation(np.concatenate([self.blocks[i] for i in group])) for group in groups])
-
-
-def _in_turns(shares: Sequence[Sequence[Positions]]) -> Iterator[Positions]:
-    """The first batch of every share, the second of every share, and so on; longer shares come first."""
-    for turn in range(len(shares[0])):
-        for share in shares:
-            if turn < len(share):
-                yield share[turn]

@@ -31,14 +31,14 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class EpochCheckpoints(Checkpoint):
-    """Writes a checkpoint after each epoch, and keeps the one before and the best.
+    """Writes ``last.ckpt`` after each epoch, and keeps ``previous.ckpt`` and ``best.ckpt``.
 
     An epoch that ends the training early is not written, other than by Lightning's `ModelCheckpoint`: after an
     interruption it is repeated and ends the training again, where one that was written would be followed by another.
 
     Args:
-        folder: for ``last.ckpt``, ``previous.ckpt`` and ``best.ckpt``.
-        monitor: the logged quantity that picks the best epoch, lower is better.
+        folder: of the checkpoints.
+        monitor: the logged quantity, lower is better, that picks the best epoch.
     """
 
     def __init__(self, folder: Path, monitor: str) -> None:
@@ -76,7 +76,7 @@ class EpochCheckpoints(Checkpoint):
             self._take_over(new, improved)
 
     def _take_over(self, new: Path, improved: bool) -> None:
-        """Gives a new checkpoint its names, one step at a time, each of which leaves a state to go on from."""
+        """Gives a new checkpoint its names; a kill after any of the steps leaves a state to go on from."""
         last = self.folder / "last.ckpt"
         if improved:
             with appearing(self.folder / "best.ckpt") as partial:
@@ -87,17 +87,16 @@ class EpochCheckpoints(Checkpoint):
 
 
 def latest_usable(folder: Path, part: Mapping[str, Tensor]) -> Path | None:
-    """The checkpoint to go on from: the last one, or the one before if that is damaged.
+    """The last checkpoint, or the one before if that is damaged.
 
     Args:
         folder: of the checkpoints.
-        part: state of the part of the model that is trained, under its full names.
+        part: state of the trained part of the model, under its full names.
 
     Raises:
         CalomanError: if the checkpoint holds something else than the part.
     """
-    for name in ("last.ckpt", "previous.ckpt"):
-        path = folder / name
+    for path in (folder / "last.ckpt", folder / "previous.ckpt"):
         if not path.is_file():
             continue
         checkpoint = read(path)

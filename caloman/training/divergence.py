@@ -11,7 +11,6 @@ from torch import Tensor
 
 from caloman.errors import CalomanError
 from caloman.files import appearing
-from caloman.training.data import Batch
 from caloman.training.tasks import Task
 
 
@@ -36,7 +35,7 @@ class DivergenceGuard(pl.Callback):
         """Checks the losses of all devices, so that all stop at the same step.
 
         Raises:
-            CalomanError: with the step, the digest of the batch, and where the last good checkpoint is.
+            CalomanError: with the step, the digest of the batch, and the place of the last good checkpoint.
         """
         values = loss.new_zeros(trainer.world_size)
         values[trainer.global_rank] = loss.detach() * trainer.accumulate_grad_batches
@@ -51,7 +50,8 @@ class DivergenceGuard(pl.Callback):
     def _record(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: float) -> str:
         """Stores the batch and says what happened."""
         assert isinstance(pl_module, Task)
-        rows = self._rows(trainer)
+        loader: Any = trainer.train_dataloader
+        rows = loader.dataset.rows[next(islice(loader.sampler, self._step, None))]
         record = {
             "rows": torch.from_numpy(rows),
             "random": self._random,
@@ -59,27 +59,14 @@ class DivergenceGuard(pl.Callback):
         }
         with appearing(self.path) as partial:
             torch.save(record, partial)
+        digest = hashlib.sha256(b"".join(values.cpu().numpy().tobytes() for values in self._batch)).hexdigest()[:12]
         good = self.checkpoint
         epochs = f"the last good checkpoint is {good}" if good.is_file() else "no epoch was finished"
         return (
             f"{self.path.parent}: the loss is {loss:g} in epoch {trainer.current_epoch + 1}, step {self._step + 1}, "
-            f"for batch {digest(self._batch)} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in "
+            f"for batch {digest} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in "
             f"{self.path.name}; {epochs}; lower learning_rate or set gradient_clip"
         )
-
-    def _rows(self, trainer: pl.Trainer) -> Any:  # noqa: ANN401 - Lightning leaves loaders untyped
-        """Rows of the batch among all showers of the files."""
-        loader: Any = trainer.train_dataloader
-        positions = next(islice(loader.sampler, self._step, None))
-        return loader.dataset.rows[positions]
-
-
-def digest(batch: Batch) -> str:
-    """The first digits of the SHA-256 of a batch."""
-    hashed = hashlib.sha256()
-    for values in batch:
-        hashed.update(values.cpu().numpy().tobytes())
-    return hashed.hexdigest()[:12]
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -232,7 +232,7 @@ def test_an_ensemble_is_replaced_only_when_that_is_wanted(energy_only, tmp_path)
 
     fit_command(energy_only, output=run, ensemble=1, overwrite=True)
     assert [path.name for path in (run / "members").iterdir()] == ["0"]
-    assert load(run).count == 1
+    assert len(load(run).members) == 1
 
 
 def test_a_single_run_does_not_become_an_ensemble(energy_only, tmp_path):

@@ -96,11 +96,7 @@ def runs(*folders: str | Path) -> RunList:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is no file.
-
-    Raises:
-        CalomanError: if it is damaged.
-    """
+    """A JSON object from a file; empty if there is no file. A damaged one is refused."""
     content = _read(path, json.loads) if path.is_file() else {}
     if not isinstance(content, dict):
         raise CalomanError(f"{path}: damaged; remove it")
@@ -108,11 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a stage's ``metrics.csv``, one per epoch, without its empty columns.
-
-    Raises:
-        CalomanError: if the file is damaged.
-    """
+    """Rows of a stage's ``metrics.csv``, one per epoch, without its empty columns. A damaged file is refused."""
     rows = _read(path, lambda text: list(csv.DictReader(text.splitlines()))) if path.is_file() else []
     try:
         numbers = [{name: float(value) for name, value in row.items() if value} for row in rows]
@@ -127,11 +119,7 @@ def values(metrics: list[dict[str, float]], column: str) -> list[float]:
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
-    """The manifest of a run; empty if it has none.
-
-    Raises:
-        CalomanError: if it is damaged.
-    """
+    """The manifest of a run; empty if it has none."""
     return read_json(run / MANIFEST)
 
 
@@ -219,9 +207,8 @@ def _is_alive(process: Mapping[str, Any], when: float) -> bool:
     if process["host"] != platform.node():
         return time.time() - when < SILENCE
     try:
-        os.kill(process["pid"], 0)
+        with suppress(PermissionError):  # alive, but of another user
+            os.kill(process["pid"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from shutil import copyfile
@@ -30,21 +31,19 @@ class WholeFiles(TorchCheckpointIO):
         write(Path(path), content.getvalue())
 
 
+@dataclass(eq=False)
 class EpochCheckpoints(Checkpoint):
     """Writes ``last.ckpt`` after each epoch, and keeps ``previous.ckpt`` and ``best.ckpt``.
 
+    The monitored quantity, lower is better, picks the best epoch; one that is not finite is refused.
+
     An epoch that ends the training early is not written, other than by Lightning's `ModelCheckpoint`: after an
     interruption it is repeated and ends the training again, where one that was written would be followed by another.
-
-    Args:
-        folder: of the checkpoints.
-        monitor: the logged quantity, lower is better, that picks the best epoch.
     """
 
-    def __init__(self, folder: Path, monitor: str) -> None:
-        self.folder = folder
-        self.monitor = monitor
-        self.best = math.inf
+    folder: Path
+    monitor: str
+    best: float = math.inf
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -53,11 +52,6 @@ class EpochCheckpoints(Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the epoch.
-
-        Raises:
-            CalomanError: if the monitored quantity is not finite, or nothing is logged under its name.
-        """
         logged = trainer.callback_metrics
         if self.monitor not in logged:
             raise CalomanError(f"trainer.monitor: nothing is called {self.monitor!r}; choose among {', '.join(logged)}")
@@ -87,14 +81,9 @@ class EpochCheckpoints(Checkpoint):
 
 
 def latest_usable(folder: Path, part: Mapping[str, Tensor]) -> Path | None:
-    """The last checkpoint, or the one before if that is damaged.
+    """The last checkpoint in a folder, or the one before if that is damaged; refuses one of another model.
 
-    Args:
-        folder: of the checkpoints.
-        part: state of the trained part of the model, under its full names.
-
-    Raises:
-        CalomanError: if the checkpoint holds something else than the part.
+    `part` is the state of the trained part of the model, under its full names.
     """
     for path in (folder / "last.ckpt", folder / "previous.ckpt"):
         if not path.is_file():

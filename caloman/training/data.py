@@ -59,16 +59,16 @@ class DataConfig:
     workers: int = 0
 
 
+@dataclass(eq=False)
 class ShowerDataset(Dataset[Batch]):
     """Some rows of a store, ascending, shape (N,), taken by lists of positions.
 
     With symmetries, which are orders of the voxels, shape (S, V), each shower gets one that depends on its list.
     """
 
-    def __init__(self, store: ShowerStore, rows: NDArray[np.int64], symmetries: Tensor | None = None) -> None:
-        self.store = store
-        self.rows = rows
-        self.symmetries = symmetries
+    store: ShowerStore
+    rows: NDArray[np.int64]
+    symmetries: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,15 +118,10 @@ class ShowerDataModule(pl.LightningDataModule):
 
     @cached_property
     def files(self) -> list[dict[str, str]]:
-        """Name, with the used rows, and SHA-256 of each training file."""
-        return [{"name": f"{part.path.name}{part.rows}", "sha256": sha256(part.path)} for part in self.slices]
+        """Path, used rows and SHA-256 of each training file."""
+        return [{"path": str(part.path), "rows": part.rows, "sha256": sha256(part.path)} for part in self.slices]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The training showers.
-
-        Raises:
-            CalomanError: if a batch is larger than all of them.
-        """
         if self.batch_size > len(self.train):
             raise CalomanError(
                 f"trainer.batch_size = {self.batch_size} is more than the {len(self.train)} training showers; lower it"
@@ -167,11 +162,11 @@ class ShowerDataModule(pl.LightningDataModule):
             path = Path(item)
             hashes = [sha256(path), *recorded_sources(path)] if path.is_file() else [_as_hash(item)]
             refused |= dict.fromkeys(hashes, item)
-        for part, file in zip(self.slices, self.files, strict=True):
-            for digest in (file["sha256"], *recorded_sources(part.path)):
+        for file in self.files:
+            for digest in (file["sha256"], *recorded_sources(Path(file["path"]))):
                 if digest in refused:
                     raise CalomanError(
-                        f"{part.path}: holds the showers of {refused[digest]}, which data.forbidden keeps from "
+                        f"{file['path']}: holds the showers of {refused[digest]}, which data.forbidden keeps from "
                         "training; remove it from data.train"
                     )
 
@@ -179,8 +174,7 @@ class ShowerDataModule(pl.LightningDataModule):
 def alpha_symmetries(geometry: Geometry) -> NDArray[np.int64]:
     """Orders of the voxels that rotate showers by whole angular bins or reflect them in alpha, shape (2 n_alpha, V).
 
-    Raises:
-        CalomanError: if the layers with angular bins do not all have the same number of them.
+    All layers with several angular bins need the same number of them.
     """
     numbers = {layer.n_alpha for layer in geometry.layers} - {1}
     if len(numbers) != 1:

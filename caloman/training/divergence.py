@@ -1,6 +1,7 @@
 """The guard that stops a stage whose loss is not finite or explodes, and the repetition of the batch that did it."""
 
 import hashlib
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,23 @@ from caloman.files import appearing
 from caloman.training.tasks import Task
 
 
+@dataclass(eq=False)
 class DivergenceGuard(pl.Callback):
     """Stops at the first loss that is not finite or larger than a limit, before it reaches the weights.
 
-    Args:
-        path: file for the batch, the weights and the state of the random numbers, to repeat the step.
-        limit: largest absolute loss.
-        checkpoint: the checkpoint to go back to.
+    Writes rows, weights and the state of the random numbers to `path`, to repeat the step. The message names the step,
+    a digest of the batch, and the checkpoint to go back to.
     """
 
-    def __init__(self, path: Path, limit: float, checkpoint: Path) -> None:
-        self.path = path
-        self.limit = limit
-        self.checkpoint = checkpoint
+    path: Path
+    limit: float
+    checkpoint: Path
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, step: int) -> None:  # noqa: ANN401
         self._batch, self._step, self._random = batch, step, random_state(pl_module.device)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Checks the losses of all devices, so that all stop at the same step.
-
-        Raises:
-            CalomanError: with the step, the digest of the batch, and the place of the last good checkpoint.
-        """
+        """Checks the losses of all devices, so that all stop at the same step."""
         values = loss.new_zeros(trainer.world_size)
         values[trainer.global_rank] = loss.detach() * trainer.accumulate_grad_batches
         values = trainer.strategy.reduce(values, reduce_op="sum")

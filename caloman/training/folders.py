@@ -7,7 +7,6 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def occupied(run: Path) -> Iterator[None]:
-    """Keeps all other processes from training in a run folder.
-
-    Raises:
-        CalomanError: if another process is training in it, or the folder cannot be written to.
-    """
+    """Keeps all other processes from training in a run folder; refuses one with such a process."""
     holder = run / ".process"
     with ExitStack() as stack:
         run.parent.mkdir(parents=True, exist_ok=True)
@@ -42,20 +37,11 @@ def occupied(run: Path) -> Iterator[None]:
         yield
 
 
-def remove(folder: Path, sign: str, kind: str) -> None:
-    """Deletes the folder of a stage or a run, if there is one.
-
-    Args:
-        folder: the folder.
-        sign: name of a file in each folder of this kind.
-        kind: what to call it in the message.
-
-    Raises:
-        CalomanError: if the folder holds something else.
-    """
+def remove(folder: Path, file: str, kind: str) -> None:
+    """Deletes a folder, if there is one; refuses one without the file that is in each folder of this kind."""
     if not folder.exists():
         return
-    if not (folder / sign).is_file() and any(folder.iterdir()):
+    if not (folder / file).is_file() and any(folder.iterdir()):
         raise CalomanError(f"{folder}: not the folder of a {kind}; move it away or choose another --output")
     removed = folder.with_name(f".{folder.name}.removed")  # whole or gone, even if this process is killed here
     shutil.rmtree(removed, ignore_errors=True)
@@ -63,37 +49,19 @@ def remove(folder: Path, sign: str, kind: str) -> None:
     shutil.rmtree(removed, ignore_errors=True)
 
 
-@dataclass(frozen=True)
 class StageFolder:
-    """The files of one stage of a run: ``stage.json``, ``checkpoints/``, ``metrics.csv``, ``monitor/``, the result.
+    """The files of one stage of a run, whose name has to be that of a folder inside the run.
 
-    Raises:
-        CalomanError: if the name cannot be that of a folder inside the run.
+    Besides those named here: ``stage.json``, ``metrics.csv`` and ``monitor/``.
     """
 
-    run: Path
-    name: str
-
-    def __post_init__(self) -> None:
-        check_name(self.name, "stage")
-
-    @property
-    def path(self) -> Path:
-        return self.run / STAGES / self.name
-
-    @property
-    def weights(self) -> Path:
-        """Weights and statistics of the trained part; there when the stage is finished."""
-        return self.path / "part.safetensors"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def diverged(self) -> Path:
-        """The record of a `DivergenceGuard`, if there is one."""
-        return self.path / "diverged.pt"
+    def __init__(self, run: Path, name: str) -> None:
+        check_name(name, "stage")
+        self.name = name
+        self.path = run / STAGES / name
+        self.weights = self.path / "part.safetensors"  # and statistics, once the stage is finished
+        self.checkpoints = self.path / "checkpoints"
+        self.diverged = self.path / "diverged.pt"  # record of a `DivergenceGuard`
 
     @property
     def batch_size(self) -> int | None:
@@ -111,10 +79,7 @@ class StageFolder:
         return list(changes(self._state().get("configuration"), configuration))
 
     def start(self, configuration: Mapping[str, Any], part: Mapping[str, torch.Tensor]) -> Path | None:
-        """Prepares the folder and returns the checkpoint to go on from, if there is one of this configuration.
-
-        Its content has to fit to the state of the part, see `latest_usable`.
-        """
+        """Prepares the folder and returns the checkpoint to go on from, if there is one of this configuration."""
         state = self._state()
         if state.get("configuration") != configuration or state.get("finished") is not False:
             self.remove()
@@ -131,11 +96,7 @@ class StageFolder:
         remove(self.path, "stage.json", "stage")
 
     def finish(self) -> None:
-        """Stores the best epoch's part of the model as the result and marks the stage as finished.
-
-        Raises:
-            CalomanError: if the checkpoint of that epoch is damaged.
-        """
+        """Stores the best epoch's part of the model as the result and marks the stage as finished."""
         best = self.checkpoints / "best.ckpt"
         checkpoint = read(best)
         if checkpoint is None:

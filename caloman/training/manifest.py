@@ -47,7 +47,13 @@ class Manifest:
             },
             "git": _git(Path(__file__).parents[1]),
             "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-            "hardware": _hardware(),
+            "hardware": {
+                "machine": platform.machine(),
+                "system": platform.platform(),
+                "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            },
             "stages": read_manifest(folder).get("stages", {}),
         }
 
@@ -91,11 +97,7 @@ class Manifest:
 
 
 def refuse_changed_data(run: Path) -> None:
-    """Makes sure that the training files of a run are still the same.
-
-    Raises:
-        CalomanError: if not, or if the run has no manifest.
-    """
+    """Makes sure that the training files of a run are still the same."""
     files = read_manifest(run).get("data")
     if files is None:
         raise CalomanError(f"{run / MANIFEST}: no such file, so the data cannot be compared; use its pipeline.yaml")
@@ -117,13 +119,3 @@ def _git(package: Path) -> dict[str, str | bool] | None:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _hardware() -> dict[str, Any]:
-    return {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }

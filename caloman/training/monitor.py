@@ -1,6 +1,7 @@
 """Generated showers next to validation showers during the training."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +25,21 @@ BATCH = 500
 PANELS = 3
 
 
+@dataclass(eq=False)
 class ShowerMonitor(pl.Callback):
     """Logs separation powers between generated and validation showers, and draws the worst histograms to a folder.
 
     `Task.showers` of the stage generates. Showers and noise are always the same, so that the numbers change with the
     model only. The random numbers of the training go on as if nothing had happened.
-
-    Raises:
-        CalomanError: if a number of the configuration is not positive.
     """
 
-    def __init__(self, folder: Path, config: Monitor, validation: ShowerDataset) -> None:
-        if min(config.every, config.showers) < 1:
+    folder: Path
+    config: Monitor
+    validation: ShowerDataset
+
+    def __post_init__(self) -> None:
+        if min(self.config.every, self.config.showers) < 1:
             raise CalomanError("monitor.every and monitor.showers start at 1; set monitor to null to compare nothing")
-        self.folder = folder
-        self.config = config
-        self.validation = validation
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1

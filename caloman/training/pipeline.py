@@ -55,12 +55,7 @@ def fit(
     ``monitor`` and the place and way of reading data may change in the meantime. Everything else decides on the
     result, ``max_epochs`` included: learning rates fall over its length.
 
-    Args:
-        config: pipeline YAML.
-        output: run folder.
-        stage: train this stage only.
-        overrides: options for single keys, such as ``--data.train=[my.hdf5]``.
-        overwrite: train stages anew that were trained with other options or data.
+    The arguments are those of `caloman.fit`.
 
     Raises:
         CalomanError: if configuration or data are unusable, an upstream stage is not finished, another process trains
@@ -188,12 +183,11 @@ class Run:
     def _describe(self) -> dict[str, dict[str, Any]]:
         """Everything with an influence on the result, by stage."""
         data, model = self.pipeline.data, self.config["model"]
-        files = zip(self.data.files, self.data.slices, strict=True)
         shared = {
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,
             "data": {
-                "train": [file["sha256"] + part.rows for file, part in files],
+                "train": [file["sha256"] + file["rows"] for file in self.data.files],
                 **{name: getattr(data, name) for name in DECISIVE},
             },
         }
@@ -212,9 +206,8 @@ class Run:
         return configurations
 
     def _facts(self) -> dict[str, Any]:
-        files = zip(self.data.slices, self.data.files, strict=True)
         return {
-            "data": [{"path": str(part.path), "rows": part.rows, "sha256": file["sha256"]} for part, file in files],
+            "data": self.data.files,
             "showers": {"train": len(self.data.train), "validation": len(self.data.validation)},
             "seed": self.pipeline.seed,
             "stage_seeds": {name: self.pipeline.seed + index for index, name in enumerate(self.pipeline.stages)},
@@ -222,8 +215,9 @@ class Run:
         }
 
     def _write_bundle(self) -> None:
+        files = self.data.files
         training = {
-            "files": self.data.files,
+            "files": [{"name": Path(f["path"]).name + f["rows"], "sha256": f["sha256"]} for f in files],
             "showers": len(self.data.train),
             "energy_range": list(self.data.energy_range),
             "seed": self.pipeline.seed,

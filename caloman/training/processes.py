@@ -27,9 +27,6 @@ def launch(hardware: Hardware) -> Iterator[Fabric]:
 
     Each process runs the whole command. Decisions and writing are those of the one with ``is_global_zero``, which may
     ``broadcast`` the result. When this one ends early, the processes it started end, too.
-
-    Raises:
-        CalomanError: if the devices are not there.
     """
     handler = signal.getsignal(signal.SIGTERM)
     listen_to_sigterm()

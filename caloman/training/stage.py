@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,11 @@ from caloman.training.progress import FitProgress
 from caloman.training.tasks import Task
 
 
+@dataclass(eq=False)
 class EpochSeeds(pl.Callback):
     """Makes an epoch a function of its weights, seed, number and rank, so that it can be repeated after a kill."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    seed: int
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         listen_to_sigterm()  # Lightning's own handler waits for the other devices, which may never answer
@@ -51,11 +52,7 @@ def train_stage(
     fabric: Fabric,
     progress: FitProgress,
 ) -> None:
-    """Trains one stage, from its last checkpoint if there is one, and stores the best epoch's result.
-
-    Raises:
-        CalomanError: if the training diverged, or a checkpoint belongs to another model.
-    """
+    """Trains one stage, from its last checkpoint if there is one, and stores the best epoch's result."""
     first = fabric.is_global_zero  # the others take over what the first process has found
     checkpoint = fabric.broadcast(folder.start(configuration, task.part_state()) if first else None)
     if not checkpoint:

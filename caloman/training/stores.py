@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,14 @@ BLOCK_BYTES = 2**20
 Rows = NDArray[np.int64]
 
 
+@dataclass(eq=False)
 class LoadedShowers:
     """Showers in memory: voxels [MeV], shape (N, V), and incident energies [MeV], shape (N, 1)."""
 
-    group = 1
+    voxels: NDArray[np.float32]
+    incident_energies: NDArray[np.float32]
+    group: int = 1
     """Number of blocks at hand at the same time, so that their rows may be taken in any order."""
-
-    def __init__(self, voxels: NDArray[np.float32], incident_energies: NDArray[np.float32]) -> None:
-        self.voxels = voxels
-        self.incident_energies = incident_energies
 
     def block_of(self, rows: Rows) -> Rows:
         """Number of the block of each row, shape (n,)."""
@@ -40,13 +40,8 @@ class StreamedShowers:
     """Checked showers that stay on disk, with the interface of `LoadedShowers`.
 
     Contiguous float32 files are mapped. Others are decoded in blocks of whole chunk rows, of which the last `group`
-    are kept.
-    Each read opens its file anew: no handle can cross a fork to a worker, and pages of a closed map do not count as
-    memory of the process.
-
-    Args:
-        files: the open files.
-        incident_energies: of the first showers [MeV], shape (N, 1).
+    are kept. Each read opens its file anew: no handle can cross a fork to a worker, and pages of a closed map do not
+    count as memory of the process.
     """
 
     def __init__(self, files: ShowerFiles, incident_energies: NDArray[np.float32]) -> None:
@@ -131,11 +126,7 @@ ShowerStore = LoadedShowers | StreamedShowers
 
 
 def open_store(files: ShowerFiles, count: int, memory_bytes: float) -> ShowerStore:
-    """Reads and checks the first `count` showers once, and keeps them in memory if their voxels fit.
-
-    Raises:
-        CalomanError: if a value is impossible, see `ShowerFile.read`.
-    """
+    """Reads and checks the first `count` showers once, and keeps them in memory if their voxels fit."""
     n_voxels = files.geometry.n_voxels
     voxels = np.empty((count, n_voxels), np.float32) if 4 * count * n_voxels <= memory_bytes else None
     energies = np.empty((count, 1), np.float32)

@@ -238,5 +238,5 @@ def test_an_ensemble_is_replaced_only_when_that_is_wanted(energy_only, tmp_path)
 
 def test_a_single_run_does_not_become_an_ensemble(energy_only, tmp_path):
     run = fit_command(energy_only, output=tmp_path / "run")
-    with pytest.raises(CalomanError, match="holds a run that is no ensemble"):
+    with pytest.raises(CalomanError, match="holds a single run, not an ensemble"):
         fit_command(energy_only, output=run, ensemble=2)

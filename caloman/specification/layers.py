@@ -21,15 +21,10 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
     for place in places:
         if place.is_file():
             return place
-    folder = shipped_folder()
+    folder = shipped(CONFIGS / "1-photons" / "caloman.yaml").parents[1]
     known = [str(file.relative_to(folder).with_suffix("")) for file in sorted(folder.rglob("*.yaml"))]
     hint = suggestion(str(name), known) or f"; give a YAML file, or one of {', '.join(known)}"
     raise CalomanError(f"{name}: no such pipeline{hint}")
-
-
-def shipped_folder() -> Path:
-    """The folder of the pipelines that come with the package."""
-    return shipped(CONFIGS / "1-photons" / "caloman.yaml").parents[1]
 
 
 def read_layers(name: str | Path, beside: Path | None = None, depth: int = 0) -> dict[str, Any]:

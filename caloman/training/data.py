@@ -160,7 +160,9 @@ class ShowerDataModule(pl.LightningDataModule):
         refused: dict[str, str] = {}
         for item in forbidden:
             path = Path(item)
-            hashes = [sha256(path), *recorded_sources(path)] if path.is_file() else [_as_hash(item)]
+            if not path.is_file() and not re.fullmatch("[0-9a-fA-F]{64}", item):
+                raise CalomanError(f"data.forbidden: {item}: no such file, and not a SHA-256; correct or remove it")
+            hashes = [sha256(path), *recorded_sources(path)] if path.is_file() else [item.lower()]
             refused |= dict.fromkeys(hashes, item)
         for file in self.files:
             for digest in (file["sha256"], *recorded_sources(Path(file["path"]))):
@@ -226,9 +228,3 @@ def _refuse_overlap(slices: Sequence[ShowerSlice]) -> None:
             raise CalomanError(
                 f"data.train: {one} and {other} share showers, so training and validation would; list each shower once"
             )
-
-
-def _as_hash(text: str) -> str:
-    if not re.fullmatch("[0-9a-fA-F]{64}", text):
-        raise CalomanError(f"data.forbidden: {text}: no such file, and not a SHA-256; correct or remove it")
-    return text.lower()

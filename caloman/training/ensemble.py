@@ -42,7 +42,7 @@ def fit_ensemble(
     if count < 1:
         raise CalomanError(f"--ensemble {count}: not a number of members; give 2 or more")
     if (run / STAGES).is_dir():
-        raise CalomanError(f"{run}: holds a run that is no ensemble; choose another --output")
+        raise CalomanError(f"{run}: holds a single run, not an ensemble; choose another --output")
     surplus = [folder for folder in _members(run) if int(folder.name) >= count]
     if surplus and not overwrite:
         raise CalomanError(
@@ -78,7 +78,7 @@ def _members(run: Path) -> list[Path]:
 
 
 def _finish(run: Path, members: Sequence[Path], surplus: Sequence[Path], pipeline: str) -> None:
-    """Writes what belongs to all members, now that none of them can refuse the pipeline any more."""
+    """Writes what belongs to all members, once none of them has refused the pipeline."""
     for folder in surplus:
         remove(folder, PIPELINE, "run")
     write(run / PIPELINE, pipeline)

@@ -60,10 +60,9 @@ def connect(hardware: Hardware) -> Fabric:
 
 def lightning_options(hardware: Hardware) -> dict[str, Any]:
     """Arguments of a Lightning trainer."""
-    names = ("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic")
     # a job is put back into the queue by its script: Lightning would restart it in the middle of an epoch
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-    return {**{name: getattr(hardware, name) for name in names}, "plugins": slurm}
+    return {**{name: value for name, value in vars(hardware).items() if name != "compile"}, "plugins": slurm}
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

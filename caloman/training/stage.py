@@ -82,15 +82,25 @@ def train_stage(
 def make_trainer(folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule, progress: FitProgress) -> pl.Trainer:
     """The Lightning trainer of a stage."""
     settings, options = pipeline.stages[folder.name].trainer, lightning_options(pipeline.hardware)
-    seed = pipeline.seed + list(pipeline.stages).index(folder.name)
-    # first of the callbacks, so that it sees the weights that were validated
-    monitor = [ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation)] if pipeline.monitor else []
+    callbacks: list[Callback] = [
+        progress,
+        EpochSeeds(pipeline.seed + list(pipeline.stages).index(folder.name)),
+        DivergenceGuard(folder.diverged, settings.max_loss, folder.checkpoints / "last.ckpt"),
+        EpochCheckpoints(folder.checkpoints, settings.monitor),
+    ]
+    if pipeline.monitor:  # first of all, so that it sees the weights that were validated
+        callbacks.insert(0, ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation))
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, check_finite=False))
+    if settings.ema_decay is not None:
+        average = get_ema_multi_avg_fn(settings.ema_decay)  # leaves equal weights equal, to the last bit
+        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     return pl.Trainer(
         **{**options, "plugins": [*options["plugins"], WholeFiles()]},
         max_epochs=settings.max_epochs,
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=[*monitor, progress, *_callbacks(settings, folder, seed)],
+        callbacks=callbacks,
         logger=stage_loggers(folder.path, pipeline.wandb),
         default_root_dir=folder.path,
         enable_progress_bar=False,
@@ -152,17 +162,3 @@ def _batch_size(task: Task, data: ShowerDataModule, folder: StageFolder, setting
         task.cpu()
     assert folder.batch_size is not None
     return folder.batch_size
-
-
-def _callbacks(settings: StageTrainer, folder: StageFolder, seed: int) -> list[Callback]:
-    callbacks: list[Callback] = [
-        EpochSeeds(seed),
-        DivergenceGuard(folder.diverged, settings.max_loss, folder.checkpoints / "last.ckpt"),
-        EpochCheckpoints(folder.checkpoints, settings.monitor),
-    ]
-    if settings.patience is not None:
-        callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, check_finite=False))
-    if settings.ema_decay is not None:
-        average = get_ema_multi_avg_fn(settings.ema_decay)  # leaves equal weights equal, to the last bit
-        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
-    return callbacks

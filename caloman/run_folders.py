@@ -24,21 +24,12 @@ METRICS = "metrics.csv"
 STAGES = "stages"
 MEMBERS = "members"
 SILENCE = 3600
-"""After so many seconds without a sign a process on another machine is taken for dead."""
+"""Seconds without a sign after which a process on another machine counts as dead."""
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """How far a stage has come.
-
-    Args:
-        name: of the stage.
-        epochs: number of epochs that were trained.
-        max_epochs: most of them.
-        finished: whether its result is stored.
-        best: the lowest of the quantity that picks the best epoch, by name.
-        separation: mean separation power when it was last measured; None if it never was.
-    """
+    """How far a stage has come; `best` is the quantity that picks the best epoch, and its lowest value."""
 
     name: str
     epochs: int
@@ -49,7 +40,6 @@ class StageSummary:
 
     @property
     def progress(self) -> str:
-        """Number of epochs in words."""
         return f"{self.name}, epoch {self.epochs} of {self.max_epochs}"
 
     def __str__(self) -> str:
@@ -65,16 +55,7 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the small files of a run folder tell.
-
-    Args:
-        name: path of the run folder.
-        state: in words.
-        dataset: geometry of the showers.
-        parameters: number of them; None if not recorded.
-        when: last sign of life, in seconds since 1970.
-        stages: in the order of training.
-    """
+    """A run folder, its state in words and its last sign of life, in seconds since 1970."""
 
     name: str
     state: str
@@ -115,11 +96,7 @@ def runs(*folders: str | Path) -> RunList:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is no file.
-
-    Raises:
-        CalomanError: if it is damaged.
-    """
+    """A JSON object from a file; empty if there is no file. A damaged one is refused."""
     content = _read(path, json.loads) if path.is_file() else {}
     if not isinstance(content, dict):
         raise CalomanError(f"{path}: damaged; remove it")
@@ -127,25 +104,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a stage's ``metrics.csv``, one per epoch, without the columns that were not measured in it.
-
-    Raises:
-        CalomanError: if the file is damaged.
-    """
+    """Rows of a stage's ``metrics.csv``, one per epoch, without its empty columns. A damaged file is refused."""
     rows = _read(path, lambda text: list(csv.DictReader(text.splitlines()))) if path.is_file() else []
     try:
-        values = [{name: float(value) for name, value in row.items() if value} for row in rows]
-        return sorted(values, key=lambda row: row["epoch"])
+        numbers = [{name: float(value) for name, value in row.items() if value} for row in rows]
+        return sorted(numbers, key=lambda row: row["epoch"])
     except (ValueError, TypeError, KeyError):
         raise CalomanError(f"{path}: damaged; remove it") from None
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
-    """The manifest of a run; empty if it has none.
+def values(metrics: list[dict[str, float]], column: str) -> list[float]:
+    """The values of a column of `read_metrics`, by epoch."""
+    return [row[column] for row in metrics if column in row]
 
-    Raises:
-        CalomanError: if it is damaged.
-    """
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run; empty if it has none."""
     return read_json(run / MANIFEST)
 
 
@@ -175,8 +149,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _summary(run: Path) -> RunSummary:
-    name = str(run)
-    when = 0.0
+    name, when = str(run), 0.0
     try:
         when = max(path.lstat().st_mtime for path in (run, *run.glob("*.*"), *run.glob(f"{STAGES}/*/*.*")))
         config: Any = parse_yaml(read_text(run / PIPELINE), str(run / PIPELINE))
@@ -192,7 +165,6 @@ def _summary(run: Path) -> RunSummary:
 
 
 def _of(kind: type[Value], value: object) -> Value:
-    """The value, if it is of that kind."""
     if not isinstance(value, kind):
         raise TypeError
     return value
@@ -204,20 +176,19 @@ def _stage(run: Path, name: str, trainer: Mapping[str, Any]) -> StageSummary:
     status = read_json(folder / "stage.json")
     rows = read_metrics(folder / METRICS)
     monitor = _of(str, trainer["monitor"])
-    best = min((row[monitor] for row in rows if monitor in row), default=None)
-    separations = [row["separation"] for row in rows if "separation" in row]
+    best = min(values(rows, monitor), default=None)
     return StageSummary(
         name,
         int(rows[-1]["epoch"]) + 1 if rows else 0,
         _of(int, trainer["max_epochs"]),
         _of(bool, status["finished"]) if status else False,
         None if best is None else (monitor, best),
-        separations[-1] if separations else None,
+        next(reversed(values(rows, "separation")), None),
     )
 
 
 def _state(process: Mapping[str, Any], stages: list[StageSummary], when: float) -> str:
-    """The state of a run in words; `process` is what the manifest tells of the process that trains it."""
+    """The state of a run in words; `process` is a section of its manifest."""
     current = next((stage for stage in stages if not stage.finished), None)
     state = process.get("state")
     if state == "training" and _is_alive(process, when):
@@ -236,9 +207,8 @@ def _is_alive(process: Mapping[str, Any], when: float) -> bool:
     if process["host"] != platform.node():
         return time.time() - when < SILENCE
     try:
-        os.kill(process["pid"], 0)
+        with suppress(PermissionError):  # alive, but of another user
+            os.kill(process["pid"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True

@@ -46,6 +46,15 @@ def _seeded_torch():
 
 
 @pytest.fixture
+def one_thread():
+    """For tests that fork: a child cannot use the threads of its parent, and waits for them forever."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(1)
 

@@ -110,7 +110,7 @@ def test_the_floor_is_what_samples_of_one_distribution_have_on_average(rng):
         Histogram(binning, rng.multinomial(2000, weights) * 1.0, rng.multinomial(1000, weights) * 1.0, (0, 0))
         for _ in range(500)
     ]
-    assert np.mean([toy.separation for toy in toys]) == pytest.approx(np.mean([floor(toy) for toy in toys]), rel=0.03)
+    assert np.mean([toy.separation for toy in toys]) == pytest.approx(np.mean([floor(toy) for toy in toys]), rel=0.06)
 
 
 def test_the_log_goes_on_in_one_file_and_replaces_an_epoch_that_is_trained_again(tmp_path):

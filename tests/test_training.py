@@ -51,9 +51,9 @@ def test_fit_writes_a_bundle_and_a_second_fit_trains_only_what_changed(config, t
 
 
 def test_the_time_left_counts_stages_that_have_not_begun():
-    epochs, seconds = {"energy": 4, "latent": 10}, {"energy": [1.0, 3.0], "latent": []}
-    assert time_left(epochs, {"energy": 2, "latent": 0}, seconds) == pytest.approx(2 * 2 + 10 * 2)
-    assert time_left(epochs, {"energy": 4, "latent": 9}, seconds | {"latent": [5.0]}) == pytest.approx(5)
+    assert time_left({"energy": 2, "latent": 10}, {"energy": 2.0}) == pytest.approx(2 * 2 + 10 * 2)
+    assert time_left({"energy": 0, "latent": 1}, {"energy": 2.0, "latent": 5.0}) == pytest.approx(5)
+    assert time_left({"energy": 4}, {}) == 0
 
 
 def test_a_trained_stage_is_lost_only_when_that_is_wanted(config, tmp_path):

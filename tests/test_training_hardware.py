@@ -72,6 +72,7 @@ def in_two_processes(action):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.usefixtures("one_thread")
 def test_a_loss_that_diverges_on_one_device_stops_all_with_one_message(config, tmp_path, monkeypatch):
     full = EnergyTask.losses
 
@@ -98,6 +99,7 @@ def test_a_loss_that_diverges_on_one_device_stops_all_with_one_message(config, t
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_reach_the_same_loss_and_see_every_shower_once(config, tmp_path):
     options = {"stage": "energy", "overrides": ["--stages.energy.trainer.max_epochs=4"]}
     alone = fit(config, tmp_path / "alone", **options)
@@ -108,10 +110,10 @@ def test_two_processes_reach_the_same_loss_and_see_every_shower_once(config, tmp
 
     one, two = losses(alone), losses(tmp_path / "two")
     assert len(one) == len(two) == 4
-    assert np.abs(np.subtract(one, two)).max() < 0.15  # 60 showers, and other noise in empty layers
+    assert np.abs(np.subtract(one, two)).max() < 0.05  # other noise in empty layers; four epochs gain 0.25 or more
     statistics = [load_file(run / "stages/energy/part.safetensors") for run in (alone, tmp_path / "two")]
     for name in ("energy.density.scaling.mean", "energy.density.scaling.std"):
-        assert torch.allclose(*(values[name] for values in statistics), rtol=0.2, atol=0.1)
+        torch.testing.assert_close(*(values[name] for values in statistics))
     first, second = (np.load(tmp_path / f"rows-{rank}.npy").reshape(4, -1) for rank in range(2))
     for epoch in np.concatenate([first, second], axis=1):
         assert len(np.unique(epoch)) == len(epoch) == 540

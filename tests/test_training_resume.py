@@ -18,6 +18,8 @@ from caloman.training.checkpoints import EpochCheckpoints
 from caloman.training.folders import occupied
 from caloman.training.tasks import EnergyTask, Task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[1]
 STEPS = 5  # per epoch of the tiny pipeline
 DAMAGES = {

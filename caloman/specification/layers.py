@@ -14,26 +14,17 @@ CONFIGS = Path("configs")
 
 
 def find_config(name: str | Path, beside: Path | None = None) -> Path:
-    """The file of a pipeline: a path, or the name of one that comes with the package, such as ``1-photons/caloman``.
-
-    Raises:
-        CalomanError: with the shipped names if there is none.
-    """
+    """The file of a pipeline: a path, or the name of one that comes with the package, such as ``1-photons/caloman``."""
     path = Path(name)
     named = path.with_name(f"{path.name}.yaml")
     places = [*(beside.parent / file for file in (path, named) if beside), shipped(path), shipped(CONFIGS / named)]
     for place in places:
         if place.is_file():
             return place
-    folder = shipped_folder()
+    folder = shipped(CONFIGS / "1-photons" / "caloman.yaml").parents[1]
     known = [str(file.relative_to(folder).with_suffix("")) for file in sorted(folder.rglob("*.yaml"))]
     hint = suggestion(str(name), known) or f"; give a YAML file, or one of {', '.join(known)}"
     raise CalomanError(f"{name}: no such pipeline{hint}")
-
-
-def shipped_folder() -> Path:
-    """The folder of the pipelines that come with the package."""
-    return shipped(CONFIGS / "1-photons" / "caloman.yaml").parents[1]
 
 
 def read_layers(name: str | Path, beside: Path | None = None, depth: int = 0) -> dict[str, Any]:
@@ -41,11 +32,8 @@ def read_layers(name: str | Path, beside: Path | None = None, depth: int = 0) ->
 
     Args:
         name: file or name of a shipped pipeline.
-        beside: the file that names it, if there is one.
-        depth: number of files above it.
-
-    Raises:
-        CalomanError: if a file cannot be read, or is its own base.
+        beside: the file with this name as its base.
+        depth: number of such files.
     """
     path = find_config(name, beside)
     content = read_yaml(path)
@@ -81,11 +69,7 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def set_key(config: dict[str, Any], key: str, value: object) -> None:
-    """Sets a dotted key; the arguments of a class are reached without naming ``init_args``.
-
-    Raises:
-        CalomanError: if something on the way is no mapping.
-    """
+    """Sets a dotted key, which may leave out ``init_args``."""
     *way, last = key.split(".")
     place: Any = config
     for name in way:
@@ -105,11 +89,7 @@ def _inside(place: dict[str, Any]) -> dict[str, Any]:
 
 
 def split_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Keys and values of options such as ``--seed=1`` or ``--seed 1``.
-
-    Raises:
-        CalomanError: if an option has no value.
-    """
+    """Keys and values of options such as ``--seed=1`` or ``--seed 1``."""
     waiting = iter(overrides)
     for option in waiting:
         key, equals, value = option.removeprefix("--").partition("=")

@@ -5,14 +5,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-LONGEST = 40
-"""Most characters of a value in a message."""
+LONGEST = 40  # characters of a value in a message
 
 
 def options_of(model: Any, part: Sequence[str]) -> Any:  # noqa: ANN401 - plain data
     """The configuration of a part of the model, with the plain options of everything around it.
 
-    A part that is made by the one around it, as in a `LayerwiseShape`, has its configuration there.
+    The configuration of a part without one of its own, as in a `LayerwiseShape`, is that of the part around it.
 
     Args:
         model: ``class_path`` and ``init_args``.
@@ -31,7 +30,7 @@ def digest(description: Mapping[str, Any]) -> str:
 
 
 def changes(old: object, new: object, name: str = "") -> Iterator[str]:
-    """The options that differ between two descriptions, such as ``model.latent_dim 24 -> 12``."""
+    """The differences between two descriptions, such as ``model.latent_dim 24 -> 12``."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in {**old, **new}:
             path = name if key == "init_args" else f"{name}.{key}".strip(".")

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from shutil import copyfile
@@ -30,21 +31,19 @@ class WholeFiles(TorchCheckpointIO):
         write(Path(path), content.getvalue())
 
 
+@dataclass(eq=False)
 class EpochCheckpoints(Checkpoint):
-    """Writes a checkpoint after each epoch, and keeps the one before and the best.
+    """Writes ``last.ckpt`` after each epoch, and keeps ``previous.ckpt`` and ``best.ckpt``.
+
+    The monitored quantity, lower is better, picks the best epoch; one that is not finite is refused.
 
     An epoch that ends the training early is not written, other than by Lightning's `ModelCheckpoint`: after an
     interruption it is repeated and ends the training again, where one that was written would be followed by another.
-
-    Args:
-        folder: for ``last.ckpt``, ``previous.ckpt`` and ``best.ckpt``.
-        monitor: the logged quantity that picks the best epoch, lower is better.
     """
 
-    def __init__(self, folder: Path, monitor: str) -> None:
-        self.folder = folder
-        self.monitor = monitor
-        self.best = math.inf
+    folder: Path
+    monitor: str
+    best: float = math.inf
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -53,11 +52,6 @@ class EpochCheckpoints(Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the epoch.
-
-        Raises:
-            CalomanError: if the monitored quantity is not finite, or nothing is logged under its name.
-        """
         logged = trainer.callback_metrics
         if self.monitor not in logged:
             raise CalomanError(f"trainer.monitor: nothing is called {self.monitor!r}; choose among {', '.join(logged)}")
@@ -76,7 +70,7 @@ class EpochCheckpoints(Checkpoint):
             self._take_over(new, improved)
 
     def _take_over(self, new: Path, improved: bool) -> None:
-        """Gives a new checkpoint its names, one step at a time, each of which leaves a state to go on from."""
+        """Gives a new checkpoint its names; a kill after any of the steps leaves a state to go on from."""
         last = self.folder / "last.ckpt"
         if improved:
             with appearing(self.folder / "best.ckpt") as partial:
@@ -87,17 +81,11 @@ class EpochCheckpoints(Checkpoint):
 
 
 def latest_usable(folder: Path, part: Mapping[str, Tensor]) -> Path | None:
-    """The checkpoint to go on from: the last one, or the one before if that is damaged.
+    """The last checkpoint in a folder, or the one before if that is damaged; refuses one of another model.
 
-    Args:
-        folder: of the checkpoints.
-        part: state of the part of the model that is trained, under its full names.
-
-    Raises:
-        CalomanError: if the checkpoint holds something else than the part.
+    `part` is the state of the trained part of the model, under its full names.
     """
-    for name in ("last.ckpt", "previous.ckpt"):
-        path = folder / name
+    for path in (folder / "last.ckpt", folder / "previous.ckpt"):
         if not path.is_file():
             continue
         checkpoint = read(path)

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -37,18 +36,17 @@ class DataConfig:
     Args:
         train: shower files, or rows of them such as ``showers.hdf5[0:50000]``; paths are relative to the working
             directory.
-        validation_fraction: part of the showers that is held out to select models; not used if all files record
-            their validation rows, as prepared files do.
+        validation_fraction: part of the showers for the selection of models; not used if all files record their
+            validation rows, as prepared files do.
         max_showers: use only the first so many showers of all files together.
-        leave_out: incident energies [MeV] whose showers are not used, to test a generator between those it has seen.
-        symmetries: show each training shower under a random rotation and reflection in alpha; right where the detector
-            is the same all around the incident particle.
-        forbidden: files, or their SHA-256, that must not be trained on, such as the test file; refuses them and what
-            was prepared from them.
-        memory_limit: the showers are held in memory if their voxels take at most so many GB there, and are read from
-            the files in each epoch if not.
-        workers: processes that read the files, per device, beside the training; showers in memory need none, and
-            prepared files on a fast disk are read faster without.
+        leave_out: incident energies [MeV] without training, to test a generator between those it has seen.
+        symmetries: show each training shower under a random rotation and reflection in alpha; right for a detector
+            that is the same all around the incident particle.
+        forbidden: files, or their SHA-256, that must not be trained on, such as the test file; refuses them and all
+            files prepared from them.
+        memory_limit: largest size of the voxels in memory [GB]; more are read from the files in each epoch.
+        workers: processes per device that read the files; showers in memory need none, and prepared files on a fast
+            disk are read faster without.
     """
 
     train: list[str]
@@ -61,20 +59,16 @@ class DataConfig:
     workers: int = 0
 
 
+@dataclass(eq=False)
 class ShowerDataset(Dataset[Batch]):
-    """Some showers of a store, taken by lists of positions.
+    """Some rows of a store, ascending, shape (N,), taken by lists of positions.
 
-    Args:
-        store: the showers.
-        rows: rows of the store that belong to the data set, ascending, shape (N,).
-        symmetries: orders of the voxels, shape (S, V), of which each shower gets one that depends on the list it is
-            taken in.
+    With symmetries, which are orders of the voxels, shape (S, V), each shower gets one that depends on its list.
     """
 
-    def __init__(self, store: ShowerStore, rows: NDArray[np.int64], symmetries: Tensor | None = None) -> None:
-        self.store = store
-        self.rows = rows
-        self.symmetries = symmetries
+    store: ShowerStore
+    rows: NDArray[np.int64]
+    symmetries: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,14 +85,9 @@ class ShowerDataset(Dataset[Batch]):
 class ShowerDataModule(pl.LightningDataModule):
     """Reads and checks the training files once and splits off a validation set.
 
-    The split is the one that the files record, or else depends on the seed only. On several devices each gets its own
-    showers; `EpochBatches` shares them out, so Lightning's distributed sampler has to be off. `batch_size` and
+    The split is that of the files' records, or else depends on the seed only, as does the order of the showers.
+    `EpochBatches` shares them out among devices, so Lightning's distributed sampler has to be off. `batch_size` and
     `first_epoch` are set before training.
-
-    Args:
-        geometry: the voxel mesh.
-        config: which files, and how to split them.
-        seed: of the split and of the order of the showers.
 
     Raises:
         CalomanError: if a file is unusable or forbidden, or the split leaves one side empty.
@@ -129,15 +118,10 @@ class ShowerDataModule(pl.LightningDataModule):
 
     @cached_property
     def files(self) -> list[dict[str, str]]:
-        """Name, with the rows that are used, and SHA-256 of each training file."""
-        return [{"name": f"{part.path.name}{part.rows}", "sha256": sha256(part.path)} for part in self.slices]
+        """Path, used rows and SHA-256 of each training file."""
+        return [{"path": str(part.path), "rows": part.rows, "sha256": sha256(part.path)} for part in self.slices]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The training showers.
-
-        Raises:
-            CalomanError: if a batch is larger than all of them.
-        """
         if self.batch_size > len(self.train):
             raise CalomanError(
                 f"trainer.batch_size = {self.batch_size} is more than the {len(self.train)} training showers; lower it"
@@ -167,22 +151,24 @@ class ShowerDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
-            collate_fn=_as_is,
+            collate_fn=tuple,  # as it is: the data set hands over whole batches
             generator=torch.Generator(),  # its own, or it would draw from the numbers of the first epoch
         )
 
     def _refuse_forbidden(self, forbidden: list[str]) -> None:
-        """Compares files by their own hash and by those of the files that they were prepared from."""
+        """Compares files by their own hash and by those of their sources."""
         refused: dict[str, str] = {}
         for item in forbidden:
             path = Path(item)
-            hashes = [sha256(path), *recorded_sources(path)] if path.is_file() else [_as_hash(item)]
+            if not path.is_file() and not re.fullmatch("[0-9a-fA-F]{64}", item):
+                raise CalomanError(f"data.forbidden: {item}: no such file, and not a SHA-256; correct or remove it")
+            hashes = [sha256(path), *recorded_sources(path)] if path.is_file() else [item.lower()]
             refused |= dict.fromkeys(hashes, item)
-        for part, file in zip(self.slices, self.files, strict=True):
-            for digest in (file["sha256"], *recorded_sources(part.path)):
+        for file in self.files:
+            for digest in (file["sha256"], *recorded_sources(Path(file["path"]))):
                 if digest in refused:
                     raise CalomanError(
-                        f"{part.path}: holds the showers of {refused[digest]}, which data.forbidden keeps from "
+                        f"{file['path']}: holds the showers of {refused[digest]}, which data.forbidden keeps from "
                         "training; remove it from data.train"
                     )
 
@@ -190,27 +176,19 @@ class ShowerDataModule(pl.LightningDataModule):
 def alpha_symmetries(geometry: Geometry) -> NDArray[np.int64]:
     """Orders of the voxels that rotate showers by whole angular bins or reflect them in alpha, shape (2 n_alpha, V).
 
-    Raises:
-        CalomanError: if the layers with angular bins do not all have the same number of them.
+    All layers with several angular bins need the same number of them.
     """
     numbers = {layer.n_alpha for layer in geometry.layers} - {1}
     if len(numbers) != 1:
         raise CalomanError(
             f"data.symmetries: layers of {geometry.name!r} have {sorted(numbers)} angular bins; turn it off"
         )
-    orders = []
-    for sign in (1, -1):
-        for shift in range(*numbers):
-            parts = []
-            for columns, layer in zip(geometry.layer_slices, geometry.layers, strict=True):
-                grid = np.arange(columns.start, columns.stop).reshape(layer.n_alpha, layer.n_r)
-                parts.append(np.roll(grid[::sign], shift, axis=0).ravel())
-            orders.append(np.concatenate(parts))
-    return np.stack(orders)
-
-
-def _as_is(batch: Any) -> Any:  # noqa: ANN401 - the dataset hands over whole batches
-    return batch
+    layers = zip(geometry.layer_slices, geometry.layers, strict=True)
+    grids = [np.arange(part.start, part.stop).reshape(layer.n_alpha, layer.n_r) for part, layer in layers]
+    moves = product((1, -1), range(*numbers))
+    return np.stack(
+        [np.concatenate([np.roll(grid[::sign], shift, axis=0).ravel() for grid in grids]) for sign, shift in moves]
+    )
 
 
 def _held_out(files: ShowerFiles, count: int, config: DataConfig, seed: int) -> NDArray[np.bool_]:
@@ -232,7 +210,7 @@ def _held_out(files: ShowerFiles, count: int, config: DataConfig, seed: int) -> 
 
 
 def _used(incident_energies: NDArray[np.float32], leave_out: Sequence[float]) -> NDArray[np.bool_]:
-    """Which showers have none of the energies [MeV] that are left out, shape (N,)."""
+    """Which showers have none of the energies [MeV] to leave out, shape (N,)."""
     used = np.ones(len(incident_energies), dtype=bool)
     for energy in leave_out:
         found = np.isclose(incident_energies, energy, rtol=1e-5)
@@ -250,9 +228,3 @@ def _refuse_overlap(slices: Sequence[ShowerSlice]) -> None:
             raise CalomanError(
                 f"data.train: {one} and {other} share showers, so training and validation would; list each shower once"
             )
-
-
-def _as_hash(text: str) -> str:
-    if not re.fullmatch("[0-9a-fA-F]{64}", text):
-        raise CalomanError(f"data.forbidden: {text}: no such file, and not a SHA-256; correct or remove it")
-    return text.lower()

@@ -1,6 +1,7 @@
 """The guard that stops a stage whose loss is not finite or explodes, and the repetition of the batch that did it."""
 
 import hashlib
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,33 +12,26 @@ from torch import Tensor
 
 from caloman.errors import CalomanError
 from caloman.files import appearing
-from caloman.training.data import Batch
 from caloman.training.tasks import Task
 
 
+@dataclass(eq=False)
 class DivergenceGuard(pl.Callback):
     """Stops at the first loss that is not finite or larger than a limit, before it reaches the weights.
 
-    Args:
-        path: file for the batch, the weights and the state of the random numbers, to repeat the step.
-        limit: largest absolute loss.
-        checkpoint: the checkpoint to go back to.
+    Writes rows, weights and the state of the random numbers to `path`, to repeat the step. The message names the step,
+    a digest of the batch, and the checkpoint to go back to.
     """
 
-    def __init__(self, path: Path, limit: float, checkpoint: Path) -> None:
-        self.path = path
-        self.limit = limit
-        self.checkpoint = checkpoint
+    path: Path
+    limit: float
+    checkpoint: Path
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, step: int) -> None:  # noqa: ANN401
         self._batch, self._step, self._random = batch, step, random_state(pl_module.device)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Checks the losses of all devices, so that all stop at the same step.
-
-        Raises:
-            CalomanError: with the step, the digest of the batch, and where the last good checkpoint is.
-        """
+        """Checks the losses of all devices, so that all stop at the same step."""
         values = loss.new_zeros(trainer.world_size)
         values[trainer.global_rank] = loss.detach() * trainer.accumulate_grad_batches
         values = trainer.strategy.reduce(values, reduce_op="sum")
@@ -51,7 +45,8 @@ class DivergenceGuard(pl.Callback):
     def _record(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: float) -> str:
         """Stores the batch and says what happened."""
         assert isinstance(pl_module, Task)
-        rows = self._rows(trainer)
+        loader: Any = trainer.train_dataloader
+        rows = loader.dataset.rows[next(islice(loader.sampler, self._step, None))]
         record = {
             "rows": torch.from_numpy(rows),
             "random": self._random,
@@ -59,27 +54,14 @@ class DivergenceGuard(pl.Callback):
         }
         with appearing(self.path) as partial:
             torch.save(record, partial)
+        digest = hashlib.sha256(b"".join(values.cpu().numpy().tobytes() for values in self._batch)).hexdigest()[:12]
         good = self.checkpoint
         epochs = f"the last good checkpoint is {good}" if good.is_file() else "no epoch was finished"
         return (
             f"{self.path.parent}: the loss is {loss:g} in epoch {trainer.current_epoch + 1}, step {self._step + 1}, "
-            f"for batch {digest(self._batch)} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in "
+            f"for batch {digest} (showers {rows[0]}, {rows[-1]} and {len(rows) - 2} others), kept in "
             f"{self.path.name}; {epochs}; lower learning_rate or set gradient_clip"
         )
-
-    def _rows(self, trainer: pl.Trainer) -> Any:  # noqa: ANN401 - Lightning leaves loaders untyped
-        """Rows of the batch among all showers of the files."""
-        loader: Any = trainer.train_dataloader
-        positions = next(islice(loader.sampler, self._step, None))
-        return loader.dataset.rows[positions]
-
-
-def digest(batch: Batch) -> str:
-    """The first digits of the SHA-256 of a batch."""
-    hashed = hashlib.sha256()
-    for values in batch:
-        hashed.update(values.cpu().numpy().tobytes())
-    return hashed.hexdigest()[:12]
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

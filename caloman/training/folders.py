@@ -7,7 +7,6 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def occupied(run: Path) -> Iterator[None]:
-    """Keeps all other processes from training in a run folder, until this one ends.
-
-    Raises:
-        CalomanError: if another process is training in it, or the folder cannot be written to.
-    """
+    """Keeps all other processes from training in a run folder; refuses one with such a process."""
     holder = run / ".process"
     with ExitStack() as stack:
         run.parent.mkdir(parents=True, exist_ok=True)
@@ -42,67 +37,49 @@ def occupied(run: Path) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
+def remove(folder: Path, file: str, kind: str) -> None:
+    """Deletes a folder, if there is one; refuses one without the file that is in each folder of this kind."""
+    if not folder.exists():
+        return
+    if not (folder / file).is_file() and any(folder.iterdir()):
+        raise CalomanError(f"{folder}: not the folder of a {kind}; move it away or choose another --output")
+    removed = folder.with_name(f".{folder.name}.removed")  # whole or gone, even if this process is killed here
+    shutil.rmtree(removed, ignore_errors=True)
+    folder.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
+
+
 class StageFolder:
-    """The files of one stage: ``stage.json``, ``checkpoints/``, ``metrics.csv``, ``monitor/`` and the result.
+    """The files of one stage of a run, whose name has to be that of a folder inside the run.
 
-    Args:
-        run: the run folder.
-        name: of the stage.
-
-    Raises:
-        CalomanError: if the name cannot be that of a folder inside the run.
+    Besides those named here: ``stage.json``, ``metrics.csv`` and ``monitor/``.
     """
 
-    run: Path
-    name: str
-
-    def __post_init__(self) -> None:
-        check_name(self.name, "stage")
-
-    @property
-    def path(self) -> Path:
-        """The folder itself."""
-        return self.run / STAGES / self.name
-
-    @property
-    def weights(self) -> Path:
-        """Weights and statistics of the part that the stage trains; there when the stage is finished."""
-        return self.path / "part.safetensors"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Lightning checkpoints, of the last two and of the best epoch."""
-        return self.path / "checkpoints"
-
-    @property
-    def diverged(self) -> Path:
-        """The batch whose loss was not finite, if there was one."""
-        return self.path / "diverged.pt"
+    def __init__(self, run: Path, name: str) -> None:
+        check_name(name, "stage")
+        self.name = name
+        self.path = run / STAGES / name
+        self.weights = self.path / "part.safetensors"  # and statistics, once the stage is finished
+        self.checkpoints = self.path / "checkpoints"
+        self.diverged = self.path / "diverged.pt"  # record of a `DivergenceGuard`
 
     @property
     def batch_size(self) -> int | None:
-        """The batch size that was found to fit."""
+        """The batch size that was found to fit into the memory."""
         return self._state().get("batch_size")
 
     def is_finished(self, configuration: Mapping[str, Any]) -> bool:
-        """Whether the stage was finished with this configuration."""
         state = self._state()
         return state.get("configuration") == configuration and state.get("finished") is True and self.weights.is_file()
 
     def changes(self, configuration: Mapping[str, Any]) -> list[str]:
-        """The options that differ from those of the epochs in the folder, if there are any epochs."""
+        """The differences from the options of the epochs in the folder, if there are any epochs."""
         if not (self.weights.is_file() or any(self.checkpoints.glob("*.ckpt"))):
             return []
         return list(changes(self._state().get("configuration"), configuration))
 
     def start(self, configuration: Mapping[str, Any], part: Mapping[str, torch.Tensor]) -> Path | None:
-        """Prepares the folder and returns the checkpoint to go on from, if there is one of this configuration.
-
-        Args:
-            configuration: all that the result depends on.
-            part: what the checkpoint has to hold, see `latest_usable`.
-        """
+        """Prepares the folder and returns the checkpoint to go on from, if there is one of this configuration."""
         state = self._state()
         if state.get("configuration") != configuration or state.get("finished") is not False:
             self.remove()
@@ -115,26 +92,11 @@ class StageFolder:
         return checkpoint
 
     def remove(self) -> None:
-        """Deletes the stage.
-
-        Raises:
-            CalomanError: if the folder holds something else.
-        """
-        if not self.path.exists():
-            return
-        if not (self.path / "stage.json").is_file() and any(self.path.iterdir()):
-            raise CalomanError(f"{self.path}: not the folder of a stage; move it away or choose another --output")
-        removed = self.path.with_name(f".{self.name}.removed")  # whole or gone, even if this process is killed here
-        shutil.rmtree(removed, ignore_errors=True)
-        self.path.rename(removed)
-        shutil.rmtree(removed, ignore_errors=True)
+        """Deletes the stage; see the function of this name."""
+        remove(self.path, "stage.json", "stage")
 
     def finish(self) -> None:
-        """Stores the best epoch's part of the model as the result and marks the stage as finished.
-
-        Raises:
-            CalomanError: if the checkpoint of that epoch is damaged.
-        """
+        """Stores the best epoch's part of the model as the result and marks the stage as finished."""
         best = self.checkpoints / "best.ckpt"
         checkpoint = read(best)
         if checkpoint is None:

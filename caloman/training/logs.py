@@ -16,11 +16,7 @@ from caloman.training.config import Wandb
 
 
 class EpochLog(Logger):
-    """A CSV file with one row per epoch; an epoch that is trained again after an interruption replaces its row.
-
-    Args:
-        path: the file.
-    """
+    """A CSV file with one row per epoch; an epoch that is trained again after an interruption replaces its row."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -66,31 +62,25 @@ class WandbStage(WandbLogger):
 
 
 def stage_loggers(folder: Path, config: Wandb | None) -> list[Logger]:
-    """The loggers of a stage.
-
-    Args:
-        folder: of the stage, ``RUN/stages/NAME``; it keeps the id of its Weights & Biases run.
-        config: of Weights & Biases; None writes the CSV file only.
-    """
-    loggers: list[Logger] = [EpochLog(folder / METRICS)]
-    if config is not None:
-        group = config.name or folder.resolve().parents[1].name
-        wandb = WandbStage(
-            name=f"{group}-{folder.name}",
-            save_dir=folder,
-            offline=config.mode == "offline",
-            id=_wandb_id(folder / "wandb-id"),
-            project=config.project,
-            group=group,
-            tags=config.tags,
-        )
-        loggers.append(wandb)
-    return loggers
+    """The loggers of the stage in ``RUN/stages/NAME``, which keeps the id of its Weights & Biases run."""
+    log = EpochLog(folder / METRICS)
+    if config is None:
+        return [log]
+    group = config.name or folder.resolve().parents[1].name
+    wandb = WandbStage(
+        name=f"{group}-{folder.name}",
+        save_dir=folder,
+        offline=config.mode == "offline",
+        id=_wandb_id(folder / "wandb-id"),
+        project=config.project,
+        group=group,
+        tags=config.tags,
+    )
+    return [log, wandb]
 
 
 @rank_zero_only
 def _wandb_id(path: Path) -> str:
-    """The id that was given to the stage when it was first started."""
     if not path.is_file():
         write(path, uuid.uuid4().hex[:8])
     return path.read_text()

@@ -1,4 +1,4 @@
-"""``RUN/manifest.json``: what a run was made of and with, so that it can be told later, and repeated."""
+"""``RUN/manifest.json``: what a run was made of and with."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.files import sha256, write
-from caloman.run_folders import MANIFEST, METRICS, read_manifest, read_metrics
+from caloman.run_folders import MANIFEST, METRICS, STAGES, read_manifest, read_metrics, values
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "h5py", "jsonargparse", "safetensors")
 ENVIRONMENT = (
@@ -26,25 +26,34 @@ ENVIRONMENT = (
     *("PYTORCH_CUDA_ALLOC_CONF", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "MASTER_PORT", "WORLD_SIZE"),
     *("SLURM_JOB_ID", "SLURM_NNODES", "SLURM_NTASKS", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT"),
 )
-"""The variables that change how a training runs; others are not stored, for they may hold secrets."""
+"""The variables that change a training; others are not stored, for they may hold secrets."""
 
 
 class Manifest:
     """The manifest of a run while it is trained, written whenever it changes.
 
     Args:
-        folder: the run folder; stages that an older manifest tells of are kept.
-        facts: what this run is: data, seeds, number of parameters.
+        folder: the run folder; the stages in an older manifest are kept.
+        facts: data, seeds, number of parameters.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self._folder = folder
         self.content: dict[str, Any] = {
             **facts,
-            "versions": _versions(),
+            "versions": {
+                **{"caloman": __version__, "python": platform.python_version()},
+                **{name: version(name) for name in PACKAGES},
+            },
             "git": _git(Path(__file__).parents[1]),
             "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-            "hardware": _hardware(),
+            "hardware": {
+                "machine": platform.machine(),
+                "system": platform.platform(),
+                "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            },
             "stages": read_manifest(folder).get("stages", {}),
         }
 
@@ -62,22 +71,16 @@ class Manifest:
             raise
         self._write("ended")
 
-    def add_stage(self, name: str, showers: int) -> None:
-        """Records time, throughput and validation of a stage that was trained, over all interruptions.
-
-        Args:
-            name: of the stage.
-            showers: number of showers in an epoch.
-        """
-        rows = read_metrics(self._folder / "stages" / name / METRICS)
-        seconds = [row["seconds"] for row in rows if "seconds" in row]
-        separations = [row["separation"] for row in rows if "separation" in row]
+    def add_stage(self, name: str, n: int) -> None:
+        """Records time, throughput and validation of a trained stage over all interruptions; an epoch has n showers."""
+        metrics = read_metrics(self._folder / STAGES / name / METRICS)
+        seconds = values(metrics, "seconds")
         self.content["stages"][name] = {
             "epochs": len(seconds),
             "seconds": round(sum(seconds), 3),
-            "showers_per_second": round(showers * len(seconds) / max(sum(seconds), 1e-9), 1),
-            "validation_loss": min((row["validation_loss"] for row in rows), default=None),
-            "separation": separations[-1] if separations else None,
+            "showers_per_second": round(n * len(seconds) / max(sum(seconds), 1e-9), 1),
+            "validation_loss": min(values(metrics, "validation_loss"), default=None),
+            "separation": next(reversed(values(metrics, "separation")), None),
         }
         self._write("training")
 
@@ -94,11 +97,7 @@ class Manifest:
 
 
 def refuse_changed_data(run: Path) -> None:
-    """Makes sure that the training files of a run are still the same.
-
-    Raises:
-        CalomanError: if one is not, or the run has no manifest.
-    """
+    """Makes sure that the training files of a run are still the same."""
     files = read_manifest(run).get("data")
     if files is None:
         raise CalomanError(f"{run / MANIFEST}: no such file, so the data cannot be compared; use its pipeline.yaml")
@@ -108,13 +107,8 @@ def refuse_changed_data(run: Path) -> None:
             raise CalomanError(f"{path}: not the file that {run} was trained on (its SHA-256 differs); restore it")
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in PACKAGES}
-    return {"caloman": __version__, "python": platform.python_version(), **packages}
-
-
 def _git(package: Path) -> dict[str, str | bool] | None:
-    """Commit of the checkout that the package is imported from, and whether it was changed; None without a checkout."""
+    """Commit of the package's checkout, and whether it was changed; None without a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(package), *arguments]
@@ -125,14 +119,3 @@ def _git(package: Path) -> dict[str, str | bool] | None:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _hardware() -> dict[str, Any]:
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
-    }

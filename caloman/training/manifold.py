@@ -15,7 +15,6 @@ class ManifoldTask(ShapeTask):
 
     @property
     def shape(self) -> ManifoldShape:
-        """The shape model."""
         return self.model.manifold
 
     def showers(self, batch: Batch) -> Tensor:
@@ -27,11 +26,11 @@ class ManifoldTask(ShapeTask):
         return self.model.transform.inverse(decoded, incident_energies, layer_energies)
 
     def latents(self, shapes: Tensor, context: Tensor) -> Tensor:
-        """Where on the manifold to decode: the true shapes' place, unless that is what is trained."""
+        """The points to decode: those of the true shapes by default."""
         return self.shape.encode(shapes, context)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
-        """The decoder with independent noise, unless the residual is what is trained."""
+        """Shapes from latents, by default with independent noise."""
         return self.shape.autoencoder.decode(latents, context, noise)
 
 

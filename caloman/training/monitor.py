@@ -1,6 +1,7 @@
-"""What a physicist wants to see during the training: generated showers next to validation showers."""
+"""Generated showers next to validation showers during the training."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,27 +25,21 @@ BATCH = 500
 PANELS = 3
 
 
+@dataclass(eq=False)
 class ShowerMonitor(pl.Callback):
-    """Logs separation powers between generated and validation showers, and draws the worst histograms.
+    """Logs separation powers between generated and validation showers, and draws the worst histograms to a folder.
 
-    What is generated depends on the stage, see `Task.showers`. Showers and noise are always the same, so that the
-    numbers change with the model only, and the random numbers of the training go on as if nothing had happened.
-
-    Args:
-        folder: for the figures.
-        config: when, and with how many showers.
-        validation: the validation showers.
-
-    Raises:
-        CalomanError: if a number of the configuration is not positive.
+    `Task.showers` of the stage generates. Showers and noise are always the same, so that the numbers change with the
+    model only. The random numbers of the training go on as if nothing had happened.
     """
 
-    def __init__(self, folder: Path, config: Monitor, validation: ShowerDataset) -> None:
-        if min(config.every, config.showers) < 1:
+    folder: Path
+    config: Monitor
+    validation: ShowerDataset
+
+    def __post_init__(self) -> None:
+        if min(self.config.every, self.config.showers) < 1:
             raise CalomanError("monitor.every and monitor.showers start at 1; set monitor to null to compare nothing")
-        self.folder = folder
-        self.config = config
-        self.validation = validation
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -62,7 +57,7 @@ class ShowerMonitor(pl.Callback):
                 logger.log_image("monitor", [str(path)], step=trainer.global_step)
 
     def histograms(self, task: Task) -> list[Histogram]:
-        """The observables that the task's part decides on, of validation and of generated showers."""
+        """The task's observables, of validation and of generated showers."""
         geometry = task.model.geometry
         rows = min(self.config.showers, len(self.validation), MAX_BYTES // (4 * geometry.n_voxels))
         # files may be ordered by energy, so the showers are taken from everywhere
@@ -82,15 +77,11 @@ class ShowerMonitor(pl.Callback):
 
 
 def mean_separations(histograms: Sequence[Histogram]) -> dict[str, float]:
-    """Mean separation power of each observable, of all observables, and what equal distributions would give."""
-    means = {
-        f"separation_{name}": float(np.mean([histogram.separation for histogram in members]))
-        for name, members in by_observable(histograms).items()
-    }
-    return means | {
-        "separation": float(np.mean([histogram.separation for histogram in histograms])),
-        "separation_floor": float(np.mean([floor(histogram) for histogram in histograms])),
-    }
+    """Mean separation power of each observable and of all, and that of two samples of one distribution."""
+    groups = {f"separation_{name}": members for name, members in by_observable(histograms).items()}
+    groups["separation"] = list(histograms)
+    means = {name: float(np.mean([member.separation for member in members])) for name, members in groups.items()}
+    return {**means, "separation_floor": float(np.mean([floor(histogram) for histogram in histograms]))}
 
 
 def floor(histogram: Histogram) -> float:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
-from caloman.run_folders import PIPELINE, STAGES
+from caloman.run_folders import MEMBERS, PIPELINE, STAGES
 from caloman.showers.geometry import Geometry
 from caloman.specification import to_yaml
 from caloman.training.changes import digest, options_of
@@ -34,8 +34,11 @@ from caloman.training.tasks import Task
 
 logger = logging.getLogger(__name__)
 
+DECISIVE = ("validation_fraction", "max_showers", "symmetries", "leave_out")
+"""Options of the data with an influence on the result; the others say where and how to read them."""
+
 LARGEST_SEED = 2**32 - 2**16
-"""NumPy and Lightning take 32 bits; the rest is for stages and members of ensembles, which add their numbers."""
+"""NumPy and Lightning take 32 bits; stages and members of ensembles add their numbers."""
 
 
 def fit(
@@ -48,22 +51,19 @@ def fit(
     """Trains a generator and returns its run folder.
 
     A finished stage with the same configuration, data and upstream stages is skipped; an interrupted one goes on from
-    its last checkpoint. When all stages are finished, the bundle is written. The sections ``hardware``, ``wandb`` and
-    ``monitor`` and where and how data are read may differ from what the folder was trained with; everything else,
-    ``max_epochs`` included (learning rates fall over its length), decides on the result.
+    its last checkpoint. The bundle is written when all stages are finished. The sections ``hardware``, ``wandb`` and
+    ``monitor`` and the place and way of reading data may change in the meantime. Everything else decides on the
+    result, ``max_epochs`` included: learning rates fall over its length.
 
-    Args:
-        config: pipeline YAML.
-        output: run folder.
-        stage: train this stage only.
-        overrides: options for single keys, such as ``--data.train=[my.hdf5]``.
-        overwrite: delete stages that were trained with other options or data, and train them anew.
+    The arguments are those of `caloman.fit`.
 
     Raises:
         CalomanError: if configuration or data are unusable, an upstream stage is not finished, another process trains
-            in the folder, or it holds stages that were trained otherwise.
+            in the folder, or it holds an ensemble or stages with other options.
     """
     pipeline, resolved = load_pipeline(Path(config), overrides)
+    if (Path(output) / MEMBERS).is_dir():
+        raise CalomanError(f"{output}: holds an ensemble; choose another --output")
     if stage is not None:
         _check_stage(stage, pipeline)
     if not 0 <= pipeline.seed <= LARGEST_SEED:
@@ -76,10 +76,6 @@ def fit(
 def replay(run: str | Path, stage: str) -> dict[str, float]:
     """Repeats the batch on which a stage diverged, with the same weights and random numbers, and returns its losses.
 
-    Args:
-        run: run folder.
-        stage: name of the stage that stopped.
-
     Raises:
         CalomanError: if the stage did not diverge.
     """
@@ -90,14 +86,7 @@ def replay(run: str | Path, stage: str) -> dict[str, float]:
 
 
 class Run:
-    """A run folder while it is trained.
-
-    Args:
-        pipeline: what to do.
-        config: the same as plain data, all defaults included.
-        folder: the run folder.
-        fabric: this process among all that train.
-    """
+    """A run folder while it is trained, by a pipeline whose complete configuration is also given as plain data."""
 
     def __init__(self, pipeline: Pipeline, config: dict[str, Any], folder: Path, fabric: Fabric) -> None:
         self.pipeline = pipeline
@@ -116,7 +105,6 @@ class Run:
         self.manifest = Manifest(folder, self._facts())
 
     def fit(self, only: str | None, overwrite: bool) -> None:
-        """Runs all stages, or one of them, and writes the bundle when all are finished."""
         refusal = self._make_room(overwrite) if self.fabric.is_global_zero else None
         refusal = self.fabric.broadcast(refusal)
         if refusal:
@@ -131,7 +119,6 @@ class Run:
                 self._write_bundle()
 
     def replay(self, stage: str) -> dict[str, float]:
-        """The losses of the batch on which a stage diverged; see the function of that name."""
         path = self.stages[stage].diverged
         record = read(path)
         if record is None:
@@ -155,7 +142,7 @@ class Run:
         return self.pipeline.stages[name].task(self.model)
 
     def _make_room(self, overwrite: bool) -> str | None:
-        """Deletes stages that were trained otherwise, if that is wanted; the reason to stop if it is not."""
+        """Deletes stages with other options if that is wanted, and else returns the reason to stop."""
         for path in sorted(self.folder.glob(f"{STAGES}/*/stage.json")):
             folder = StageFolder(self.folder, path.parent.name)
             known = self.configurations.get(folder.name)
@@ -194,16 +181,14 @@ class Run:
         self._finished.add(task.part)
 
     def _describe(self) -> dict[str, dict[str, Any]]:
-        """By stage, everything that its result depends on."""
+        """Everything with an influence on the result, by stage."""
         data, model = self.pipeline.data, self.config["model"]
-        files = zip(self.data.files, self.data.slices, strict=True)
         shared = {
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,
             "data": {
-                "train": [file["sha256"] + part.rows for file, part in files],
-                **{name: getattr(data, name) for name in ("validation_fraction", "max_showers", "symmetries")},
-                "leave_out": data.leave_out,
+                "train": [file["sha256"] + file["rows"] for file in self.data.files],
+                **{name: getattr(data, name) for name in DECISIVE},
             },
         }
         configurations, digests = {}, dict[str, str]()
@@ -211,10 +196,7 @@ class Run:
             task = self._task(name)
             configuration = {
                 **shared,
-                "model": {
-                    "transform": model["init_args"].get("transform"),
-                    **options_of(model, task.part.split(".")),
-                },
+                "model": {"transform": model["init_args"].get("transform"), **options_of(model, task.part.split("."))},
                 "stages": {name: self.config["stages"][name]},
                 "upstream": {part: digests.get(part) for part in task.upstream},
                 "external": task.external,
@@ -224,10 +206,8 @@ class Run:
         return configurations
 
     def _facts(self) -> dict[str, Any]:
-        """What the manifest tells of the run itself."""
-        files = zip(self.data.slices, self.data.files, strict=True)
         return {
-            "data": [{"path": str(part.path), "rows": part.rows, "sha256": file["sha256"]} for part, file in files],
+            "data": self.data.files,
             "showers": {"train": len(self.data.train), "validation": len(self.data.validation)},
             "seed": self.pipeline.seed,
             "stage_seeds": {name: self.pipeline.seed + index for index, name in enumerate(self.pipeline.stages)},
@@ -235,8 +215,9 @@ class Run:
         }
 
     def _write_bundle(self) -> None:
+        files = self.data.files
         training = {
-            "files": self.data.files,
+            "files": [{"name": Path(f["path"]).name + f["rows"], "sha256": f["sha256"]} for f in files],
             "showers": len(self.data.train),
             "energy_range": list(self.data.energy_range),
             "seed": self.pipeline.seed,

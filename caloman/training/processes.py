@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -19,18 +18,15 @@ from caloman.training.config import Hardware
 logger = logging.getLogger(__name__)
 
 TERMINATED = 128 + signal.SIGTERM
-"""Exit status after SIGTERM, which tells a scheduler that the job was stopped and has not failed."""
+"""Exit status after SIGTERM, by which a scheduler tells a stopped job from a failed one."""
 
 
 @contextmanager
 def launch(hardware: Hardware) -> Iterator[Fabric]:
     """Starts the processes of all devices and connects them, unless SLURM or torchrun have started them already.
 
-    Each process runs the whole command. What only one of them may do or decide goes through ``is_global_zero`` and
-    ``broadcast`` of the result. When this one ends early, those that it started end, too.
-
-    Raises:
-        CalomanError: if the devices are not there.
+    Each process runs the whole command. Decisions and writing are those of the one with ``is_global_zero``, which may
+    ``broadcast`` the result. When this one ends early, the processes it started end, too.
     """
     handler = signal.getsignal(signal.SIGTERM)
     listen_to_sigterm()
@@ -50,7 +46,7 @@ def launch(hardware: Hardware) -> Iterator[Fabric]:
 
 
 def connect(hardware: Hardware) -> Fabric:
-    """Lightning's view of this process and its device among all."""
+    """This process and its device among all, for Lightning."""
     options = lightning_options(hardware)
     try:
         fabric = Fabric(**{name: options[name] for name in ("accelerator", "devices", "num_nodes", "strategy")})
@@ -63,16 +59,10 @@ def connect(hardware: Hardware) -> Fabric:
 
 
 def lightning_options(hardware: Hardware) -> dict[str, Any]:
-    """The same section as arguments of a Lightning trainer."""
-    names = ("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic")
+    """Arguments of a Lightning trainer."""
     # a job is put back into the queue by its script: Lightning would restart it in the middle of an epoch
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-    return {**{name: getattr(hardware, name) for name in names}, "plugins": slurm}
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for all."""
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    return {**{name: value for name, value in vars(hardware).items() if name != "compile"}, "plugins": slurm}
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytorch_lightning as pl
@@ -21,15 +21,15 @@ class FitProgress(pl.Callback):
     each epoch get its ``seconds``, validation included.
 
     Args:
-        epochs: most epochs of each stage that is trained, in order.
-        shown: whether this is the process that shows it.
+        epochs: most epochs of each stage, in order.
+        shown: whether this process shows it.
     """
 
     def __init__(self, epochs: Mapping[str, int], shown: bool = True) -> None:
         self.stage = next(iter(epochs), "")
-        self._epochs = dict(epochs)
-        self._done = dict.fromkeys(epochs, 0)
-        self._seconds: dict[str, list[float]] = {name: [] for name in epochs}
+        self._epochs = epochs
+        self._left = dict(epochs)
+        self._seconds: dict[str, float] = {}  # of the last epoch of each stage
         self._logged = 0.0
         self._bar = tqdm(
             total=sum(epochs.values()),
@@ -46,14 +46,12 @@ class FitProgress(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         seconds = time.perf_counter() - self._start
         pl_module.log("seconds", seconds, rank_zero_only=True)
-        self._seconds[self.stage].append(seconds)
-        first, epoch, last = not self._done[self.stage], trainer.current_epoch + 1, self._epochs[self.stage]
+        first, epoch, last = self.stage not in self._seconds, trainer.current_epoch + 1, self._epochs[self.stage]
+        self._seconds[self.stage] = seconds
         self._count(epoch)
-        losses = (
-            f"{split} {float(trainer.callback_metrics[f'{split}_loss']):.4g}" for split in ("train", "validation")
-        )
-        left = timedelta(seconds=round(time_left(self._epochs, self._done, self._seconds)))
-        state = f"loss {', '.join(losses)}; at most {left} left"
+        losses = ", ".join(f"{name} {trainer.callback_metrics[f'{name}_loss']:.4g}" for name in ("train", "validation"))
+        left = timedelta(seconds=round(time_left(self._left, self._seconds)))
+        state = f"loss {losses}; at most {left} left"
         if not self._bar.disable:
             self._bar.set_postfix_str(state)
         elif first or epoch == last or time.perf_counter() - self._logged > INTERVAL:
@@ -62,29 +60,20 @@ class FitProgress(pl.Callback):
             logger.info("%s (%s): epoch %d of at most %d, %s", self.stage, stage, epoch, last, state)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epochs[self.stage] = self._done[self.stage]  # it may have ended early
-        self._bar.total = sum(self._epochs.values())
+        self._bar.total -= self._left[self.stage]  # it may have ended early
+        self._left[self.stage] = 0
 
     def close(self) -> None:
         """Leaves the bar as it is."""
         self._bar.close()
 
     def _count(self, epoch: int) -> None:
-        self._done[self.stage] = epoch
+        self._left[self.stage] = self._epochs[self.stage] - epoch
         self._bar.set_description_str(f"{self.stage} {epoch}/{self._epochs[self.stage]} ", refresh=False)
-        self._bar.update(sum(self._done.values()) - self._bar.n)
+        self._bar.update(self._bar.total - sum(self._left.values()) - self._bar.n)
 
 
-def time_left(epochs: Mapping[str, int], done: Mapping[str, int], seconds: Mapping[str, Sequence[float]]) -> float:
-    """Seconds until all stages are trained.
-
-    A stage whose first epoch has not ended yet is taken for as fast as the others are on average.
-
-    Args:
-        epochs: most epochs of each stage.
-        done: epochs that are trained.
-        seconds: how long those of this process took.
-    """
-    measured = {name: sum(times) / len(times) for name, times in seconds.items() if times}
-    typical = sum(measured.values()) / max(len(measured), 1)
-    return sum((most - done[name]) * measured.get(name, typical) for name, most in epochs.items())
+def time_left(epochs: Mapping[str, int], seconds: Mapping[str, float]) -> float:
+    """Seconds for the rest of the epochs of each stage, from those of its last one, or else from the others' mean."""
+    typical = sum(seconds.values()) / max(len(seconds), 1)
+    return sum(left * seconds.get(name, typical) for name, left in epochs.items())

@@ -6,7 +6,7 @@ References:
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.flows import Conditioned, Flow, Step
-from caloman.models import Density, FactorizedShowerModel, ShowerModel
+from caloman.models import Density, FactorizedShowerModel, ShapeModel, ShowerModel
 from caloman.rivals import CopulaShape, FlowShape, JointShowerModel
 from caloman.training.data import Batch
 from caloman.training.tasks import ShapeTask, Task, normal_noise
+
+Shape = TypeVar("Shape", bound=ShapeModel)
 
 
 class JointTask(Task):
@@ -39,11 +41,7 @@ class FlowTask(ShapeTask):
 
     @property
     def density(self) -> Density:
-        """The density that is trained."""
-        shape = self.model.shape
-        if not isinstance(shape, FlowShape):
-            raise CalomanError(f"{type(self).__name__} needs a FlowShape, not a {type(shape).__name__}")
-        return shape.density
+        return _shape(self, FlowShape).density
 
     def showers(self, batch: Batch) -> Tensor:
         """Generated shapes with the true layer energies."""
@@ -53,7 +51,7 @@ class FlowTask(ShapeTask):
         return self.model.forward_shapes(noise, incident_energies, layer_energies)
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.density.loss(x, context)}  # a density of latents is refused here
+        return {"loss": self.density.loss(x, context)}  # refuses the density of a model that is no FlowShape
 
 
 class MarginalsTask(ShapeTask):
@@ -63,14 +61,10 @@ class MarginalsTask(ShapeTask):
 
     @property
     def shape(self) -> CopulaShape:
-        """The shape model."""
-        shape = self.model.shape
-        if not isinstance(shape, CopulaShape):
-            raise CalomanError(f"{type(self).__name__} needs a CopulaShape, not a {type(shape).__name__}")
-        return shape
+        return _shape(self, CopulaShape)
 
     def noise(self, shapes: Tensor, context: Tensor) -> Tensor:
-        """The noise (n, V) to draw voxels (n, V) from: independent, unless their density is what is trained."""
+        """The noise (n, V) to draw voxels (n, V) from, by default independent."""
         return torch.randn_like(shapes)
 
     def showers(self, batch: Batch) -> Tensor:
@@ -97,14 +91,14 @@ class CopulaTask(MarginalsTask):
 class DistillationTask(FlowTask):
     """Trains a student in the place of its teacher: the same chain of transforms, conditioned on noise instead of data.
 
-    Two round trips end at two points that should be where they began: from data through the teacher to noise and back
-    through the student, and from noise through the student to data and on through the teacher. Scalings, permutations
-    and whatever else lies between the autoregressive transforms come from the teacher.
+    Two round trips should end where they began: from data through the teacher to noise and back through the student,
+    and from noise through the student to data and on through the teacher. Scalings, permutations and all else between
+    the autoregressive transforms come from the teacher.
 
     Args:
-        model: the generator, whose density of voxels is the student.
-        teacher: run folder or bundle of the teacher, a generator of the same kind.
-        beta: weight of the round trip that starts with data; that of the other is 1 - beta.
+        model: the generator with the student as its density of voxels.
+        teacher: run folder or bundle of a generator of the same kind.
+        beta: weight of the round trip from data; that of the other is 1 - beta.
         guided: also compare the points between the transforms and the raw outputs of the conditioners ("fully
             guided", which needs conditioners with equal outputs), not the end points alone.
         options: of every `Task`.
@@ -142,7 +136,7 @@ class DistillationTask(FlowTask):
         return teacher
 
     def _plan(self, density: Density) -> list[tuple[type, int]]:
-        """Kinds of the transforms, and sizes of the raw outputs if these are compared."""
+        """Kinds of the transforms, and sizes of their raw outputs if guided."""
         parts = _flow(density).transforms
         sizes = (p.elementwise.n_parameters if self.guided and isinstance(p, Conditioned) else 0 for p in parts)
         return list(zip(map(type, parts), sizes, strict=True))
@@ -183,7 +177,7 @@ class DistillationTask(FlowTask):
         return {"loss": loss, "kl": (log_student - log_teacher).mean().detach()}
 
     def _distance(self, data: Tensor, encoded: Sequence[Step], noise: Tensor, generated: Sequence[Step]) -> Tensor:
-        """How far the student's way from noise lies from the teacher's way from data."""
+        """Distance of the student's way from noise to the teacher's way from data."""
         generated = generated[::-1]
         ways = list(zip([data, *(s.outputs for s in encoded)], [*(s.outputs for s in generated), noise], strict=True))
         compared = [ways[0], ways[-1]]
@@ -192,6 +186,13 @@ class DistillationTask(FlowTask):
             compared += [ways[i] for i in conditioned[1:]]
             compared += [(encoded[i].raw, generated[i].raw) for i in conditioned]  # type: ignore[misc]
         return torch.stack([mse_loss(a, b) for a, b in compared]).sum()
+
+
+def _shape(task: ShapeTask, kind: type[Shape]) -> Shape:
+    shape = task.model.shape
+    if not isinstance(shape, kind):
+        raise CalomanError(f"{type(task).__name__} needs a {kind.__name__}, not a {type(shape).__name__}")
+    return shape
 
 
 def _flow(density: Density) -> Flow:

@@ -3,8 +3,10 @@
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric import Fabric
@@ -15,7 +17,6 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from caloman.errors import CalomanError
-from caloman.training.callbacks import EpochSeeds
 from caloman.training.checkpoints import EpochCheckpoints, WholeFiles
 from caloman.training.config import Pipeline, StageTrainer
 from caloman.training.data import Batch, ShowerDataModule
@@ -23,9 +24,23 @@ from caloman.training.divergence import DivergenceGuard
 from caloman.training.folders import StageFolder
 from caloman.training.logs import stage_loggers
 from caloman.training.monitor import ShowerMonitor
-from caloman.training.processes import lightning_options
+from caloman.training.processes import lightning_options, listen_to_sigterm
 from caloman.training.progress import FitProgress
 from caloman.training.tasks import Task
+
+
+@dataclass(eq=False)
+class EpochSeeds(pl.Callback):
+    """Makes an epoch a function of its weights, seed, number and rank, so that it can be repeated after a kill."""
+
+    seed: int
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        listen_to_sigterm()  # Lightning's own handler waits for the other devices, which may never answer
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        entropy = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
+        pl.seed_everything(int(entropy.generate_state(1)[0]), verbose=False)
 
 
 def train_stage(
@@ -37,11 +52,7 @@ def train_stage(
     fabric: Fabric,
     progress: FitProgress,
 ) -> None:
-    """Trains one stage, from its last checkpoint if there is one, and stores the best epoch's part of the model.
-
-    Raises:
-        CalomanError: if the training diverged, or a checkpoint belongs to another model.
-    """
+    """Trains one stage, from its last checkpoint if there is one, and stores the best epoch's result."""
     first = fabric.is_global_zero  # the others take over what the first process has found
     checkpoint = fabric.broadcast(folder.start(configuration, task.part_state()) if first else None)
     if not checkpoint:
@@ -59,9 +70,7 @@ def train_stage(
     with warnings.catch_warnings():
         # showers in memory need no workers, and how many read those on disk is the user's choice
         warnings.filterwarnings("ignore", message=".*does not have many workers")
-        warnings.filterwarnings(
-            "ignore", message="It is recommended to use .*sync_dist"
-        )  # times and monitor: rank zero
+        warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist")  # rank zero's own figures
         warnings.filterwarnings("ignore", message="The number of training batches")  # fewer than between logged steps
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning 2.6 on torch 2.13
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -73,15 +82,25 @@ def train_stage(
 def make_trainer(folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule, progress: FitProgress) -> pl.Trainer:
     """The Lightning trainer of a stage."""
     settings, options = pipeline.stages[folder.name].trainer, lightning_options(pipeline.hardware)
-    seed = pipeline.seed + list(pipeline.stages).index(folder.name)
-    # first of the callbacks, so that it sees the weights that were validated
-    monitor = [ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation)] if pipeline.monitor else []
+    callbacks: list[Callback] = [
+        progress,
+        EpochSeeds(pipeline.seed + list(pipeline.stages).index(folder.name)),
+        DivergenceGuard(folder.diverged, settings.max_loss, folder.checkpoints / "last.ckpt"),
+        EpochCheckpoints(folder.checkpoints, settings.monitor),
+    ]
+    if pipeline.monitor:  # first of all, so that it sees the weights that were validated
+        callbacks.insert(0, ShowerMonitor(folder.path / "monitor", pipeline.monitor, data.validation))
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, check_finite=False))
+    if settings.ema_decay is not None:
+        average = get_ema_multi_avg_fn(settings.ema_decay)  # leaves equal weights equal, to the last bit
+        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     return pl.Trainer(
         **{**options, "plugins": [*options["plugins"], WholeFiles()]},
         max_epochs=settings.max_epochs,
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=[*monitor, progress, *_callbacks(settings, folder, seed)],
+        callbacks=callbacks,
         logger=stage_loggers(folder.path, pipeline.wandb),
         default_root_dir=folder.path,
         enable_progress_bar=False,
@@ -93,12 +112,7 @@ def make_trainer(folder: StageFolder, pipeline: Pipeline, data: ShowerDataModule
 
 
 def compile_networks(task: Task, batch: Batch) -> list[nn.Module]:
-    """Compiles and returns the outermost modules with weights that a loss calls; the weights keep their names.
-
-    Args:
-        task: with fitted statistics.
-        batch: some showers, to see what is called.
-    """
+    """Compiles and returns the outermost modules with weights in the loss of a batch; the weights keep their names."""
     networks: dict[nn.Module, None] = {}
     running: list[nn.Module] = []
 
@@ -138,7 +152,6 @@ def largest_batch(task: Task, data: ShowerDataModule) -> int:
 
 
 def _batch_size(task: Task, data: ShowerDataModule, folder: StageFolder, settings: StageTrainer, fabric: Fabric) -> int:
-    """The configured batch size, or the one that was found once for this stage."""
     if settings.batch_size != "auto":
         return settings.batch_size
     if fabric.device.type == "cpu":
@@ -149,17 +162,3 @@ def _batch_size(task: Task, data: ShowerDataModule, folder: StageFolder, setting
         task.cpu()
     assert folder.batch_size is not None
     return folder.batch_size
-
-
-def _callbacks(settings: StageTrainer, folder: StageFolder, seed: int) -> list[Callback]:
-    callbacks: list[Callback] = [
-        EpochSeeds(seed),
-        DivergenceGuard(folder.diverged, settings.max_loss, folder.checkpoints / "last.ckpt"),
-        EpochCheckpoints(folder.checkpoints, settings.monitor),
-    ]
-    if settings.patience is not None:
-        callbacks.append(EarlyStopping(settings.monitor, patience=settings.patience, check_finite=False))
-    if settings.ema_decay is not None:
-        average = get_ema_multi_avg_fn(settings.ema_decay)  # leaves equal weights equal, to the last bit
-        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
-    return callbacks

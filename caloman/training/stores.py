@@ -1,92 +1,60 @@
 """Where the training showers are while they are trained on: in memory, or on disk."""
 
 import os
-from abc import ABC, abstractmethod
 from collections import OrderedDict
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.showers.geometry import Geometry
 from caloman.showers.showers import ShowerFile
 from caloman.showers.slices import ShowerFiles
 
 BUFFER_BYTES = 256 * 2**20
 BLOCK_BYTES = 2**20
 
+Rows = NDArray[np.int64]
 
-class ShowerStore(ABC):
-    """Showers that are taken by lists of rows.
 
-    Args:
-        incident_energies: of all showers [MeV], shape (N, 1).
-    """
+@dataclass(eq=False)
+class LoadedShowers:
+    """Showers in memory: voxels [MeV], shape (N, V), and incident energies [MeV], shape (N, 1)."""
 
+    voxels: NDArray[np.float32]
+    incident_energies: NDArray[np.float32]
     group: int = 1
-    """Number of blocks that a store holds at hand, so that their rows may be taken in any order."""
+    """Number of blocks at hand at the same time, so that their rows may be taken in any order."""
 
-    def __init__(self, incident_energies: NDArray[np.float32]) -> None:
-        self.incident_energies = incident_energies
-
-    def __len__(self) -> int:
-        return len(self.incident_energies)
-
-    @abstractmethod
-    def block_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of the block that each row is read with, shape (n,)."""
-
-    @abstractmethod
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Voxels of some rows [MeV], shape (n, V)."""
-
-
-class LoadedShowers(ShowerStore):
-    """Showers in memory.
-
-    Args:
-        voxels: [MeV], shape (N, V).
-        incident_energies: [MeV], shape (N, 1).
-    """
-
-    def __init__(self, voxels: NDArray[np.float32], incident_energies: NDArray[np.float32]) -> None:
-        super().__init__(incident_energies)
-        self.voxels = voxels
-
-    def block_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def block_of(self, rows: Rows) -> Rows:
+        """Number of the block of each row, shape (n,)."""
         return np.zeros_like(rows)
 
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def take(self, rows: Rows) -> NDArray[np.float32]:
+        """Voxels of some rows [MeV], shape (n, V)."""
         return self.voxels[rows]
 
 
-class StreamedShowers(ShowerStore):
-    """Showers that stay on disk and have been checked before.
+class StreamedShowers:
+    """Checked showers that stay on disk, with the interface of `LoadedShowers`.
 
     Contiguous float32 files are mapped. Others are decoded in blocks of whole chunk rows, of which the last `group`
-    are kept.
-    Each read opens its file anew: no handle can cross a fork to a worker, and pages of a map that was closed do not
+    are kept. Each read opens its file anew: no handle can cross a fork to a worker, and pages of a closed map do not
     count as memory of the process.
-
-    Args:
-        files: the open files.
-        incident_energies: of the showers to use, which are the first ones [MeV], shape (N, 1).
     """
 
     def __init__(self, files: ShowerFiles, incident_energies: NDArray[np.float32]) -> None:
-        super().__init__(incident_energies)
-        self.geometry: Geometry = files.geometry
+        self.incident_energies = incident_energies
+        self.geometry = files.geometry
         self._row_bytes = 4 * files.geometry.n_voxels
         self._paths = [part.path for part in files.slices]
         self._offsets = [file.offset for file in files.files]
         self._starts = files.starts
-        # what has to be added to a row of all slices to get the row of the file
+        # row of a file minus row among all slices
         self._shifts = np.array([rows.start for rows in files.rows]) - files.starts[:-1]
-        block_rows = [
-            file.chunk_rows * max(1, BLOCK_BYTES // (file.chunk_rows * self._row_bytes)) for file in files.files
-        ]
+        chunks = [file.chunk_rows for file in files.files]
+        block_rows = [rows * max(1, BLOCK_BYTES // (rows * self._row_bytes)) for rows in chunks]
         edges = []
         for first, end, shift, rows in zip(self._starts, self._starts[1:], self._shifts, block_rows, strict=False):
             aligned = np.arange((first + shift) // rows * rows, end + shift, rows) - shift
@@ -98,10 +66,10 @@ class StreamedShowers(ShowerStore):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_recent": OrderedDict()}
 
-    def block_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def block_of(self, rows: Rows) -> Rows:
         return np.searchsorted(self._edges, rows, side="right") - 1
 
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def take(self, rows: Rows) -> NDArray[np.float32]:
         voxels = np.empty((len(rows), self.geometry.n_voxels), np.float32)
         blocks = self.block_of(rows)
         for block in dict.fromkeys(blocks.tolist()):  # in the order of use, so that the oldest are forgotten first
@@ -118,9 +86,7 @@ class StreamedShowers(ShowerStore):
     def _slice_of(self, rows: Any) -> Any:  # noqa: ANN401 - one row or an array
         return np.searchsorted(self._starts, rows, side="right") - 1
 
-    def _take_mapped(
-        self, index: int, rows: NDArray[np.int64], at: NDArray[np.intp], voxels: NDArray[np.float32]
-    ) -> None:
+    def _take_mapped(self, index: int, rows: Rows, at: NDArray[np.intp], voxels: NDArray[np.float32]) -> None:
         path, stop = self._paths[index], int(self._starts[index + 1] + self._shifts[index])
         try:
             mapped = np.memmap(path, np.float32, "r", self._offsets[index] or 0, (stop, voxels.shape[1]))
@@ -142,29 +108,25 @@ class StreamedShowers(ShowerStore):
         return self._recent[block]
 
     def _read_block(self, block: int) -> NDArray[np.float32] | None:
-        """Decodes a block, or only tells the system to read it ahead if it is mapped."""
         start, stop = self._edges[block : block + 2]
         index = int(self._slice_of(start))
         path, offset = self._paths[index], self._offsets[index]
-        rows = range(int(start + self._shifts[index]), int(stop + self._shifts[index]))
-        if offset is not None:
-            _read_ahead(path, offset + rows.start * self._row_bytes, len(rows) * self._row_bytes)
-            return None
-        with ShowerFile(path, self.geometry) as file:
-            return file.read(rows.start, rows.stop).voxels
+        first, last = int(start + self._shifts[index]), int(stop + self._shifts[index])
+        if offset is None:
+            with ShowerFile(path, self.geometry) as file:
+                return file.read(first, last).voxels
+        if hasattr(os, "posix_fadvise"):  # a hint to read ahead, which not every system takes
+            with path.open("rb") as mapped:
+                begin, length = offset + first * self._row_bytes, (last - first) * self._row_bytes
+                os.posix_fadvise(mapped.fileno(), begin, length, os.POSIX_FADV_WILLNEED)
+        return None
+
+
+ShowerStore = LoadedShowers | StreamedShowers
 
 
 def open_store(files: ShowerFiles, count: int, memory_bytes: float) -> ShowerStore:
-    """Reads and checks the first `count` showers once, and keeps them in memory if they fit.
-
-    Args:
-        files: the open files.
-        count: number of showers to use.
-        memory_bytes: the most that the voxels may take in memory.
-
-    Raises:
-        CalomanError: if a value is impossible, see `ShowerFile.read`.
-    """
+    """Reads and checks the first `count` showers once, and keeps them in memory if their voxels fit."""
     n_voxels = files.geometry.n_voxels
     voxels = np.empty((count, n_voxels), np.float32) if 4 * count * n_voxels <= memory_bytes else None
     energies = np.empty((count, 1), np.float32)
@@ -178,10 +140,3 @@ def open_store(files: ShowerFiles, count: int, memory_bytes: float) -> ShowerSto
         if start == count:
             break
     return StreamedShowers(files, energies) if voxels is None else LoadedShowers(voxels, energies)
-
-
-def _read_ahead(path: Path, start: int, length: int) -> None:
-    if not hasattr(os, "posix_fadvise"):  # a hint, which not every system takes
-        return
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_WILLNEED)

@@ -70,7 +70,7 @@ def fit(
 
 @torch.no_grad()
 def predict(judge: nn.Module, inputs: Inputs, rows: Tensor | None = None) -> NDArray[np.float64]:
-    """Returns the outputs of a network for some rows of the inputs or all, shape (rows, outputs)."""
+    """Outputs of a network for some rows of the inputs or all, shape (rows, outputs)."""
     judge.eval()
     rows = torch.arange(len(inputs.values)) if rows is None else rows
     outputs = [judge(_features(judge, inputs, part)).double().cpu() for part in rows.split(EVALUATION_BATCH)]

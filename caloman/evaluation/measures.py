@@ -60,15 +60,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of an evaluation.
-
-    Args:
-        value: of generated against Geant4 showers.
-        error: its standard error.
-        floor: the same of Geant4 against Geant4, at the same number of showers.
-        floor_error: its standard error.
-        target: which way is better.
-    """
+    """A number of an evaluation, and the floor: the same of Geant4 against Geant4 at the same number of showers."""
 
     value: float
     error: float
@@ -94,7 +86,6 @@ class Measured:
 
     @property
     def words(self) -> str:
-        """The excess in words."""
         if self.at_floor:
             return "indistinguishable at this sample size"
         return "worse than Geant4" if self.excess <= CLEAR else "clearly worse than Geant4"

@@ -44,12 +44,7 @@ def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[fl
 
 @dataclass(frozen=True)
 class Significances:
-    """A table of what each score tells about anomalies.
-
-    Args:
-        usual: name of each score -> its values, shape (N,).
-        anomalous: the same of the anomalies, shape (M,).
-    """
+    """A table of what each score tells about anomalies, from the name of each score and its values, shape (N,)."""
 
     usual: Mapping[str, ArrayLike]
     anomalous: Mapping[str, ArrayLike]

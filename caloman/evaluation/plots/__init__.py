@@ -31,12 +31,7 @@ Drawn = tuple[Figure, str, str, str]
 
 
 def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
-    """Draws the figures of an evaluation.
-
-    Args:
-        results: what was found.
-        times: generation time of each sample [ms per shower]; may be left out.
-    """
+    """Draws the figures of an evaluation; `times` are the generation times of each sample [ms per shower]."""
     # a name is no formula
     named = {name.replace("$", r"\$"): comparison for name, comparison in results.comparisons.items()}
     results = replace(results, comparisons=named)
@@ -53,7 +48,7 @@ def panels(histograms: Sequence[Histogram]) -> bytes:
 
 def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
     if results.closure_tests:
-        floor = {level: (test.mean, test.error) for level, test in results.floor.classifiers.items()}
+        floor = {level: test.auc for level, test in results.floor.classifiers.items()}
         yield (
             closure_tests(results.closure_tests, floor),
             "closure_tests",

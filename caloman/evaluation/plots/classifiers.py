@@ -15,11 +15,7 @@ LOG_RATIO_RANGE = 6.0
 
 
 def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Figure:
-    """Draws the calibrated log-likelihood ratios that a classifier finds, one panel for each sample.
-
-    Args:
-        samples: by name, ln p(Geant4) / p(generated) of generated showers and of Geant4 showers.
-    """
+    """Draws ln p(Geant4) / p(generated) of generated and of Geant4 showers, one panel for each sample."""
     figure = Figure(figsize=(3.6 * len(samples) + 0.6, 3), layout="constrained")
     edges = np.linspace(-LOG_RATIO_RANGE, LOG_RATIO_RANGE, 49)
     grid = figure.subplots(1, len(samples), squeeze=False, sharey=True)[0]
@@ -34,12 +30,7 @@ def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[
 
 
 def closure_tests(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[str, Interval]) -> Figure:
-    """Draws the AUC of each closure test.
-
-    Args:
-        entries: by closure test, the AUC by level (low, high).
-        floor: AUC of Geant4 against Geant4 by level.
-    """
+    """Draws the AUC of each closure test by level (low, high), with the floor: that of Geant4 against Geant4."""
     figure = Figure(figsize=(7, 0.55 * len(entries) + 1.1), layout="constrained")
     axes = figure.subplots()
     height = {name: len(entries) - 1 - i for i, name in enumerate(entries)}
@@ -63,11 +54,8 @@ def quality_against_speed(
 ) -> Figure:
     """Draws a quality of generators against the time they take.
 
-    Args:
-        field: published generators by name: milliseconds per shower, and the quality.
-        samples: those that are judged here, likewise.
-        label: name of the quality.
-        time: how the published times were taken.
+    Both the published `field` and the `samples` that are judged here are, by name, milliseconds per shower and the
+    quality. `label` names the quality, `time` says how the published times were taken.
     """
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()

@@ -22,9 +22,7 @@ PANEL_COLUMNS = 5
 def histogram_panels(samples: Mapping[str, Sequence[Histogram]], ensemble: bool = False) -> Figure:
     """Draws the same histograms of Geant4 and of each sample with their ratio, one panel each.
 
-    Args:
-        samples: by name, the histograms to draw, in the same order for all.
-        ensemble: draw the mean and the spread of all samples, not each of them.
+    Samples have their histograms in the same order. Of an ensemble the mean and the spread are drawn, not each member.
     """
     panels = list(zip(*samples.values(), strict=True))
     columns = min(len(panels), PANEL_COLUMNS)

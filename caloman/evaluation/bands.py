@@ -20,13 +20,7 @@ MIN_ENTRIES = 10
 
 
 class Band(NamedTuple):
-    """Fractions of showers per bin, from several members.
-
-    Args:
-        mean: over the members, shape (B,).
-        spread: sample standard deviation over the members, their statistics included, shape (B,).
-        statistical: mean statistical error of one member, shape (B,).
-    """
+    """Fractions of showers per bin, (B,): mean and sample standard deviation of the members, mean statistical error."""
 
     mean: Array
     spread: Array
@@ -34,12 +28,7 @@ class Band(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How often the reference lies within the bands.
-
-    Args:
-        pulls: of the bins that were used, shape (K,).
-        coverage: fraction of them inside the band of each of `LEVELS`.
-    """
+    """Pulls of the reference in the bins that were used, (K,), and their fraction in the band of each of `LEVELS`."""
 
     pulls: Array
     coverage: tuple[float, ...]

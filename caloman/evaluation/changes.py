@@ -48,14 +48,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A sample of a metrics.json.
-
-    Args:
-        address: file and name of the sample.
-        dataset: its id.
-        metrics: key -> label and number.
-        conditions: what has to be the same for two evaluations to be compared.
-    """
+    """A sample of a metrics.json: its numbers with their labels, and what two evaluations must share to be compared."""
 
     address: str
     dataset: str
@@ -83,14 +76,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Differences:
-    """A sample beside the baseline.
-
-    Args:
-        baseline: address of the baseline.
-        sample: address of the sample.
-        changes: of all metrics that both have, those beyond errors first.
-        warnings: why the numbers may differ although the samples do not.
-    """
+    """A sample beside the baseline, with reasons why numbers may differ although the showers do not."""
 
     baseline: str
     sample: str
@@ -99,7 +85,6 @@ class Differences:
 
     @property
     def summary(self) -> str:
-        """One line."""
         words = [change.word for change in self.changes]
         kinds: tuple[Word, ...] = ("better", "worse", "same within errors", "both at the floor")
         counts = ", ".join(f"{words.count(kind)} {kind}" for kind in kinds if kind in words)

@@ -103,7 +103,7 @@ class Training:
 
     @property
     def _log_likelihoods(self) -> Array:
-        """Logarithm of the recalibrated probability of the right label."""
+        """Of the right label, by the recalibrated probabilities."""
         return np.log(np.where(self.labels == 1, self.probabilities, 1 - self.probabilities))
 
     def _balanced(self, values: NDArray) -> float:
@@ -183,17 +183,10 @@ def train_classifier(inputs: Inputs, preset: ClassifierPreset, seed: int, networ
 def train_multiclass(
     inputs: Inputs, reference: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]
 ) -> Posterior:
-    """Trains a classifier to tell the samples from one another and shows it the reference.
+    """Trains a classifier to tell the samples from one another and shows it the reference, which belongs to no class.
 
-    Args:
-        inputs: one class for each sample.
-        reference: Geant4 showers, which belong to no class.
-        preset: settings; the best epoch is that with the largest log-posterior of the right sample.
-        seed: decides split, initialization and batches.
-        network: makes a network with one log-probability for each class and random initial weights.
-
-    Raises:
-        CalomanError: if a sample is too small to be split.
+    Arguments are as for `train_classifier`, but there is one class for each sample, and the network has one
+    log-probability for each class. The best epoch is that with the largest log-posterior of the right sample.
     """
     judge, parts = fit(inputs, preset, seed, network, _log_posterior)
     scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]

@@ -23,12 +23,8 @@ LEVELS = ("cls-low", "cls-high")
 
 @dataclass(frozen=True)
 class ClosureFiles:
-    """What stands in for generated showers, as far as it was given.
-
-    Args:
-        reconstruction: encoded and decoded showers of the reference.
-        shapes: generated shapes with the layer energies of the reference.
-        latents: two files, latents that were sampled and latents that were encoded.
+    """What stands in for generated showers, as far as it was given: reconstructions of the reference, generated shapes
+    with its layer energies, and two files of sampled and of encoded latents.
     """
 
     reconstruction: str | Path | None

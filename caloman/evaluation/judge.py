@@ -30,15 +30,10 @@ DEFAULT_MODES = ("hist", "cls-low", "cls-high", *DISTANCES)
 
 @dataclass(frozen=True)
 class Judge:
-    """Compares samples, always in the same way.
+    """Compares samples, always in the same way, and calls `advance` with the name of every step before it starts.
 
-    Args:
-        preset: quick or official.
-        modes: what to measure.
-        seeds: one for each training of a classifier.
-        neighbors: how many showers of each sample precision, recall, density and coverage are measured with; these
-            depend on it without a law, so that it is the same for all comparisons.
-        advance: called with the name of every step before it starts.
+    Precision, recall, density and coverage depend on the number of showers without a law, so that `neighbors`, the
+    showers of each sample that they are measured with, are the same number for all comparisons.
     """
 
     preset: str

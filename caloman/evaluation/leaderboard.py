@@ -68,11 +68,8 @@ def entries(dataset: str) -> list[Entry]:
 def standings(dataset: str, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     """Where a sample would stand in every metric that was published for the dataset.
 
-    Values that are not finite or were not published are left out.
-
-    Returns:
-        For each metric its key and label, the value of the sample, its rank (1 is the best) of how many, the
-        submissions next better and next worse, and the value of Geant4; None where there is none.
+    A rank of 1 is the best; there is None where no submission is better or worse, or Geant4 has no value. Values that
+    are not finite or were not published are left out.
     """
     published = entries(dataset)
     return [

@@ -18,10 +18,8 @@ SIGNIFICANCE, CLEAR = 2.0, 5.0
 class Measure:
     """A number that tells two samples apart.
 
-    Args:
-        label: its name in tables.
-        target: ``low`` if smaller is better, ``floor`` if the best value is that of Geant4 against Geant4.
-        power: power of 1/N + 1/M that the value goes with for N and M showers of one distribution.
+    It is best if ``low``, or if it is that of Geant4 against Geant4, the ``floor``. For N and M showers of one
+    distribution it goes with this power of 1/N + 1/M.
     """
 
     label: str

@@ -71,17 +71,10 @@ class Floor:
 class Results:
     """Everything that an evaluation found.
 
-    Args:
-        preset: settings of the classifiers.
-        modes: what was measured.
-        seeds: of the trainings.
-        neighbors: how many showers precision to coverage were measured with.
-        comparisons: generated showers compared with the reference, by name of the sample.
-        floor: Geant4 compared with Geant4.
-        independent_floor: whether that took a file of its own, or halves of the reference.
-        closure_tests: of the first sample; may be empty.
-        posteriors: which sample Geant4 showers are taken for, by every training; empty if it was not asked.
-        calibration: how often Geant4 lies within the bands of the samples, if they are members of an ensemble.
+    `comparisons` are with the reference, by name of the sample. `floor` took a file of its own if it is independent, or
+    halves of the reference. `neighbors` is the number of showers that precision to coverage were measured with.
+    `closure_tests` (of the first sample), `posteriors` (one for each training) and `calibration` (of an ensemble) are
+    empty or None if they were not asked for.
     """
 
     preset: ClassifierPreset

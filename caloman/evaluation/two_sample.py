@@ -94,7 +94,7 @@ def reduced(dimensions: Array, over: Reduction = np.mean) -> tuple[float, float]
 def _of_dimensions(reference: ArrayLike, generated: ArrayLike, statistic: Statistic) -> Array:
     """A statistic of every dimension, with all points and without each of the groups, shape (D, 1 + GROUPS)."""
     x, y = checked_pair(reference, generated)
-    return np.array([_with_and_without(x[:, i], y[:, i], statistic) for i in range(x.shape[1])])
+    return np.array([_with_and_without(a, b, statistic) for a, b in zip(x.T, y.T, strict=True)])
 
 
 def _with_and_without(x: NDArray, y: NDArray, statistic: Statistic) -> list[float]:

@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 
-from caloman.evaluation.classifier import Training
 from caloman.evaluation.histograms import LABELS, RESPONSE, RESPONSE_AT_ENERGY, VOXEL_ENERGY, Histogram
 from caloman.evaluation.leaderboard import entries
 from caloman.evaluation.measures import CLASSIFIERS, MEASURES
@@ -59,9 +57,8 @@ def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
     if times:
         yield from _published_field(results, times)
     for key in next(iter(results.comparisons.values())).classifiers:
-        trainings = {name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}
         yield (
-            likelihood_ratios({name: _log_ratios(training) for name, training in trainings.items()}),
+            likelihood_ratios({name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}),
             f"likelihood_ratio_{key}",
             f"Likelihood ratio, {CLASSIFIERS[key]}",
             "What the first training finds for showers that it has not seen, calibrated; 0 means that it cannot tell. "
@@ -86,11 +83,6 @@ def _published_field(results: Results, times: Sequence[float]) -> Iterator[Drawn
                 "Gray: published results of the CaloChallenge, on other showers and other machines. Left and low is "
                 "better.",
             )
-
-
-def _log_ratios(training: Training) -> tuple[np.ndarray, np.ndarray]:
-    """Log-likelihood ratios of generated and of Geant4 showers."""
-    return training.log_ratios[training.labels == 0], training.log_ratios[training.labels == 1]
 
 
 def _summaries(results: Results) -> dict[str, Summary]:

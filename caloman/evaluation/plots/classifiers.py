@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from caloman.evaluation.classifier import Training
 from caloman.evaluation.plots.style import REFERENCE, sample_color
 
 Interval = tuple[float, float]
@@ -14,13 +14,14 @@ Interval = tuple[float, float]
 LOG_RATIO_RANGE = 6.0
 
 
-def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Figure:
+def likelihood_ratios(samples: Mapping[str, Training]) -> Figure:
     """Draws ln p(Geant4) / p(generated) of generated and of Geant4 showers, one panel for each sample."""
     figure = Figure(figsize=(3.6 * len(samples) + 0.6, 3), layout="constrained")
     edges = np.linspace(-LOG_RATIO_RANGE, LOG_RATIO_RANGE, 49)
     grid = figure.subplots(1, len(samples), squeeze=False, sharey=True)[0]
-    for position, (axes, (name, (generated, reference))) in enumerate(zip(grid, samples.items(), strict=True)):
-        for values, label, color in ((reference, "Geant4", REFERENCE), (generated, name, sample_color(position))):
+    for position, (axes, (name, training)) in enumerate(zip(grid, samples.items(), strict=True)):
+        for kind, label, color in ((1, "Geant4", REFERENCE), (0, name, sample_color(position))):
+            values = training.log_ratios[training.labels == kind]
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
             axes.stairs(counts / max(len(values), 1), edges, color=color, label=label, linewidth=1.4)
         axes.set(xlabel="ln p(Geant4) / p(generated)")

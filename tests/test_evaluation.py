@@ -292,7 +292,7 @@ def test_metrics_are_documented_and_complete(result):
 
 def test_verdict_follows_the_classifiers(result):
     unlike, alike = result.metrics["samples"]
-    assert unlike["metrics"]["auc_low"]["value"] > 0.7
+    assert unlike["metrics"]["auc_high"]["value"] > 0.8
     assert "tells these showers from Geant4" in unlike["verdict"]
     assert alike["verdict"].startswith("These showers cannot be told from Geant4 at this sample size")
     assert any("Small sample" in warning for warning in unlike["warnings"])

@@ -9,11 +9,17 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from caloman.errors import CalomanError
-from caloman.evaluation.calibration import log_ratios, recalibrate
-from caloman.evaluation.classifier import NUMBERS, ClassifierTest, Training, train_classifier
+from caloman.evaluation.classifier import (
+    NUMBERS,
+    ClassifierTest,
+    Training,
+    log_ratios,
+    recalibrate,
+    train_classifier,
+    train_multiclass,
+)
 from caloman.evaluation.fitting import split
 from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
-from caloman.evaluation.multiclass import LogPosterior, train_multiclass
 from caloman.evaluation.networks import ResNet, dense
 from caloman.evaluation.presets import OFFICIAL, QUICK, preset_for
 from caloman.evaluation.samples import Sample
@@ -117,8 +123,8 @@ def test_large_inputs_are_mapped_from_disk_and_train_alike(opened, small, monkey
     assert isinstance(mapped.values, np.memmap)
     assert not isinstance(held.values, np.memmap)
     np.testing.assert_array_equal(mapped.values, held.values)
-    preset = replace(QUICK, epochs=2, min_updates=0)
-    assert trainings(mapped, preset)[0].auc == trainings(held, preset)[0].auc
+    preset = replace(QUICK, hidden=(8,), epochs=1, min_updates=0)
+    np.testing.assert_allclose(trainings(mapped, preset)[0].logits, trainings(held, preset)[0].logits, rtol=1e-5)
 
 
 def test_a_full_disk_is_named(opened, small, monkeypatch):
@@ -165,25 +171,24 @@ def test_resnet_needs_equal_layers(photons):
         ResNet(photons)
 
 
-@pytest.mark.parametrize("network", [partial(ResNet, BUILT_IN["2"]), partial(dense, 6481, (8,))])
-def test_several_outputs_are_log_probabilities(network):
-    outputs = network(n_outputs=5)(torch.rand(2, 6481))
+def test_several_outputs_are_log_probabilities():
+    outputs = dense(20, (8,), n_outputs=5)(torch.rand(2, 20))
     torch.testing.assert_close(outputs.exp().sum(dim=1), torch.ones(2))
-    assert network()(torch.rand(2, 6481)).shape == (2, 1)
+    assert dense(20, (8,))(torch.rand(2, 20)).shape == (2, 1)
 
 
 def test_resnet_sees_what_is_next_to_what():
     """Two classes with equal voxels on average: pairs of lit voxels are neighbors in angle or in radius."""
     mesh = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 3, 4), 4) for i in range(4)))
     rng = np.random.default_rng(0)
-    n = 800
+    n = 400
     showers = np.zeros((2 * n, 4, 4, 4))
     layer, alpha, r = rng.integers(0, [[4], [3], [3]], (3, 2 * n))
     along_r = np.arange(2 * n) >= n
     showers[np.arange(2 * n), layer, alpha, r] = 1
     showers[np.arange(2 * n), layer, alpha + ~along_r, r + along_r] = 1
     inputs = Inputs.of(*np.split(np.hstack([np.full((2 * n, 1), 3.0), showers.reshape(2 * n, -1)]), 2))
-    preset = replace(QUICK, batch_size=64, epochs=8, min_updates=0, clip=None)
+    preset = replace(QUICK, batch_size=32, epochs=5, min_updates=0, clip=None)
     training = train_classifier(inputs, preset, 0, partial(ResNet, mesh))
     assert training.auc > 0.9
 
@@ -316,9 +321,11 @@ def test_perfect_separation_stays_finite():
 
 @pytest.mark.parametrize("preset", [QUICK, TINY_OFFICIAL])
 def test_equal_distributions_cannot_be_told_apart(preset):
+    preset = replace(preset, epochs=5)
     score = ClassifierTest(tuple(trainings(gaussians(1500, 0.0), preset, range(2))), preset.recalibrated)
-    assert score.mean == pytest.approx(0.5, abs=3 * score.error)
-    assert np.mean(score.of("mean_weight")) == pytest.approx(1, abs=0.02)
+    area, error = score.auc
+    assert area == pytest.approx(0.5, abs=4 * error)
+    assert np.mean(score.of("mean_weight")) == pytest.approx(1, abs=0.05)
     assert np.mean(score.of("effective_fraction")) > 0.95
 
 
@@ -352,9 +359,9 @@ def test_obvious_differences_are_found_and_constants_do_no_harm():
 def test_training_is_decided_by_its_seed(preset):
     preset, inputs = replace(preset, epochs=2, min_updates=0), gaussians(200, 0.5)
     first, again, other = (trainings(inputs, preset, [seed])[0] for seed in (4, 4, 5))
-    np.testing.assert_array_equal(first.logits, again.logits)
-    np.testing.assert_array_equal(first.log_ratios, again.log_ratios)
-    assert first.auc != other.auc
+    np.testing.assert_allclose(first.logits, again.logits, rtol=1e-5)
+    np.testing.assert_allclose(first.log_ratios, again.log_ratios, rtol=1e-5)
+    assert not np.allclose(first.logits, other.logits, rtol=0.1)
 
 
 def test_score_quotes_one_area_with_an_error():
@@ -363,11 +370,9 @@ def test_score_quotes_one_area_with_an_error():
     results = tuple(Training(labels, sign * logits, np.full(50, 0.5), np.zeros(50)) for sign in (1, 1, -1))
     area = roc_auc_score(labels, logits)
     raw, recalibrated = ClassifierTest(results, recalibrated=False), ClassifierTest(results, recalibrated=True)
-    assert raw.values == pytest.approx([area, area, 1 - area])
-    assert (raw.mean, raw.std, raw.error) == pytest.approx((np.mean(raw.values), *[np.std(raw.values)] * 2))
-    assert recalibrated.values == (0.5, 0.5, 0.5)
-    assert recalibrated.std == 0
-    assert recalibrated.error == pytest.approx(np.sqrt(51 / (12 * 30 * 20)))
+    areas = [area, area, 1 - area]
+    assert raw.auc == pytest.approx((np.mean(areas), np.std(areas)))
+    assert recalibrated.auc == pytest.approx((0.5, np.sqrt(51 / (12 * 30 * 20))))
 
 
 # ---- log-posterior of several samples ---------------------------------------------------------------------------
@@ -380,16 +385,12 @@ def test_log_posterior_of_gaussians_is_that_of_bayes(preset):
     inputs = Inputs.of(*(rng.normal([mean, 0], size=(1500, 2)) for mean in means))
     reference = rng.normal([0.2, 0], size=(1500, 2))
     network = partial(dense, 2, preset.hidden, n_outputs=3)
-    result = LogPosterior(
-        tuple(train_multiclass(inputs, Inputs.of(reference), preset, seed, network) for seed in (0, 1))
-    )
+    found = train_multiclass(inputs, Inputs.of(reference), preset, 0, network)
     densities = norm.logpdf(reference[:, :1], means)
     truth = (densities - np.logaddexp.reduce(densities, axis=1, keepdims=True)).mean(axis=0)
-    np.testing.assert_allclose(result.mean.reference[:2], truth[:2], atol=0.1)
-    assert result.mean.reference[2] == pytest.approx(truth[2], rel=0.2)
-    assert result.mean.consistency.argmax(axis=1).tolist() == [0, 1, 2]
-    assert result.std.shape == (3,)
-    assert result.guessing == -np.log(3)
+    np.testing.assert_allclose(found.reference[:2], truth[:2], atol=0.1)
+    assert found.reference[2] == pytest.approx(truth[2], rel=0.2)
+    assert found.consistency.argmax(axis=1).tolist() == [0, 1, 2]
 
 
 def test_log_posterior_of_two_equal_samples_is_guessed():

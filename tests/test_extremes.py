@@ -99,7 +99,8 @@ def test_windows_without_showers_and_layers_without_energy_say_nothing(rng):
     assert extremes(reference, generated, WINDOWS, LAYERS)[4].beyond == 1
 
 
-def test_the_judge_points_out_energy_out_of_nothing(make_showers, photons, tmp_path):
+def test_the_judge_points_out_energy_out_of_nothing(make_showers, photons, tmp_path, monkeypatch):
+    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda results, times: [])
     showers = make_showers(400, photons)
     voxels = showers.voxels * (1024 / showers.incident_energies)[:, None]
     voxels[300] = 20 * 1024 / photons.n_voxels

@@ -6,7 +6,7 @@ spread can show, and more that they differ by more than they are wrong.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,31 +19,16 @@ MIN_ENTRIES = 10
 """Bins in which the members have fewer entries on average are left out: their counts are not Gaussian."""
 
 
-@dataclass(frozen=True)
-class Band:
-    """Fractions of showers per bin, from several members.
-
-    Args:
-        mean: over the members, shape (B,).
-        spread: sample standard deviation over the members, their statistics included, shape (B,).
-        statistical: mean statistical error of one member, shape (B,).
-        members: number of them.
-    """
+class Band(NamedTuple):
+    """Fractions of showers per bin, (B,): mean and sample standard deviation of the members, mean statistical error."""
 
     mean: Array
     spread: Array
     statistical: Array
-    members: int
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """How often the reference lies within the bands.
-
-    Args:
-        pulls: of the bins that were used, shape (K,).
-        coverage: fraction of them inside the band of each of `LEVELS`.
-    """
+class Calibration(NamedTuple):
+    """Pulls of the reference in the bins that were used, (K,), and their fraction in the band of each of `LEVELS`."""
 
     pulls: Array
     coverage: tuple[float, ...]
@@ -58,10 +43,7 @@ class Calibration:
 
 
 def histogram_bands(counts: Sequence[Array]) -> Band:
-    """Mean and spread of one histogram over the members of an ensemble.
-
-    Args:
-        counts: entries per bin of each member, M of shape (B,) with M at least 2.
+    """Mean and spread of one histogram over the members of an ensemble, from the entries per bin (B,) of each.
 
     Raises:
         ValueError: if there are fewer than two members.
@@ -69,12 +51,7 @@ def histogram_bands(counts: Sequence[Array]) -> Band:
     if len(counts) < 2:
         raise ValueError("a spread needs two members or more")
     fractions, variances = zip(*map(_fractions, counts), strict=True)
-    return Band(
-        np.mean(fractions, axis=0),
-        np.std(fractions, axis=0, ddof=1),
-        np.sqrt(np.mean(variances, axis=0)),
-        len(counts),
-    )
+    return Band(np.mean(fractions, axis=0), np.std(fractions, axis=0, ddof=1), np.sqrt(np.mean(variances, axis=0)))
 
 
 def calibrate(members: Sequence[Sequence[Array]], reference: Sequence[Array]) -> Calibration:
@@ -95,13 +72,13 @@ def calibrate(members: Sequence[Sequence[Array]], reference: Sequence[Array]) ->
         band = histogram_bands(counts)
         fractions, variance = _fractions(own)
         known = np.maximum(variance - band.statistical**2, 0)
-        estimated = np.maximum(band.spread**2, 1e-30) * (1 + 1 / band.members)
-        freedom = (band.members - 1) * ((known + estimated) / estimated) ** 2
+        estimated = np.maximum(band.spread**2, 1e-30) * (1 + 1 / len(members))
+        freedom = (len(members) - 1) * ((known + estimated) / estimated) ** 2
         pulls.append(((fractions - band.mean) / np.sqrt(known + estimated))[used])
         limits.append([stats.t.ppf((1 + level) / 2, freedom[used]) for level in LEVELS])
     all_pulls = np.concatenate(pulls)
     inside = np.abs(all_pulls) <= np.concatenate(limits, axis=1)
-    return Calibration(all_pulls, tuple(float(fraction) for fraction in inside.mean(axis=1)))
+    return Calibration(all_pulls, tuple(inside.mean(axis=1).tolist()))
 
 
 def _fractions(counts: Array) -> tuple[Array, Array]:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
-from caloman.evaluation.classifier import ClassifierTest
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.results import Comparison, Floor
 from caloman.evaluation.samples import Sample, Summary, distinct_energies
@@ -21,20 +20,14 @@ Energies = NDArray[np.float64]
 
 
 def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool) -> list[str]:
-    """Returns one sentence for each circumstance that limits or distorts the comparison.
-
-    Args:
-        comparison: generated compared with the reference.
-        floor: Geant4 compared with Geant4.
-        independent_floor: whether that took a file of its own, or halves of the reference.
-    """
+    """Returns one sentence for each circumstance that limits or distorts the comparison."""
     generated, reference = comparison.generated, comparison.reference
     hashes = [summary.sample.sha256 for summary in (generated, reference)]
     hashes += [floor.generated.sample.sha256] if independent_floor else []
     return [
         *_identical_files(hashes),
         *_trained_on(generated.sample, reference.sample),
-        *_shared_showers(list(comparison.classifiers.values())),
+        *_shared_showers([test.auc for test in comparison.classifiers.values()]),
         *_sizes(generated, reference, floor.generated, independent_floor),
         *_spectra(generated.observables.incident_energies, reference.observables.incident_energies),
         *_empty_showers(generated, reference),
@@ -105,7 +98,7 @@ def _empty_showers(generated: Summary, reference: Summary) -> Iterator[str]:
 
 
 def _entries(histograms: Sequence[Histogram]) -> Iterator[str]:
-    """Separation powers ignore entries outside the bins: says so where a model is spared by that."""
+    """Separation powers ignore entries outside the bins, which may spare a model."""
     empty, outside = [], []
     for histogram in histograms:
         name = histogram.binning.title
@@ -122,17 +115,15 @@ def _entries(histograms: Sequence[Histogram]) -> Iterator[str]:
 
 def _fraction_error(histogram: Histogram) -> float:
     """Binomial error of the difference between the two fractions of entries outside the bins."""
-    entries = [
-        counts.sum() + lost
-        for counts, lost in zip((histogram.reference, histogram.generated), histogram.outside, strict=True)
-    ]
+    inside = histogram.reference.sum(), histogram.generated.sum()
+    entries = [kept + lost for kept, lost in zip(inside, histogram.outside, strict=True)]
     common = sum(histogram.outside) / max(sum(entries), 1)
     return float(np.sqrt(common * (1 - common) * sum(1 / max(n, 1) for n in entries)))
 
 
-def _shared_showers(tests: Sequence[ClassifierTest]) -> Iterator[str]:
+def _shared_showers(areas: Sequence[tuple[float, float]]) -> Iterator[str]:
     """A classifier that learned a shower with one label meets it again with the other."""
-    if any(test.mean < 0.5 - SIGMAS * test.error for test in tests):
+    if any(area < 0.5 - SIGMAS * error for area, error in areas):
         yield "An AUC is far below 0.5, as happens when both files hold the same showers."
 
 

@@ -18,14 +18,7 @@ Word = Literal["better", "worse", "same within errors", "both at the floor"]
 
 @dataclass(frozen=True)
 class Change:
-    """How a number differs from that of the baseline.
-
-    Args:
-        metric: its key.
-        label: its name.
-        baseline: the number of the baseline.
-        sample: the number of the other sample.
-    """
+    """How a number of a sample differs from that of the baseline."""
 
     metric: str
     label: str
@@ -41,7 +34,6 @@ class Change:
 
     @property
     def word(self) -> Word:
-        """What the difference means."""
         if self.baseline.at_floor and self.sample.at_floor:
             return "both at the floor"
         if abs(self.significance) <= SIGNIFICANCE:
@@ -50,20 +42,13 @@ class Change:
 
     @property
     def order(self) -> tuple[bool, float]:
-        """Sorts what changed beyond errors to the front, the largest change first."""
+        """Puts what changed beyond errors to the front, the largest change first."""
         return self.word not in ("better", "worse"), -abs(self.significance)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A sample of a metrics.json.
-
-    Args:
-        address: file and name of the sample.
-        dataset: id of the dataset.
-        metrics: key -> label and number.
-        conditions: what has to be the same for two evaluations to be compared.
-    """
+    """A sample of a metrics.json: its numbers with their labels, and what two evaluations must share to be compared."""
 
     address: str
     dataset: str
@@ -72,7 +57,6 @@ class Evaluation:
 
     @classmethod
     def read(cls, path: Path, document: Mapping[str, Any], sample: Mapping[str, Any]) -> "Evaluation":
-        """Takes what is needed from a metrics.json and its entry for a sample."""
         numbers = ("value", "error", "floor", "floor_error")
         metrics = {
             metric: (entry["label"], Measured(**{n: float(entry[n]) for n in numbers}, target=entry["target"]))
@@ -92,14 +76,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Differences:
-    """A sample beside the baseline.
-
-    Args:
-        baseline: address of the baseline.
-        sample: address of the sample.
-        changes: of all metrics that both have, those beyond errors first.
-        warnings: why the numbers may differ although the samples do not.
-    """
+    """A sample beside the baseline, with reasons why numbers may differ although the showers do not."""
 
     baseline: str
     sample: str
@@ -108,7 +85,6 @@ class Differences:
 
     @property
     def summary(self) -> str:
-        """One line."""
         words = [change.word for change in self.changes]
         kinds: tuple[Word, ...] = ("better", "worse", "same within errors", "both at the floor")
         counts = ", ".join(f"{words.count(kind)} {kind}" for kind in kinds if kind in words)
@@ -135,11 +111,7 @@ class Differences:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All samples beside the baseline.
-
-    Args:
-        samples: one entry for each.
-    """
+    """All samples beside the baseline."""
 
     samples: Sequence[Differences]
 
@@ -186,7 +158,6 @@ def _read(report: str) -> list[Evaluation]:
 
 
 def _samples(path: Path) -> dict[str, Evaluation]:
-    """Name -> sample of a metrics.json."""
     if not path.is_file():
         raise CalomanError(f"{path}: no such file; name a metrics.json of `caloman evaluate` or its folder")
     try:

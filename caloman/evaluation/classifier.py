@@ -1,22 +1,25 @@
-"""Classifier two-sample tests: can a network tell generated from reference showers, and by which likelihood ratio?
+"""Classifier tests: can a network tell showers of several samples apart, and by which likelihood ratio?
 
 References:
     Lopez-Paz and Oquab, Revisiting classifier two-sample tests (arXiv:1610.06545); Krause and Shih, CaloFlow
-    (arXiv:2106.05285); Das et al., How to understand limitations of generative networks (arXiv:2305.16774); Krause et
-    al., CaloChallenge 2022 (arXiv:2410.21611).
+    (arXiv:2106.05285); Das et al., How to understand limitations of generative networks (arXiv:2305.16774); Lim, Raman,
+    Buckley and Shih, GalaxyFlow (arXiv:2211.11765); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import nn
 
-from caloman.evaluation.calibration import log_ratios, recalibrate
 from caloman.evaluation.fitting import fit, predict
 from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.presets import ClassifierPreset
@@ -28,11 +31,13 @@ QUALITIES = {
     "accuracy": lambda outputs, labels: float(accuracy_score(labels, outputs[:, 0] > 0)),
 }
 """What the best epoch has most of, by the name in the preset."""
+NUMBERS = ("auc", "recalibrated_auc", "jsd", "accuracy", "mean_weight", "effective_fraction")
+"""The numbers of a `Training`, for tables."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One trained classifier, by what it says of the showers that it is scored on.
+    """One trained classifier, by what it says of the N showers that it is scored on.
 
     Args:
         labels: 0 for generated showers, 1 for the reference, shape (N,).
@@ -71,6 +76,12 @@ class Training:
         return max(1 + self._balanced(self._log_likelihoods) / math.log(2), 0.0)
 
     @property
+    def jsd_error(self) -> float:
+        """Statistical error of the divergence from the number of scored showers."""
+        squares = [self._log_likelihoods[self.labels == label].var() / n for label, n in enumerate(self.n_scored)]
+        return math.sqrt(sum(squares)) / (2 * math.log(2))
+
+    @property
     def accuracy(self) -> float:
         """Fraction of right decisions of the recalibrated scores, mean of both classes."""
         return self._balanced((self.probabilities > 0.5) == (self.labels == 1))
@@ -91,14 +102,8 @@ class Training:
         return float(self.weights.mean() ** 2 / np.square(self.weights).mean())
 
     @property
-    def jsd_error(self) -> float:
-        """Statistical error of the divergence from the number of scored showers."""
-        squares = [self._log_likelihoods[self.labels == label].var() / n for label, n in enumerate(self.n_scored)]
-        return math.sqrt(sum(squares)) / (2 * math.log(2))
-
-    @property
     def _log_likelihoods(self) -> Array:
-        """Logarithm of the recalibrated probability of the right label."""
+        """Of the right label, by the recalibrated probabilities."""
         return np.log(np.where(self.labels == 1, self.probabilities, 1 - self.probabilities))
 
     def _balanced(self, values: NDArray) -> float:
@@ -106,13 +111,9 @@ class Training:
         return float(np.mean([values[self.labels == label].mean() for label in (0, 1)]))
 
 
-NUMBERS = ("auc", "recalibrated_auc", "jsd", "accuracy", "mean_weight", "effective_fraction")
-"""The numbers of a `Training`, for tables."""
-
-
 @dataclass(frozen=True)
 class ClassifierTest:
-    """Classifier two-sample test: the area under the ROC curve over repeated trainings.
+    """Classifier two-sample test over repeated trainings.
 
     Args:
         trainings: each with its own split and initialization.
@@ -121,11 +122,6 @@ class ClassifierTest:
 
     trainings: tuple[Training, ...]
     recalibrated: bool
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """The quoted area of every training."""
-        return self.of("recalibrated_auc" if self.recalibrated else "auc")
 
     def of(self, number: str) -> tuple[float, ...]:
         """One of the `NUMBERS` for every training."""
@@ -137,25 +133,33 @@ class ClassifierTest:
         return self.trainings[0].n_scored
 
     @property
-    def mean(self) -> float:
-        """Mean over the trainings."""
-        return float(np.mean(self.values))
+    def auc(self) -> tuple[float, float]:
+        """Mean of the quoted area under the ROC curve and its error.
 
-    @property
-    def std(self) -> float:
-        """Standard deviation over the trainings."""
-        return float(np.std(self.values))
-
-    @property
-    def error(self) -> float:
-        """The standard deviation, but no less than that of guessing on the scored part (Mann-Whitney)."""
+        The error is the standard deviation, but no less than that of guessing on the scored part (Mann-Whitney).
+        """
         n, m = self.n_scored
-        return max(self.std, math.sqrt((n + m + 1) / (12 * n * m)))
+        values = self.of("recalibrated_auc" if self.recalibrated else "auc")
+        return float(np.mean(values)), max(float(np.std(values)), math.sqrt((n + m + 1) / (12 * n * m)))
 
     @property
-    def jsd_error(self) -> float:
-        """The standard deviation of the divergence, but no less than its statistical error."""
-        return max(float(np.std(self.of("jsd"))), self.trainings[0].jsd_error)
+    def jsd(self) -> tuple[float, float]:
+        """Mean of the divergence and its error: the standard deviation, but no less than the statistical error."""
+        values = self.of("jsd")
+        return float(np.mean(values)), max(float(np.std(values)), self.trainings[0].jsd_error)
+
+
+class Posterior(NamedTuple):
+    """Mean log-posteriors of n samples: which of several generators would a classifier take Geant4 showers for?
+
+    Args:
+        reference: mean of ln p_i over the reference showers, shape (n,); -ln n if the classifier guesses.
+        consistency: mean of ln p_j over the scored showers of sample i, shape (n, n); the diagonal should be the
+            maximum of its row, or the classifier confuses the samples.
+    """
+
+    reference: Array
+    consistency: Array
 
 
 def train_classifier(inputs: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]) -> Training:
@@ -173,5 +177,49 @@ def train_classifier(inputs: Inputs, preset: ClassifierPreset, seed: int, networ
     judge, parts = fit(inputs, preset, seed, network, QUALITIES[preset.select_by])
     known, new = (predict(judge, inputs, rows)[:, 0] for rows in (parts.select, parts.score))
     known_labels, labels = (inputs.labels[rows.numpy()] for rows in (parts.select, parts.score))
-    calibrated = (calibrate(known, known_labels, new) for calibrate in (recalibrate, log_ratios))
-    return Training(labels, new, *calibrated)
+    return Training(labels, new, recalibrate(known, known_labels, new), log_ratios(known, known_labels, new))
+
+
+def train_multiclass(
+    inputs: Inputs, reference: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]
+) -> Posterior:
+    """Trains a classifier to tell the samples from one another and shows it the reference, which belongs to no class.
+
+    Arguments are as for `train_classifier`, but there is one class for each sample, and the network has one
+    log-probability for each class. The best epoch is that with the largest log-posterior of the right sample.
+    """
+    judge, parts = fit(inputs, preset, seed, network, _log_posterior)
+    scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]
+    return Posterior(
+        reference=predict(judge, reference).mean(axis=0),
+        consistency=np.stack([scored[labels == label].mean(axis=0) for label in range(len(inputs.sizes))]),
+    )
+
+
+def recalibrate(logits: Array, labels: NDArray[np.int64], new: Array) -> Array:
+    """Probabilities of label 1 for `new` outputs (M,) by isotonic regression, as in the challenge; shape (M,).
+
+    The regression is on `logits` (N,) of showers that the classifier was not trained on and their `labels`; both
+    labels count the same. No probability is closer to 0 or 1 than n showers of a label can tell, 1 / (n + 2): the
+    challenge's limit is 1e-6, so that a single shower on the wrong side of an outermost step costs 20 bits. The area
+    under the ROC curve is the same.
+    """
+    counts = np.bincount(labels)
+    smallest = 1 / (counts.min() + 2)
+    regression = IsotonicRegression(y_min=smallest, y_max=1 - smallest, out_of_bounds="clip")
+    return regression.fit(expit(logits), labels, 1 / counts[labels]).predict(expit(new))
+
+
+def log_ratios(logits: Array, labels: NDArray[np.int64], new: Array) -> Array:
+    """Log-likelihood ratios ln p(x|1) / p(x|0) by logistic regression (Platt), with arguments as `recalibrate`.
+
+    Smooth, because the outermost steps of an isotonic regression often hold showers of one class only: their ratio
+    has no bound, and a single shower would decide the mean weight.
+    """
+    scale = max(float(np.abs(logits).max()), 1e-12)
+    regression = LogisticRegression(class_weight="balanced").fit(logits[:, None] / scale, labels)
+    return regression.decision_function(new[:, None] / scale)
+
+
+def _log_posterior(outputs: Array, labels: NDArray[np.int64]) -> float:
+    return float(np.take_along_axis(outputs, labels[:, None], axis=1).mean())

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.evaluation.classifier import ClassifierTest
 from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.judge import CLASSIFIERS, Judge
 from caloman.evaluation.networks import dense
-from caloman.evaluation.results import ClosureTests, Comparison, Values
+from caloman.evaluation.results import ClosureTests, Comparison
 from caloman.evaluation.samples import Sample, Summary, summarize
 from caloman.showers.hdf5 import read_tables
 
@@ -24,12 +23,8 @@ LEVELS = ("cls-low", "cls-high")
 
 @dataclass(frozen=True)
 class ClosureFiles:
-    """What stands in for generated showers.
-
-    Args:
-        reconstruction: encoded and decoded showers of the reference, or None.
-        shapes: generated shapes with the layer energies of the reference, or None.
-        latents: two files, latents that were sampled and latents that were encoded, or None.
+    """What stands in for generated showers, as far as it was given: reconstructions of the reference, generated shapes
+    with its layer energies, and two files of sampled and of encoded latents.
     """
 
     reconstruction: str | Path | None
@@ -52,37 +47,28 @@ class ClosureFiles:
         return trainings * len(judge.seeds)
 
     def measure(self, judge: Judge, truth: Summary, full: Comparison) -> ClosureTests:
-        """Trains the classifiers of every closure test.
-
-        Args:
-            judge: how the full model was compared.
-            truth: the reference.
-            full: the comparison of generated showers with it.
+        """Trains the classifiers of every closure test; `full` compares everything generated with the `truth`.
 
         Raises:
             CalomanError: if a file is unusable.
         """
-        levels = [mode for mode in LEVELS if mode in judge.modes]
+        levels = {mode: CLASSIFIERS[mode] for mode in LEVELS if mode in judge.modes}
         tests: ClosureTests = {}
         for name, file in self.showers.items():
             summary = summarize(Sample.open(file, truth.sample.geometry), truth.spectrum_edges)
             step = f"closure test of {name},"
-            tests[name] = _areas({CLASSIFIERS[mode]: judge.classify(mode, summary, truth, step) for mode in levels})
+            tests[name] = {level: judge.classify(mode, summary, truth, step).auc for mode, level in levels.items()}
         if self.latents is not None:
-            tests["latents"] = _areas({"low": _classify_latents(judge, truth, *map(Path, self.latents))})
+            tests["latents"] = {"low": _latents_auc(judge, truth, self.latents)}
         if tests:
-            tests["full"] = _areas({key: full.classifiers[key] for key in (CLASSIFIERS[mode] for mode in levels)})
+            tests["full"] = {level: full.classifiers[level].auc for level in levels.values()}
         return tests
 
 
-def _areas(tests: dict[str, ClassifierTest]) -> Values:
-    return {level: (test.mean, test.error) for level, test in tests.items()}
-
-
-def _classify_latents(judge: Judge, truth: Summary, sampled: Path, encoded: Path) -> ClassifierTest:
+def _latents_auc(judge: Judge, truth: Summary, files: Sequence[str | Path]) -> tuple[float, float]:
     preset = judge.preset_of(truth)
-    inputs = Inputs.of(*(_coordinates(path)[: preset.max_showers] for path in (sampled, encoded)))
-    return judge.train(inputs, preset, partial(dense, inputs.n_features, preset.hidden), "latent classifier")
+    inputs = Inputs.of(*(_coordinates(Path(file))[: preset.max_showers] for file in files))
+    return judge.train(inputs, preset, partial(dense, inputs.n_features, preset.hidden), "latent classifier").auc
 
 
 def _coordinates(path: Path) -> NDArray[np.float32]:

@@ -99,14 +99,7 @@ REPRESENTATIONS: dict[str, Callable[[Showers], NDArray[np.float32]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """Estimates from the same points.
-
-    Args:
-        energies: of the showers.
-        representation: of their voxels.
-        n: number of different showers.
-        estimates: name of each estimator -> dimension and its error.
-    """
+    """Estimates, name -> dimension and its error, from n different showers of some energies."""
 
     energies: str
     representation: str
@@ -116,11 +109,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Dimensions:
-    """A table of estimates.
-
-    Args:
-        rows: its rows.
-    """
+    """A table of estimates."""
 
     rows: Sequence[Row]
 
@@ -190,7 +179,6 @@ def _octaves(sample: Sample) -> dict[str, Sample]:
 
 
 def _draw(sample: Sample, n: int, seed: int) -> Showers:
-    """Showers of a sample in random order."""
     blocks = list(sample.drawn(n, seed).blocks())
     energies = np.concatenate([block.incident_energies for block in blocks])
     order = np.random.default_rng(seed).permutation(n)
@@ -198,7 +186,6 @@ def _draw(sample: Sample, n: int, seed: int) -> Showers:
 
 
 def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The points (N, V) without repetitions."""
     _, first = np.unique([hash(row.tobytes()) for row in points], return_index=True)
     return points if len(first) == len(points) else points[np.sort(first)]
 

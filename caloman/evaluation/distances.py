@@ -54,14 +54,9 @@ def fpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[flo
 
 
 def frechet_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
-    """Fréchet distance of all points, and its jackknife error; in seconds what `fpd` measures in minutes.
+    """Fréchet distance of all points, with arguments as `fpd`, and its jackknife error.
 
-    Args:
-        reference: feature vectors, shape (N, D); features are divided by their largest magnitude here.
-        generated: feature vectors, shape (M, D).
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
+    In seconds it measures what `fpd` does in minutes.
     """
     x, y = checked_pair(reference, generated)
     scale, shift = largest_magnitude(x), x.mean(axis=0, dtype=np.float64)
@@ -75,14 +70,7 @@ def kpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[flo
     """Kernel physics distance as in the CaloChallenge: median over draws, and half of their central 68 % interval.
 
     The squared maximum mean discrepancy with the kernel (x y / D + 1)^4 of 10 000 points each, drawn with replacement.
-
-    Args:
-        reference: feature vectors, shape (N, D); features are divided by their largest magnitude here.
-        generated: feature vectors, shape (M, D).
-        seed: of the draws.
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
+    Arguments are as for `fpd`.
     """
     x, y = checked_pair(reference, generated)
     scale = largest_magnitude(x) * np.sqrt(x.shape[1])
@@ -98,7 +86,7 @@ def kpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[flo
 
 def largest_magnitude(points: NDArray) -> Array:
     """Largest magnitude of each feature, 1 where all are 0, shape (D,)."""
-    largest = np.maximum(points.max(axis=0), -points.min(axis=0)).astype(np.float64)
+    largest = np.abs(points).max(axis=0).astype(np.float64)
     return np.where(largest == 0, 1, largest)
 
 

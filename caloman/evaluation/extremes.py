@@ -56,14 +56,10 @@ class Tail:
 def extremes(
     reference: Observables, generated: Observables, windows: Sequence[Window], layers: Sequence[int]
 ) -> list[Tail]:
-    """Compares both tails of E_tot / E_inc and of the share of every layer.
+    """Compares both tails of E_tot / E_inc and of the share of every layer, of Geant4 and of generated showers.
 
-    Args:
-        reference: Geant4 showers.
-        generated: showers at the same incident energies.
-        windows: of the incident energy, each from (included) and to (excluded) [MeV]; one without showers of both
-            samples is left out.
-        layers: ids of the L layers.
+    A window of the incident energy is from (included) and to (excluded) [MeV]; one without showers of both samples is
+    left out. `layers` are the ids of the L layers.
     """
     pairs = [(window, _responses(reference, window), _responses(generated, window)) for window in windows]
     pairs = [(window, one, other) for window, one, other in pairs if len(one) and len(other)]
@@ -125,12 +121,12 @@ def _responses(sample: Observables, window: Window) -> Array:
 
 
 def _tail(name: str, side: str, sign: float, values: Sequence[tuple[Window, Array, Array]]) -> Tail:
-    """The upper tail of values of the reference and of the generated showers in windows."""
     beyond, reached = (
         sum(int(above(generated, reference.max()).sum()) for _, reference, generated in values)
         for above in (np.greater, np.greater_equal)
     )
     sizes = [(len(reference), len(generated)) for _, reference, generated in values]
+    expected = sum(m / (n + 1) for n, m in sizes)
     overshoots = [_overshoot(reference, generated) for _, reference, generated in values]
     bounds = [overshoot_probability(*size, t) for size, t in zip(sizes, overshoots, strict=True)]
     worst = min(range(len(values)), key=lambda i: (bounds[i], -overshoots[i]))
@@ -139,8 +135,8 @@ def _tail(name: str, side: str, sign: float, values: Sequence[tuple[Window, Arra
         observable=name,
         side=side,
         beyond=beyond,
-        expected=sum(m / (n + 1) for n, m in sizes),
-        p_value=_p_value(sizes, beyond, reached),
+        expected=expected,
+        p_value=_p_value(sizes, expected, beyond, reached),
         generated=float(sign * generated.max()),
         reference=float(sign * reference.max()),
         window=window,
@@ -149,15 +145,15 @@ def _tail(name: str, side: str, sign: float, values: Sequence[tuple[Window, Arra
     )
 
 
-def _p_value(sizes: Sequence[tuple[int, int]], beyond: int, reached: int) -> float:
+def _p_value(sizes: Sequence[tuple[int, int]], expected: float, beyond: int, reached: int) -> float:
     """Two-sided probability of the number of values beyond the most extreme one, and of the number that reach it."""
-    mean = sum(m / (n + 1) for n, m in sizes)
-    size = 1 + max(beyond, reached if reached < mean else 0)
+    few = reached < expected
+    size = 1 + max(beyond, reached if few else 0)
     distribution = np.ones(1)  # of the sum over windows
     for n, m in sizes:
         distribution = fftconvolve(distribution, beyond_probability(n, m, size))[:size]
     at_least = 1 - distribution[:beyond].sum()
-    at_most = distribution[: reached + 1].sum() if reached < mean else 1.0
+    at_most = distribution[: reached + 1].sum() if few else 1.0
     return float(np.clip(2 * min(at_least, at_most), 0, 1))
 
 

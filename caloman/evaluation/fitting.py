@@ -35,12 +35,7 @@ def fit(
 ) -> tuple[nn.Module, Parts]:
     """Trains one network and returns it as it was after its best epoch, with the split that it was trained on.
 
-    Args:
-        inputs: showers of all classes.
-        preset: settings.
-        seed: decides split, initial weights and batches.
-        network: makes a network with random initial weights, see `caloman.evaluation.networks`.
-        quality: decides, on the part to select with, which epoch is best.
+    `seed` decides split, initial weights and batches, and `quality`, on the part to select with, which epoch is best.
 
     Raises:
         CalomanError: if a class is too small to be split.
@@ -70,7 +65,7 @@ def fit(
 
 @torch.no_grad()
 def predict(judge: nn.Module, inputs: Inputs, rows: Tensor | None = None) -> NDArray[np.float64]:
-    """Returns the outputs of a network for some rows of the inputs or all, shape (rows, outputs)."""
+    """Outputs of a network for some rows of the inputs or all, shape (rows, outputs)."""
     judge.eval()
     rows = torch.arange(len(inputs.values)) if rows is None else rows
     outputs = [judge(_features(judge, inputs, part)).double().cpu() for part in rows.split(EVALUATION_BATCH)]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.evaluation.samples import Summary, distinct_energies, log_edges
-from caloman.showers.geometry import BUILT_IN, Geometry
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]
@@ -142,9 +142,7 @@ class Histogram:
         return float(separation(*resampled).std())
 
     def fractions(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """Fraction of the entries in each bin and its statistical error, of the reference and of the generated showers,
-        each of shape (B,).
-        """
+        """Fraction of the entries in each bin and its error, of both samples in order, each of shape (B,)."""
         reference, generated = self.groups or (None, None)
         return _fractions(self.reference, reference), _fractions(self.generated, generated)
 
@@ -162,10 +160,8 @@ class Histogram:
     @property
     def outside_fractions(self) -> tuple[float, float]:
         """Fraction of entries outside the edges, of the reference and of the generated showers."""
-        inside = (self.reference.sum(), self.generated.sum())
-        return tuple(  # type: ignore[return-value]
-            float(lost / max(lost + kept, 1)) for lost, kept in zip(self.outside, inside, strict=True)
-        )
+        (lost, lost_too), kept, kept_too = self.outside, self.reference.sum(), self.generated.sum()
+        return float(lost / max(lost + kept, 1)), float(lost_too / max(lost_too + kept_too, 1))
 
 
 def separation(reference: Array, generated: Array) -> Array:
@@ -193,13 +189,12 @@ def format_energy(energy: float) -> str:
 
 def fill_histograms(binnings: Sequence[Binning], reference: Summary, generated: Summary) -> list[Histogram]:
     """Fills the histograms of two samples."""
-    return [_fill(binning, reference, generated) for binning in binnings]
-
-
-def _fill(binning: Binning, reference: Summary, generated: Summary) -> Histogram:
-    (first, own, lost), (second, other, lost_too) = (binning.counts(summary) for summary in (reference, generated))
-    groups = None if own is None or other is None else (own, other)
-    return Histogram(binning, first, second, (lost, lost_too), groups)
+    histograms = []
+    for binning in binnings:
+        (first, own, lost), (second, other, lost_too) = (binning.counts(summary) for summary in (reference, generated))
+        groups = None if own is None or other is None else (own, other)
+        histograms.append(Histogram(binning, first, second, (lost, lost_too), groups))
+    return histograms
 
 
 def by_observable(histograms: Sequence[Histogram]) -> dict[str, list[Histogram]]:
@@ -224,30 +219,27 @@ def challenge_binnings(reference: Summary, geometry: Geometry) -> list[Binning]:
 
 
 def _layer_binnings(reference: Observables, geometry: Geometry) -> Iterator[Binning]:
-    angular = [layer.id for layer in geometry.layers if layer.n_alpha > 1]
     for column, layer in enumerate(geometry.layers):
         edges = log_edges(geometry.threshold, float(reference.layer_energies[:, column].max()), 39)
         yield Binning("layer_energies", edges, "MeV", layer.id, column)
-    for observable in ("sparsity", "center_r", "width_r", *ANGULAR):
-        layers = angular if observable in ANGULAR else [layer.id for layer in geometry.layers]
-        outer = {layer.id: layer.r_edges[-1] for layer in geometry.layers}
-        for column, layer_id in enumerate(layers):
-            if observable == "sparsity":
-                yield Binning(observable, np.linspace(0, 1, 21), "", layer_id, column)
-            else:
-                edges = np.linspace(*_moment_range(observable, layer_id, outer[layer_id], geometry), 101)
-                yield Binning(observable, edges, "mm", layer_id, column)
+    for column, layer in enumerate(geometry.layers):
+        yield Binning("sparsity", np.linspace(0, 1, 21), "", layer.id, column)
+    for observable in ("center_r", "width_r", *ANGULAR):
+        layers = [layer for layer in geometry.layers if layer.n_alpha > 1 or observable not in ANGULAR]
+        for column, layer in enumerate(layers):
+            edges = np.linspace(*_moment_range(observable, layer, geometry), 101)
+            yield Binning(observable, edges, "mm", layer.id, column)
 
 
-def _moment_range(observable: str, layer_id: int, outer: float, geometry: Geometry) -> tuple[float, float]:
-    """Range of a center or width [mm] in a layer of outer radius `outer` [mm]."""
+def _moment_range(observable: str, layer: Layer, geometry: Geometry) -> tuple[float, float]:
+    """Range of a center or width [mm]."""
     kind = observable if observable.endswith("_r") else f"{observable.split('_')[0]}_angular"
     if BUILT_IN.get(geometry.name) != geometry:
-        upper = RANGES["relative"][kind] * outer
+        upper = RANGES["relative"][kind] * layer.r_edges[-1]
     elif geometry.name in ("2", "3"):
         upper = RANGES["regular"][kind]
     else:
-        upper = RANGES["hadronic" if layer_id >= 12 else "electromagnetic"][kind]
+        upper = RANGES["hadronic" if layer.id >= 12 else "electromagnetic"][kind]
     return (-upper if kind == "center_angular" else 0.0), upper
 
 

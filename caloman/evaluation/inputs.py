@@ -68,13 +68,13 @@ class Inputs:
 
 
 def low_level_inputs(samples: Sequence[Sample]) -> Inputs:
-    """Returns log10 of the incident energy [MeV] and every voxel over it, D = 1 + V; a sample is a class."""
+    """Log10 of the incident energy [MeV] and every voxel over it, D = 1 + V; a sample is a class."""
     return _collect(samples, 1 + samples[0].geometry.n_voxels, _low_level)
 
 
 def normed_inputs(samples: Sequence[Sample]) -> Inputs:
-    """Returns log10 of the incident energy [MeV], every voxel over its layer's energy, and log10 of the layer
-    energies [MeV], D = 1 + V + L; a sample is a class.
+    """Log10 of the incident energy [MeV], every voxel over its layer's energy, and log10 of the layer energies [MeV],
+    D = 1 + V + L; a sample is a class.
     """
     geometry = samples[0].geometry
     return _collect(samples, 1 + geometry.n_voxels + geometry.n_layers, _normed)
@@ -84,10 +84,10 @@ def high_level_inputs(observables: Observables) -> Array:
     """Returns the official vector of observables, energies [MeV] as log10, lengths in 100 mm, shape (N, F)."""
     o = observables
     columns = [
-        np.log10(o.incident_energies)[:, None], np.log10(o.layer_energies + 1e-8),
-        o.center_eta / 100, o.center_phi / 100, o.width_eta / 100, o.width_phi / 100,
-        np.log10(o.total_energy + 1e-8)[:, None], o.sparsity, o.center_r / 100, o.width_r / 100,
-    ]  # fmt: skip
+        *(np.log10(o.incident_energies)[:, None], np.log10(o.layer_energies + 1e-8)),
+        *(o.center_eta / 100, o.center_phi / 100, o.width_eta / 100, o.width_phi / 100),
+        *(np.log10(o.total_energy + 1e-8)[:, None], o.sparsity, o.center_r / 100, o.width_r / 100),
+    ]
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 

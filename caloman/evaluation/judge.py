@@ -10,11 +10,10 @@ from torch import nn
 
 from caloman.errors import CalomanError
 from caloman.evaluation import two_sample
-from caloman.evaluation.classifier import ClassifierTest, train_classifier
+from caloman.evaluation.classifier import ClassifierTest, Posterior, train_classifier, train_multiclass
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import Binning, fill_histograms
 from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
-from caloman.evaluation.multiclass import LogPosterior, train_multiclass
 from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
 from caloman.evaluation.networks import ResNet, dense
 from caloman.evaluation.presets import ClassifierPreset, preset_for
@@ -31,15 +30,10 @@ DEFAULT_MODES = ("hist", "cls-low", "cls-high", *DISTANCES)
 
 @dataclass(frozen=True)
 class Judge:
-    """Compares samples, always in the same way.
+    """Compares samples, always in the same way, and calls `advance` with the name of every step before it starts.
 
-    Args:
-        preset: quick or official.
-        modes: what to measure.
-        seeds: one for each training of a classifier.
-        neighbors: how many showers of each sample precision, recall, density and coverage are measured with; these
-            depend on it without a law, so that it is the same for all comparisons.
-        advance: called with the name of every step before it starts.
+    Precision, recall, density and coverage depend on the number of showers without a law, so that `neighbors`, the
+    showers of each sample that they are measured with, are the same number for all comparisons.
     """
 
     preset: str
@@ -59,11 +53,11 @@ class Judge:
         histograms = fill_histograms(binnings, reference, generated) if "hist" in self.modes else []
         separations = [(histogram.separation, histogram.separation_error) for histogram in histograms]
         tests = {
-            CLASSIFIERS[mode]: self.classify(mode, generated, reference) for mode in self.modes if mode in CLASSIFIERS
+            key: self.classify(mode, generated, reference) for mode, key in CLASSIFIERS.items() if mode in self.modes
         }
         values = {
-            **{f"auc_{key}": (test.mean, test.error) for key, test in tests.items()},
-            **{f"jsd_{key}": (float(np.mean(test.of("jsd"))), test.jsd_error) for key, test in tests.items()},
+            **{f"auc_{key}": test.auc for key, test in tests.items()},
+            **{f"jsd_{key}": test.jsd for key, test in tests.items()},
             **mean_separations(histograms, separations),
             **self._distances(generated, reference),
         }
@@ -82,27 +76,26 @@ class Judge:
         self, inputs: Inputs, preset: ClassifierPreset, network: Callable[[], nn.Module], name: str
     ) -> ClassifierTest:
         """Trains one classifier per seed."""
-        trainings = []
-        for number, seed in enumerate(self.seeds, start=1):
-            self.advance(f"{name}, training {number} of {len(self.seeds)}")
-            trainings.append(train_classifier(inputs, preset, seed, network))
-        return ClassifierTest(tuple(trainings), preset.recalibrated)
+        trainings = tuple(train_classifier(inputs, preset, seed, network) for seed in self._announced(name))
+        return ClassifierTest(trainings, preset.recalibrated)
+
+    def posteriors(self, samples: Sequence[Summary], reference: Summary) -> list[Posterior]:
+        """Trains classifiers to tell samples from one another and asks them whose Geant4 showers are."""
+        preset = self.preset_of(*samples)
+        inputs, truth = (_inputs("cls-low", summaries, preset.max_showers) for summaries in (samples, [reference]))
+        network = partial(dense, inputs.n_features, preset.hidden, len(samples))
+        seeds = self._announced("multi-class classifier")
+        return [train_multiclass(inputs, truth, preset, seed, network) for seed in seeds]
 
     def preset_of(self, *summaries: Summary) -> ClassifierPreset:
         """Settings of the classifiers for samples of these sizes."""
         return preset_for(self.preset, summaries[0].sample.geometry, [len(s.sample) for s in summaries])
 
-    def posterior(self, samples: Sequence[Summary], reference: Summary) -> LogPosterior:
-        """Trains classifiers to tell samples from one another and asks them whose Geant4 showers are."""
-        preset = self.preset_of(*samples)
-        inputs = _inputs("cls-low", samples, preset.max_showers)
-        truth = _inputs("cls-low", [reference], preset.max_showers)
-        network = partial(dense, inputs.n_features, preset.hidden, len(samples))
-        trainings = []
+    def _announced(self, name: str) -> Iterator[int]:
+        """The seeds, each when its training is about to start."""
         for number, seed in enumerate(self.seeds, start=1):
-            self.advance(f"multi-class classifier, training {number} of {len(self.seeds)}")
-            trainings.append(train_multiclass(inputs, truth, preset, seed, network))
-        return LogPosterior(trainings)
+            self.advance(f"{name}, training {number} of {len(self.seeds)}")
+            yield seed
 
     def _distances(self, generated: Summary, reference: Summary) -> Values:
         x, y = (high_level_inputs(summary.observables) for summary in (reference, generated))
@@ -114,8 +107,8 @@ class Judge:
             elif mode == "kpd":
                 measured[mode] = _in_thousandths(*kpd(x, y))
             elif mode == "prdc":
-                points = [prdc_legacy_inputs(s.sample.drawn(self.neighbors)) for s in (reference, generated)]
-                measured |= prdc(points[0], points[1])
+                first, second = (s.sample.drawn(self.neighbors) for s in (reference, generated))
+                measured |= prdc(prdc_legacy_inputs(first), prdc_legacy_inputs(second))
             else:
                 measured.update(_tests(x, y))
                 layers = reference.observables.layer_energies, generated.observables.layer_energies
@@ -166,7 +159,6 @@ def _tests(reference: NDArray[np.float32], generated: NDArray[np.float32]) -> It
     p_values = two_sample.kolmogorov_smirnov_of_dimensions(x, y)
     yield "ks_mean", two_sample.reduced(p_values)
     yield "ks_median", two_sample.reduced(p_values, np.median)
-    yield "anderson_darling", two_sample.anderson_darling(x, y)
-    yield "wasserstein", two_sample.wasserstein(x, y)
-    yield "sliced_wasserstein", two_sample.sliced_wasserstein(x, y)
+    for test in ("anderson_darling", "wasserstein", "sliced_wasserstein"):
+        yield test, getattr(two_sample, test)(x, y)
     yield "correlations", two_sample.correlation_distance(x, y)

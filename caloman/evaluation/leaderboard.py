@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from caloman.evaluation.measures import MEASURES
 
+GEANT4 = "Geant4"
+
 
 class Value(NamedTuple):
     """A published number with its error, if one was published."""
@@ -30,26 +32,15 @@ class Entry:
     """A submission, or Geant4 itself, on one dataset.
 
     Args:
-        name: of the submission.
-        family: of the generator, such as ``NF`` (our label).
-        technique: of the generator, in a few words (our label).
-        parameters: number of trainable parameters in ``training`` and in ``generation``, as the submitters declared.
+        name: of the submission, or `GEANT4`.
         metrics: key of `METRICS` -> number; FPD and KPD are times 1000 as in the published tables, separation powers
             are means over layers.
         time_ms: device and batch size, such as ``GPU 100`` -> time for a shower [ms].
     """
 
     name: str
-    family: str
-    technique: str
-    parameters: Mapping[str, int | None]
     metrics: Mapping[str, Value]
     time_ms: Mapping[str, Value]
-
-    @property
-    def is_geant4(self) -> bool:
-        """Whether this is the reference, not a submission."""
-        return self.family == "reference"
 
 
 PUBLISHED = (
@@ -68,29 +59,17 @@ METRICS = {
 """Metric -> (label, what is better: ``low``, ``high``, or nearer to Geant4, the ``floor``)."""
 
 
-def source() -> Mapping[str, str]:
-    """Where the numbers come from: repository, commit, files and paper."""
-    return _content()["source"]
-
-
 def entries(dataset: str) -> list[Entry]:
     """All entries of a dataset, Geant4 first; none if it is not one of the challenge."""
     published = _content()["datasets"].get(dataset, {"entries": []})["entries"]
-    return [
-        Entry(**{**entry, **{part: _values(entry[part]) for part in ("metrics", "time_ms")}}) for entry in published
-    ]
+    return [Entry(entry["name"], _values(entry["metrics"]), _values(entry["time_ms"])) for entry in published]
 
 
 def standings(dataset: str, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     """Where a sample would stand in every metric that was published for the dataset.
 
-    Args:
-        dataset: its id.
-        metrics: metric -> value of the sample; those that are not finite or were not published are left out.
-
-    Returns:
-        For each metric its key and label, the value of the sample, its rank (1 is the best) of how many, the
-        submissions next better and next worse, and the value of Geant4; None where there is none.
+    A rank of 1 is the best; there is None where no submission is better or worse, or Geant4 has no value. Values that
+    are not finite or were not published are left out.
     """
     published = entries(dataset)
     return [
@@ -103,15 +82,7 @@ def standings(dataset: str, metrics: Mapping[str, float]) -> list[dict[str, Any]
 def why_not_comparable(
     dataset: str, n_generated: int, n_reference: int, preset: str, reference_md5: Collection[str]
 ) -> list[str]:
-    """Says, in one sentence each, why numbers may not be compared with the published ones; nothing if they may.
-
-    Args:
-        dataset: its id.
-        n_generated: number of generated showers.
-        n_reference: number of reference showers.
-        preset: protocol of the evaluation; that of the challenge is ``official``.
-        reference_md5: MD5 sums of the reference's files, in hexadecimal.
-    """
+    """Says, in one sentence each, why numbers may not be compared with the published ones; nothing if they may."""
     if dataset not in _content()["datasets"]:
         return [f"{dataset!r} is not a dataset of the CaloChallenge."]
     official = _content()["datasets"][dataset]
@@ -134,7 +105,7 @@ def why_not_comparable(
 def _standing(metric: str, value: float, published: list[Entry]) -> dict[str, Any]:
     label, better = METRICS[metric]
     values = {entry.name: entry.metrics[metric].value for entry in published}
-    geant4 = next((values.pop(entry.name) for entry in published if entry.is_geant4), None)
+    geant4 = values.pop(GEANT4, None)
 
     def discrepancy(candidate: float) -> float:
         if better == "floor" and geant4 is not None:  # which was published for every dataset

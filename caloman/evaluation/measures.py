@@ -18,10 +18,8 @@ SIGNIFICANCE, CLEAR = 2.0, 5.0
 class Measure:
     """A number that tells two samples apart.
 
-    Args:
-        label: its name in tables.
-        target: ``low`` if smaller is better, ``floor`` if the best value is that of Geant4 against Geant4.
-        power: power of 1/N + 1/M that the value goes with for N and M showers of one distribution.
+    It is best if ``low``, or if it is that of Geant4 against Geant4, the ``floor``. For N and M showers of one
+    distribution it goes with this power of 1/N + 1/M.
     """
 
     label: str
@@ -60,15 +58,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of an evaluation.
-
-    Args:
-        value: of generated against Geant4 showers.
-        error: its standard error.
-        floor: the same of Geant4 against Geant4, at the same number of showers.
-        floor_error: its standard error.
-        target: which way is better.
-    """
+    """A number of an evaluation, and the floor: the same of Geant4 against Geant4 at the same number of showers."""
 
     value: float
     error: float
@@ -94,7 +84,6 @@ class Measured:
 
     @property
     def words(self) -> str:
-        """The excess in words."""
         if self.at_floor:
             return "indistinguishable at this sample size"
         return "worse than Geant4" if self.excess <= CLEAR else "clearly worse than Geant4"

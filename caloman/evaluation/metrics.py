@@ -1,29 +1,25 @@
 """The numbers of an evaluation as one dictionary, which is the content of metrics.json, and the verdict in words."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+
+import numpy as np
 
 from caloman import __version__
 from caloman.evaluation.bands import LEVELS
 from caloman.evaluation.cautions import cautions
-from caloman.evaluation.classifier import NUMBERS, ClassifierTest
+from caloman.evaluation.classifier import NUMBERS, ClassifierTest, Posterior
 from caloman.evaluation.extremes import extremes, unusual
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.leaderboard import standings, why_not_comparable
 from caloman.evaluation.measures import CLEAR, MEASURES, SCHEMA, Measured, number
-from caloman.evaluation.multiclass import LogPosterior
-from caloman.evaluation.results import Comparison, Results
+from caloman.evaluation.results import Comparison, Floor, Results
 from caloman.evaluation.samples import Sample
 from caloman.files import md5
 from caloman.showers.slices import parse_slices
 
-OTHER_MODES = {
-    "hist": "histograms",
-    "fpd": "FPD",
-    "kpd": "KPD",
-    "prdc": "neighbors",
-    "tests": "two-sample tests",
-}
+OTHER_MODES = {"hist": "histograms", "fpd": "FPD", "kpd": "KPD", "prdc": "neighbors", "tests": "two-sample tests"}
 """Mode -> what it measures, in words."""
 
 
@@ -54,8 +50,8 @@ def collect_metrics(results: Results) -> dict:
         },
         "samples": entries,
     }
-    if results.posterior is not None:
-        document["posterior"] = _posterior(list(results.comparisons), results.posterior)
+    if results.posteriors:
+        document["posterior"] = _posterior(list(results.comparisons), results.posteriors)
     if results.calibration is not None:
         coverage = dict(zip(map(str, LEVELS), results.calibration.coverage, strict=True))
         document["ensemble"] = {"statement": str(results.calibration), "coverage": coverage}
@@ -67,8 +63,7 @@ def _file(sample: Sample) -> dict:
 
 
 def _sample(name: str, comparison: Comparison, results: Results, reference_md5: Sequence[str]) -> dict:
-    """All numbers of one sample."""
-    file, floor = _file(comparison.generated.sample), results.floor_of(comparison)
+    file, floor = _file(comparison.generated.sample), Floor(results.floor, comparison.sizes)
     floors = floor.values
     measured = {key: Measured(*value, *floors[key], MEASURES[key].target) for key, value in comparison.values.items()}
     identical = file["sha256"] == comparison.reference.sample.sha256
@@ -114,24 +109,18 @@ def _field(comparison: Comparison, results: Results, reference_md5: Sequence[str
     return {"not_comparable": reasons, "standings": standings(dataset, values)}
 
 
-def _posterior(names: Sequence[str], posterior: LogPosterior) -> dict:
-    values = zip(names, posterior.mean.reference.tolist(), posterior.std.tolist(), strict=True)
+def _posterior(names: Sequence[str], trainings: Sequence[Posterior]) -> dict:
+    reference, consistency = map(np.array, zip(*trainings, strict=True))
+    values = zip(names, reference.mean(axis=0).tolist(), reference.std(axis=0).tolist(), strict=True)
     return {
         "samples": [{"name": name, "value": value, "error": error} for name, value, error in values],
-        "guessing": posterior.guessing,
-        "consistency": posterior.mean.consistency.tolist(),
+        "guessing": -math.log(len(names)),
+        "consistency": consistency.mean(axis=0).tolist(),
     }
 
 
 def verdict(measured: Mapping[str, Measured], modes: Sequence[str], n_showers: int, identical: bool) -> str:
-    """Says in a sentence whether the generated showers can be told from Geant4.
-
-    Args:
-        measured: every number.
-        modes: what was measured.
-        n_showers: size of the smaller sample.
-        identical: whether the generated file is the reference.
-    """
+    """Says in a sentence whether the generated showers, `n_showers` of them, can be told from Geant4."""
     if identical:
         return "Nothing was judged: the generated file is the reference file."
     aucs = {key: entry for key, entry in measured.items() if key.startswith("auc_")}

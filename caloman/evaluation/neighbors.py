@@ -5,8 +5,11 @@ References:
     2022 (arXiv:2410.21611) for the features.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import gen_batches
 
 from caloman.evaluation.pairs import checked_pair
 from caloman.evaluation.samples import Sample
@@ -35,7 +38,7 @@ def prdc_legacy_inputs(sample: Sample) -> Floats:
 
 
 def prdc(reference: ArrayLike, generated: ArrayLike, k: int = NEIGHBORS) -> dict[str, tuple[float, float]]:
-    """Returns precision, recall, density and coverage, each with its error.
+    """Precision, recall, density and coverage, each with its error.
 
     A ball around a point reaches to the k-th nearest other point of the same set. Precision is the fraction of
     generated points in any ball of the reference, recall the fraction of reference points in any generated ball,
@@ -94,10 +97,9 @@ def squared_distances(first: Floats, second: Floats) -> Floats:
     return distances
 
 
-def _row_blocks(n_rows: int, n_columns: int) -> list[slice]:
+def _row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Consecutive rows of a table of distances that fit in memory."""
-    size = max(1, TILE // n_columns)
-    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+    return gen_batches(n_rows, max(1, TILE // n_columns))
 
 
 def _mean(values: NDArray) -> tuple[float, float]:

@@ -22,14 +22,9 @@ STANDARDIZATION_BATCH = 1000
 
 
 def dense(n_features: int, hidden: Sequence[int], n_outputs: int = 1) -> nn.Module:
-    """Returns the dense network of the presets.
-
-    Args:
-        n_features: size of the input.
-        hidden: sizes of the hidden layers.
-        n_outputs: number of outputs.
-    """
-    return nn.Sequential(*MLP(n_features, hidden, n_outputs, nn.LeakyReLU), _activation(n_outputs))
+    """The dense network of the presets, with hidden layers of these sizes."""
+    activation = nn.Identity() if n_outputs == 1 else nn.LogSoftmax(dim=1)
+    return nn.Sequential(*MLP(n_features, hidden, n_outputs, nn.LeakyReLU), activation)
 
 
 class ResNet(nn.Module):
@@ -37,15 +32,11 @@ class ResNet(nn.Module):
 
     As in the challenge, the angle is padded with zeros although it is periodic.
 
-    Args:
-        geometry: the voxel mesh.
-        n_outputs: number of outputs.
-
     Raises:
         CalomanError: if the layers of the mesh differ.
     """
 
-    def __init__(self, geometry: Geometry, n_outputs: int = 1) -> None:
+    def __init__(self, geometry: Geometry) -> None:
         super().__init__()
         first = geometry.layers[0]
         if any((layer.n_alpha, layer.r_edges) != (first.n_alpha, first.r_edges) for layer in geometry.layers):
@@ -66,26 +57,19 @@ class ResNet(nn.Module):
             nn.Flatten(),
         )
         self.energy = nn.BatchNorm1d(1)
-        self.last = nn.Linear(WIDTHS[-1] + 1, n_outputs)
-        self.output = _activation(n_outputs)
+        self.last = nn.Linear(WIDTHS[-1] + 1, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps low-level inputs (N, 1 + V) to (N, outputs)."""
+        """Maps low-level inputs (N, 1 + V) to logits (N, 1)."""
         features = self.convolutions(inputs[:, 1:].unflatten(1, (1, *self.grid)))
-        return self.output(self.last(torch.cat([features, self.energy(inputs[:, :1])], dim=1)))
+        return self.last(torch.cat([features, self.energy(inputs[:, :1])], dim=1))
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of 3 x 3 x 3 next to a shortcut.
-
-    Args:
-        n_in: input channels.
-        n_out: output channels.
-        stride: stride of the first convolution.
-    """
+    """Two convolutions of 3 x 3 x 3, the first with a stride, next to a shortcut."""
 
     def __init__(self, n_in: int, n_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -106,12 +90,7 @@ class ResidualBlock(nn.Module):
 
 
 class Standardization(nn.Module):
-    """Shifts and scales inputs to mean 0 and standard deviation 1, and clips outliers.
-
-    Args:
-        n_features: size of the input.
-        clip: largest magnitude that is passed on.
-    """
+    """Shifts and scales inputs to mean 0 and standard deviation 1, and clips what is larger than `clip`."""
 
     mean: Tensor
     scale: Tensor
@@ -137,7 +116,3 @@ class Standardization(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps inputs (N, D) to standardized ones; constant columns become 0."""
         return ((inputs - self.mean) * self.scale).clamp(-self.clip, self.clip)
-
-
-def _activation(n_outputs: int) -> nn.Module:
-    return nn.Identity() if n_outputs == 1 else nn.LogSoftmax(dim=1)

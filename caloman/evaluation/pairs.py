@@ -48,13 +48,7 @@ def jackknife_error(left_out: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over points x that were shifted.
-
-    Args:
-        n: number of points, repetitions included.
-        total: sum of x, shape (D,).
-        gram: sum of x x^T, shape (D, D).
-    """
+    """Number, sum of x, shape (D,), and sum of x x^T, shape (D, D), over points x that were shifted."""
 
     n: int
     total: Array

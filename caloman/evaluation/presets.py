@@ -10,7 +10,7 @@ from caloman.showers.geometry import Geometry
 
 @dataclass(frozen=True)
 class ClassifierPreset:
-    """How a classifier is built, trained and scored.
+    """How a classifier is built, trained and scored. Defaults are those of the quick preset.
 
     Args:
         name: name that is reported with every score.
@@ -31,22 +31,22 @@ class ClassifierPreset:
         max_showers: largest number of showers of each class; None for all.
     """
 
-    name: str
-    repeats: int
-    hidden: tuple[int, ...]
-    precision: Literal["float32", "float64"]
-    learning_rate: float
-    weight_decay: float
-    one_cycle: bool
-    batch_size: int
-    epochs: int
-    min_updates: int
-    train: float
-    select: float
-    select_by: Literal["auc", "accuracy"]
-    clip: float | None
-    recalibrated: bool
-    max_showers: int | None
+    name: str = "quick"
+    repeats: int = 5
+    hidden: tuple[int, ...] = (256, 256)
+    precision: Literal["float32", "float64"] = "float32"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    one_cycle: bool = True
+    batch_size: int = 256
+    epochs: int = 20
+    min_updates: int = 300
+    train: float = 0.6
+    select: float = 0.2
+    select_by: Literal["auc", "accuracy"] = "auc"
+    clip: float | None = 10.0
+    recalibrated: bool = False
+    max_showers: int | None = 50_000
 
     def split_sizes(self, count: int) -> tuple[int, int, int]:
         """Number of showers of a class of `count` to train on, to select with, and to score."""
@@ -54,25 +54,7 @@ class ClassifierPreset:
         return train, select, count - train - select
 
 
-QUICK = ClassifierPreset(
-    name="quick",
-    repeats=5,
-    hidden=(256, 256),
-    precision="float32",
-    learning_rate=2e-3,
-    weight_decay=0.1,
-    one_cycle=True,
-    batch_size=256,
-    epochs=20,
-    min_updates=300,
-    train=0.6,
-    select=0.2,
-    select_by="auc",
-    clip=10.0,
-    recalibrated=False,
-    max_showers=50_000,
-)
-
+QUICK = ClassifierPreset()
 OFFICIAL = ClassifierPreset(
     name="official",
     repeats=10,
@@ -92,21 +74,15 @@ OFFICIAL = ClassifierPreset(
     max_showers=None,
 )
 """The classifier of the CaloChallenge (arXiv:2410.21611), with the split of datasets 2 and 3."""
-
 OFFICIAL_SCORED = 20_000
 """Fewest showers of a class that the official split leaves to score, in any dataset."""
 
 
 def preset_for(name: str, geometry: Geometry, counts: Sequence[int]) -> ClassifierPreset:
-    """Returns the preset of that name for samples of a size.
+    """Returns the preset, "quick" or "official", for classes of so many showers.
 
     The official split needs 100 000 showers of each class, for dataset 1 120 000. Fewer are split into 66, 17 and
     17 %, and the preset calls itself "official-reduced".
-
-    Args:
-        name: "quick" or "official".
-        geometry: the voxel mesh, whose dataset decides the official split.
-        counts: number of showers of each class.
 
     Raises:
         CalomanError: if there is no such preset.

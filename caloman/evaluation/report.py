@@ -1,18 +1,32 @@
 """The report of an evaluation: metrics.json, figures, one self-contained HTML page and a table for the terminal."""
 
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from tabulate import tabulate
 
+from caloman.evaluation.histograms import LABELS
 from caloman.evaluation.measures import number
-from caloman.evaluation.page import render
 from caloman.evaluation.plots import Picture
+from caloman.evaluation.plots.style import sample_color
 from caloman.files import write
 
 FLOOR = "the same of {} against {} Geant4 showers ({}), scaled to the number of showers"
+KEY_MEASURES = (
+    *("auc_low", "auc_high", "auc_resnet", "separation_response", "separation_layer_energies"),
+    *("separation_voxel_energy", "separation_sparsity", "fpd", "recall", "density"),
+)
+CLOSURE_TESTS = {
+    "reconstruction": "reconstructions, true layer energies: encoder and decoder",
+    "latents": "sampled against encoded latents: density on the manifold",
+    "shapes": "generated shapes, true layer energies: density and decoder",
+    "full": "everything generated",
+}
 
 
 @dataclass(frozen=True)
@@ -39,11 +53,11 @@ class Report:
             write(self.output / "figures" / f"{picture.name}.png", picture.png)
             write(self.output / "figures" / f"{picture.name}.pdf", picture.pdf)
         write(self.output / "metrics.json", json.dumps(self.metrics, indent=1, allow_nan=False, ensure_ascii=False))
-        write(self.page, render(self.metrics, self.pictures))
+        write(self.page, _page(self.metrics, self.pictures))
 
     @property
     def page(self) -> Path:
-        """The HTML page."""
+        """The HTML page, which needs no other file and no network."""
         return self.output / "index.html"
 
     def __str__(self) -> str:
@@ -63,3 +77,29 @@ class Report:
         if "ensemble" in self.metrics:
             lines.append(self.metrics["ensemble"]["statement"])
         return "\n".join([*lines, "", str(self.page)])
+
+
+def _page(metrics: Mapping, pictures: Sequence[Picture]) -> str:
+    loader = PackageLoader("caloman.evaluation", "")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "number": number,
+        "base64": lambda content: base64.b64encode(content).decode(),
+        "thousands": lambda count: f"{count:,}".replace(",", "\u202f"),
+        "words": _with_subscripts,
+    }
+    return environment.get_template("page.html.jinja").render(
+        metrics=metrics,
+        samples=metrics["samples"],
+        keys=[key for key in KEY_MEASURES if key in metrics["samples"][0]["metrics"]],
+        pictures=pictures,
+        labels=LABELS,
+        closure_tests=CLOSURE_TESTS,
+        color=sample_color,
+    )
+
+
+def _with_subscripts(text: str) -> Markup:
+    return Markup(str(escape(text)).replace("E_tot", "E<sub>tot</sub>").replace("E_inc", "E<sub>inc</sub>"))

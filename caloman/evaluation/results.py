@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from caloman.evaluation.bands import Calibration
-from caloman.evaluation.classifier import ClassifierTest
+from caloman.evaluation.classifier import ClassifierTest, Posterior
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.measures import MEASURES
-from caloman.evaluation.multiclass import LogPosterior
 from caloman.evaluation.presets import ClassifierPreset
 from caloman.evaluation.samples import Summary
 
@@ -21,15 +20,7 @@ ClosureTests = dict[str, Values]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two samples and everything that was measured between them.
-
-    Args:
-        generated: one sample (for a floor: Geant4 showers too).
-        reference: the other one.
-        histograms: every observable of both.
-        classifiers: what tells the samples apart, by key.
-        values: every number with its error.
-    """
+    """Two samples, both of Geant4 showers for a floor, and every number that was measured between them."""
 
     generated: Summary
     reference: Summary
@@ -45,14 +36,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Floor:
-    """Geant4 compared with Geant4, at the number of showers of another comparison.
+    """Geant4 compared with Geant4, scaled to the numbers of showers (`sizes`) of another comparison.
 
     Distances between finite samples of one distribution are not 0 but go with 1/N + 1/M, or its root, for N and M
     showers; see `Measure.power`.
-
-    Args:
-        measured: the comparison of two sets of Geant4 showers.
-        sizes: numbers of showers to scale it to.
     """
 
     measured: Comparison
@@ -84,17 +71,10 @@ class Floor:
 class Results:
     """Everything that an evaluation found.
 
-    Args:
-        preset: settings of the classifiers.
-        modes: what was measured.
-        seeds: of the trainings.
-        neighbors: how many showers precision to coverage were measured with.
-        comparisons: generated showers compared with the reference, by name of the sample.
-        floor: Geant4 compared with Geant4.
-        independent_floor: whether that took a file of its own, or halves of the reference.
-        closure_tests: of the first sample; may be empty.
-        posterior: which sample Geant4 showers are taken for, if there are several.
-        calibration: how often Geant4 lies within the bands of the samples, if they are members of an ensemble.
+    `comparisons` are with the reference, by name of the sample. `floor` took a file of its own if it is independent, or
+    halves of the reference. `neighbors` is the number of showers that precision to coverage were measured with.
+    `closure_tests` (of the first sample), `posteriors` (one for each training) and `calibration` (of an ensemble) are
+    empty or None if they were not asked for.
     """
 
     preset: ClassifierPreset
@@ -105,17 +85,13 @@ class Results:
     floor: Comparison
     independent_floor: bool
     closure_tests: ClosureTests
-    posterior: LogPosterior | None
+    posteriors: Sequence[Posterior]
     calibration: Calibration | None
 
     @property
     def reference(self) -> Summary:
         """The reference."""
         return next(iter(self.comparisons.values())).reference
-
-    def floor_of(self, comparison: Comparison) -> Floor:
-        """The floor at the number of showers of a comparison."""
-        return Floor(self.floor, comparison.sizes)
 
 
 def mean_separations(histograms: Sequence[Histogram], separations: Sequence[tuple[float, float]]) -> Values:

@@ -141,7 +141,7 @@ class Sample:
         return showers
 
     def _groups(self) -> list[NDArray[np.intp]]:
-        """Row numbers of the sample by incident energy; one group if the spectrum is continuous."""
+        """Row numbers by incident energy; one group if the spectrum is continuous."""
         values = distinct_energies(self.incident_energies)
         if values is None:
             return [np.flatnonzero(self.rows)]
@@ -150,11 +150,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class LoadedSample(Sample):
-    """Showers in memory as a sample.
-
-    Args:
-        showers: those of the sample.
-    """
+    """Showers in memory as a sample."""
 
     showers: Showers
 
@@ -219,12 +215,8 @@ def summarize(sample: Sample, spectrum_edges: Array | None = None) -> Summary:
 class _Spectrum:
     """Histogram of the voxel energies, in given bins or in the official ones, which reach up to their maximum.
 
-    A larger maximum moves the bins, so that counting starts again with the block that holds it.
-
-    Args:
-        threshold: lower end of the official bins [MeV].
-        edges: bins [MeV].
-        groups: number of groups; shower i is in group i modulo this.
+    A larger maximum moves the bins, so that counting starts again with the block that holds it. Shower i is in group
+    i modulo the number of groups.
     """
 
     def __init__(self, threshold: float, edges: Array | None, groups: int) -> None:

@@ -20,14 +20,10 @@ MIN_PASSING = 5
 
 
 def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[float, tuple[float, float]]:
-    """Significance improvement eps_S / sqrt(eps_B), with its error, at each working point that has the showers.
+    """Significance improvement eps_S / sqrt(eps_B), with its error, at each working point eps_B that has the showers.
 
-    Args:
-        usual: scores that grow with how unusual a shower is, shape (N,).
-        anomalous: those of the anomalies, shape (M,).
-
-    Returns:
-        Fraction eps_B of usual showers that pass -> improvement and its error; the largest one is the Max SI.
+    Scores of `usual` (N,) and `anomalous` (M,) showers grow with how unusual a shower is. The largest improvement is
+    the Max SI.
     """
     background, signal = np.sort(np.asarray(usual))[::-1], np.asarray(anomalous)
     result: dict[float, tuple[float, float]] = {}
@@ -44,12 +40,7 @@ def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[fl
 
 @dataclass(frozen=True)
 class Significances:
-    """A table of what each score tells about anomalies.
-
-    Args:
-        usual: name of each score -> its values, shape (N,).
-        anomalous: the same of the anomalies, shape (M,).
-    """
+    """A table of what each score tells about anomalies, from the name of each score and its values, shape (N,)."""
 
     usual: Mapping[str, ArrayLike]
     anomalous: Mapping[str, ArrayLike]

@@ -2,6 +2,7 @@
 
 Each returns a value and its error. Values of one dimension are averaged over dimensions, or their median is taken; the
 errors come from leaving out a tenth of the points in turn, so that they contain correlations between dimensions.
+Arrays that do not fit each other or hold NaN raise a `CalomanError`.
 
 References:
     Coccaro et al., On the curse of dimensionality for normalizing flows (arXiv:2302.12024); Scholz and Stephens, J. Am.
@@ -30,73 +31,32 @@ log = logging.getLogger(__name__)
 def kolmogorov_smirnov(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:
     """Two-sided Kolmogorov-Smirnov p-value (asymptotic) of each dimension: 1/2 on average for equal distributions.
 
-    Many equal values, such as empty voxels, make it larger.
-
-    Args:
-        reference: points, shape (N, D).
-        generated: points, shape (M, D).
-        over: ``np.mean`` or ``np.median`` of the dimensions.
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
+    Many equal values, such as empty voxels, make it larger. `over` is ``np.mean`` or ``np.median`` of the dimensions.
     """
     return reduced(kolmogorov_smirnov_of_dimensions(reference, generated), over)
 
 
 def kolmogorov_smirnov_of_dimensions(reference: ArrayLike, generated: ArrayLike) -> Array:
-    """What `kolmogorov_smirnov` reduces: p-values with all points, then without each tenth, shape (D, 1 + GROUPS).
-
-    Args:
-        reference: points, shape (N, D).
-        generated: points, shape (M, D).
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
-    """
+    """What `kolmogorov_smirnov` reduces: p-values with all points, then without each tenth, shape (D, 1 + GROUPS)."""
     return _of_dimensions(reference, generated, _ks_p_value)
 
 
 def anderson_darling(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
     """Anderson-Darling two-sample statistic of each dimension, standardized: mean 0 and standard deviation 1 for equal
     distributions, and positive for others. A dimension in which all points are equal gives 0.
-
-    Args:
-        reference: points, shape (N, D).
-        generated: points, shape (M, D).
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
     """
     return reduced(_of_dimensions(reference, generated, _standardized_anderson_darling))
 
 
 def wasserstein(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
-    """Wasserstein distance W1 of each dimension, in the unit of the points.
-
-    Args:
-        reference: points, shape (N, D).
-        generated: points, shape (M, D).
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
-    """
+    """Wasserstein distance W1 of each dimension, in the unit of the points."""
     return reduced(_of_dimensions(reference, generated, _wasserstein))
 
 
 def sliced_wasserstein(
     reference: ArrayLike, generated: ArrayLike, directions: int = 100, seed: int = 0
 ) -> tuple[float, float]:
-    """Mean Wasserstein distance W1 of the projections on random directions.
-
-    Args:
-        reference: points, shape (N, D).
-        generated: points, shape (M, D).
-        directions: how many.
-        seed: of the directions.
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
-    """
+    """Mean Wasserstein distance W1 of the projections on random directions."""
     x, y = checked_pair(reference, generated)
     axes = np.random.default_rng(seed).standard_normal((x.shape[1], directions))
     axes /= np.linalg.norm(axes, axis=0)
@@ -107,13 +67,6 @@ def correlation_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[fl
     """Frobenius norm of the difference between the Pearson correlation matrices.
 
     A constant column is uncorrelated with any other; a warning is logged if there are some.
-
-    Args:
-        reference: points, shape (N, D), such as the layer energies of showers.
-        generated: points, shape (M, D).
-
-    Raises:
-        CalomanError: if the arrays do not fit each other or hold NaN.
     """
     x, y = checked_pair(reference, generated)
     for name, points in (("reference", x), ("generated", y)):
@@ -141,7 +94,7 @@ def reduced(dimensions: Array, over: Reduction = np.mean) -> tuple[float, float]
 def _of_dimensions(reference: ArrayLike, generated: ArrayLike, statistic: Statistic) -> Array:
     """A statistic of every dimension, with all points and without each of the groups, shape (D, 1 + GROUPS)."""
     x, y = checked_pair(reference, generated)
-    return np.array([_with_and_without(x[:, i], y[:, i], statistic) for i in range(x.shape[1])])
+    return np.array([_with_and_without(a, b, statistic) for a, b in zip(x.T, y.T, strict=True)])
 
 
 def _with_and_without(x: NDArray, y: NDArray, statistic: Statistic) -> list[float]:

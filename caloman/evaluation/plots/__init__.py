@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 
-from caloman.evaluation.classifier import Training
 from caloman.evaluation.histograms import LABELS, RESPONSE, RESPONSE_AT_ENERGY, VOXEL_ENERGY, Histogram
 from caloman.evaluation.leaderboard import entries
 from caloman.evaluation.measures import CLASSIFIERS, MEASURES
@@ -31,12 +29,7 @@ Drawn = tuple[Figure, str, str, str]
 
 
 def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
-    """Draws the figures of an evaluation.
-
-    Args:
-        results: what was found.
-        times: generation time of each sample [ms per shower]; may be left out.
-    """
+    """Draws the figures of an evaluation; `times` are the generation times of each sample [ms per shower]."""
     # a name is no formula
     named = {name.replace("$", r"\$"): comparison for name, comparison in results.comparisons.items()}
     results = replace(results, comparisons=named)
@@ -53,7 +46,7 @@ def panels(histograms: Sequence[Histogram]) -> bytes:
 
 def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
     if results.closure_tests:
-        floor = {level: (test.mean, test.error) for level, test in results.floor.classifiers.items()}
+        floor = {level: test.auc for level, test in results.floor.classifiers.items()}
         yield (
             closure_tests(results.closure_tests, floor),
             "closure_tests",
@@ -64,9 +57,8 @@ def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
     if times:
         yield from _published_field(results, times)
     for key in next(iter(results.comparisons.values())).classifiers:
-        trainings = {name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}
         yield (
-            likelihood_ratios({name: _log_ratios(training) for name, training in trainings.items()}),
+            likelihood_ratios({name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}),
             f"likelihood_ratio_{key}",
             f"Likelihood ratio, {CLASSIFIERS[key]}",
             "What the first training finds for showers that it has not seen, calibrated; 0 means that it cannot tell. "
@@ -91,11 +83,6 @@ def _published_field(results: Results, times: Sequence[float]) -> Iterator[Drawn
                 "Gray: published results of the CaloChallenge, on other showers and other machines. Left and low is "
                 "better.",
             )
-
-
-def _log_ratios(training: Training) -> tuple[np.ndarray, np.ndarray]:
-    """Log-likelihood ratios of generated and of Geant4 showers."""
-    return training.log_ratios[training.labels == 0], training.log_ratios[training.labels == 1]
 
 
 def _summaries(results: Results) -> dict[str, Summary]:

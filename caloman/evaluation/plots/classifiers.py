@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from caloman.evaluation.classifier import Training
 from caloman.evaluation.plots.style import REFERENCE, sample_color
 
 Interval = tuple[float, float]
@@ -14,17 +14,14 @@ Interval = tuple[float, float]
 LOG_RATIO_RANGE = 6.0
 
 
-def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Figure:
-    """Draws the calibrated log-likelihood ratios that a classifier finds, one panel for each sample.
-
-    Args:
-        samples: by name, ln p(Geant4) / p(generated) of generated showers and of Geant4 showers.
-    """
+def likelihood_ratios(samples: Mapping[str, Training]) -> Figure:
+    """Draws ln p(Geant4) / p(generated) of generated and of Geant4 showers, one panel for each sample."""
     figure = Figure(figsize=(3.6 * len(samples) + 0.6, 3), layout="constrained")
     edges = np.linspace(-LOG_RATIO_RANGE, LOG_RATIO_RANGE, 49)
     grid = figure.subplots(1, len(samples), squeeze=False, sharey=True)[0]
-    for position, (axes, (name, (generated, reference))) in enumerate(zip(grid, samples.items(), strict=True)):
-        for values, label, color in ((reference, "Geant4", REFERENCE), (generated, name, sample_color(position))):
+    for position, (axes, (name, training)) in enumerate(zip(grid, samples.items(), strict=True)):
+        for kind, label, color in ((1, "Geant4", REFERENCE), (0, name, sample_color(position))):
+            values = training.log_ratios[training.labels == kind]
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
             axes.stairs(counts / max(len(values), 1), edges, color=color, label=label, linewidth=1.4)
         axes.set(xlabel="ln p(Geant4) / p(generated)")
@@ -34,12 +31,7 @@ def likelihood_ratios(samples: Mapping[str, tuple[NDArray[np.floating], NDArray[
 
 
 def closure_tests(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[str, Interval]) -> Figure:
-    """Draws the AUC of each closure test.
-
-    Args:
-        entries: by closure test, the AUC by level (low, high).
-        floor: AUC of Geant4 against Geant4 by level.
-    """
+    """Draws the AUC of each closure test by level (low, high), with the floor: that of Geant4 against Geant4."""
     figure = Figure(figsize=(7, 0.55 * len(entries) + 1.1), layout="constrained")
     axes = figure.subplots()
     height = {name: len(entries) - 1 - i for i, name in enumerate(entries)}
@@ -63,11 +55,8 @@ def quality_against_speed(
 ) -> Figure:
     """Draws a quality of generators against the time they take.
 
-    Args:
-        field: published generators by name: milliseconds per shower, and the quality.
-        samples: those that are judged here, likewise.
-        label: name of the quality.
-        time: how the published times were taken.
+    Both the published `field` and the `samples` that are judged here are, by name, milliseconds per shower and the
+    quality. `label` names the quality, `time` says how the published times were taken.
     """
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()

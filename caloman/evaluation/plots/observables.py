@@ -22,9 +22,7 @@ PANEL_COLUMNS = 5
 def histogram_panels(samples: Mapping[str, Sequence[Histogram]], ensemble: bool = False) -> Figure:
     """Draws the same histograms of Geant4 and of each sample with their ratio, one panel each.
 
-    Args:
-        samples: by name, the histograms to draw, in the same order for all.
-        ensemble: draw the mean and the spread of all samples, not each of them.
+    Samples have their histograms in the same order. Of an ensemble the mean and the spread are drawn, not each member.
     """
     panels = list(zip(*samples.values(), strict=True))
     columns = min(len(panels), PANEL_COLUMNS)
@@ -51,12 +49,7 @@ def histogram_panels(samples: Mapping[str, Sequence[Histogram]], ensemble: bool 
 
 
 def correlation_matrices(samples: Mapping[str, Array], layers: Sequence[int]) -> Figure:
-    """Draws the Pearson correlations (L, L) of the layer energies: of the first sample, and the others' deviations.
-
-    Args:
-        samples: correlation matrices by name, Geant4 first.
-        layers: ids of the layers.
-    """
+    """Draws Pearson correlations (L, L) of layer energies: of Geant4, which is first, and the others' deviations."""
     names, (reference, *others) = list(samples), list(samples.values())
     figure = Figure(figsize=(3.6 * len(samples), 3.3), layout="constrained")
     grid = figure.subplots(1, len(samples), squeeze=False)[0]

@@ -29,15 +29,7 @@ SAMPLES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure for the report.
-
-    Args:
-        name: name of the files without suffix.
-        title: heading.
-        caption: what is to be seen.
-        png: the image.
-        pdf: the same for papers and slides.
-    """
+    """A figure for the report: name of its files without suffix, heading, caption, and the image in two formats."""
 
     name: str
     title: str
@@ -47,7 +39,6 @@ class Picture:
 
     @classmethod
     def of(cls, figure: Figure, name: str, title: str, caption: str) -> "Picture":
-        """Renders a figure."""
         png = rendered(figure, "png")
         figure.set_layout_engine("none")  # it has done its work, which is most of the time
         return cls(name, title, caption, png, rendered(figure, "pdf"))

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.files import appearing, locked
+from caloman.showers.attributes import read_attributes
 from caloman.showers.chunks import read_rows
 from caloman.showers.geometry import BUILT_IN, Geometry
 from caloman.showers.hdf5 import (
     check_space,
     find_table,
     open_hdf5,
-    read_attributes,
     read_table,
     reading,
     release_space,

@@ -144,7 +144,7 @@ def electromagnetic_radius(tau: Array, log_e: Array, detector: Detector) -> Radi
     weight = (2.632 - 0.00094 * z) * np.exp(x - np.exp(x))
     weight = weight + migration * (0.348 - 0.642 * sampling * np.exp(-((tau - 1) ** 2)))
     core = np.hypot(np.maximum(core, 0.01) * detector.moliere * detector.core_scale, detector.spread)
-    tail = np.clip(tail, 0.1, 10.0) * detector.moliere * detector.tail_scale
+    tail = np.clip(tail, 0.1, 10.0) * detector.moliere
     return RadialProfile(core, tail, np.clip(weight, 0, 1) * detector.core_weight, REACH * detector.moliere)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
 from caloman.showers.hdf5 import find_table, open_hdf5
-from caloman.showers.showers import CHUNK, ShowerWriter, find_geometry
+from caloman.showers.showers import CHUNK, find_geometry
+from caloman.showers.writer import ShowerWriter
 
 
 def shard_chunks(shard: str, total: int) -> range:

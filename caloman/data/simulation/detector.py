@@ -2,8 +2,7 @@
 
 Depths, atomic numbers and critical energies follow from the materials. Adjusted to the Geant4 training samples are
 ``spots``, ``gains``, ``spread``, ``moliere`` (13 mm where tungsten and silicon give 11), ``response``, ``resolution``,
-the albedo, the shift, the adjustments of the core and the depth of the presampler (1.6 X0). The hadronic numbers are not compared with
-Geant4.
+the albedo, the adjustments and the depth of the presampler (1.6 X0). The hadronic numbers are not compared with Geant4.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,9 @@ from caloman.data.simulation.detector import find_detector
 from caloman.data.simulation.sampler import ShowerSampler
 from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry
-from caloman.showers.showers import CHUNK, Showers, ShowerWriter
+from caloman.showers.showers import CHUNK, Showers
 from caloman.showers.spectra import Spectrum, check_seed, read_request
+from caloman.showers.writer import ShowerWriter
 
 GENERATOR = "caloman parametric sampler, not Geant4"
 BLOCK_VOXELS = 2**22

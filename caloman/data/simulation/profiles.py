@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainc, gammaln
+from scipy.special import gammainc
 
 from caloman.data.simulation.detector import Detector
 
@@ -40,23 +40,12 @@ class DepthProfile:
     beta: Array
 
     def layers(self, edges: Array) -> tuple[Array, Array]:
-        """Energy of each layer and where it lies.
-
-        Args:
-            edges: depths of the layers' borders in the units of the profile, shape (L + 1,).
-
-        Returns:
-            Fraction of the energy in each layer and its mean depth from the start, both of shape (N, L).
-        """
+        """Fraction of the energy in each layer between `edges` (L + 1,), and its mean depth from the start, (N, L)."""
         alpha = self.alpha[:, None]
         x = self.beta[:, None] * np.maximum(edges - self.start[:, None], 0)
-        below = gammainc(alpha, x)
-        # P(alpha + 1, x) from P(alpha, x): the first moment costs no second special function
-        log_x = np.log(np.maximum(x, 1e-300))
-        moment = alpha * (below - np.exp(alpha * log_x - x - gammaln(alpha + 1)))
-        share = np.diff(below, axis=1)
+        share, moment = np.diff(gammainc(alpha, x), axis=1), np.diff(alpha * gammainc(alpha + 1, x), axis=1)
         middle = (x[:, 1:] + x[:, :-1]) / 2
-        mean = np.divide(np.diff(moment, axis=1), share, out=middle.copy(), where=share > 1e-9)
+        mean = np.divide(moment, share, out=middle.copy(), where=share > 1e-9)
         return share, np.clip(mean, x[:, :-1], x[:, 1:]) / self.beta[:, None]
 
 
@@ -78,14 +67,11 @@ class RadialProfile:
     reach: float
 
     def rings(self, layer: NDArray[np.int64], edges_squared: Array) -> Array:
-        """Fraction of a layer's energy in each ring.
+        """Fraction of its layer's energy in each ring, shape (N, R).
 
         Args:
             layer: position of each ring's layer, shape (R,).
             edges_squared: squared inner and outer radius of each ring [mm^2], shape (2, R).
-
-        Returns:
-            Shape (N, R).
         """
         inner, outer = edges_squared
         core, tail = (self.core**2)[:, layer], (self.tail**2)[:, layer]

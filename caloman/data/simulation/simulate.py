@@ -1,7 +1,4 @@
-"""``caloman simulate``: showers from parametrizations, for any mesh and energies, without Geant4 and without training.
-
-A stand-in for size and tests; the files say so.
-"""
+"""``caloman simulate``: showers of any mesh and energies from parametrizations, a stand-in for Geant4 in tests."""
 
 from collections.abc import Iterator
 from pathlib import Path

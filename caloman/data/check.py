@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from caloman.data.official import OFFICIAL, energy_deviations
+from caloman.data.official import OFFICIAL, energy_deviations, first_of
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
 from caloman.showers.geometry import LONGEST_NAME, Geometry
@@ -138,9 +138,8 @@ class _Layout:
         if narrow:
             found.append(f"{' and '.join(narrow)} instead of float32 or float64")
         if self.extra:
-            listed = ", ".join(repr(name[:LONGEST_NAME]) for name in self.extra[:NAMED])
-            more = ", ..." if len(self.extra) > NAMED else ""
-            found.append(f"extra datasets {listed}{more}, which readers ignore")
+            listed = first_of([repr(name[:LONGEST_NAME]) for name in self.extra], NAMED)
+            found.append(f"extra datasets {listed}, which readers ignore")
         return found
 
 
@@ -188,15 +187,12 @@ def _rows(seen: _Statistics, geometry: Geometry) -> list[tuple[str, str, str]]:
         spectrum = f"{low:.7g} to {high:.7g} MeV, {shape}"
         threshold = f"{official.threshold:.4g} MeV" if official.threshold else "any"
     n_values = len(np.unique(seen.energies))
+    energies = f"{seen.energies.min():.7g} to {seen.energies.max():.7g} MeV, {n_values} values"
     response = seen.responses
     return [
         ("showers", str(len(seen.energies)), counts),
         ("voxels", str(geometry.n_voxels), str(geometry.n_voxels)),
-        (
-            "incident energies",
-            f"{seen.energies.min():.7g} to {seen.energies.max():.7g} MeV, {n_values} values",
-            spectrum,
-        ),
+        ("incident energies", energies, spectrum),
         ("E_tot / E_inc", f"{response.min():.3f} to {response.max():.3f}, mean {response.mean():.3f}", ""),
         ("smallest deposit", f"{seen.smallest:.4g} MeV", threshold),
         ("zero voxels", f"{100 * seen.zero_fraction:.1f} %", ""),

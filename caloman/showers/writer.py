@@ -77,17 +77,16 @@ class ShowerWriter:
             return self._file.create_dataset(name, (self._rows, columns), np.float32)
         most = max(1, CHUNK_BYTES // (4 * columns))
         rows = max(rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows <= most)
-        gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if self._compression == "gzip" else {}
-        return self._file.create_dataset(
-            name, (0, columns), np.float32, chunks=(rows, columns), maxshape=(None, columns), **gzip
-        )
+        storage = {"chunks": (rows, columns), "maxshape": (None, columns)}
+        if self._compression == "gzip":
+            storage |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        return self._file.create_dataset(name, (0, columns), np.float32, **storage)
 
     def append(self, showers: Showers) -> None:
         """Adds showers at the end of the file.
 
         Raises:
-            CalomanError: if there may not be enough space; found out before, for HDF5 cannot close a file that it
-                could not flush.
+            CalomanError: if there may not be enough space.
         """
         rows = self._extend(len(showers), showers.voxels.nbytes)
         with writing(self.path):

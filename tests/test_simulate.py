@@ -140,7 +140,7 @@ def test_layers_of_a_depth_profile_are_integrals_of_the_gamma_distribution():
 
 def test_rings_share_out_all_of_a_layer():
     geometry = Geometry("wide", "photon", (Layer(0, (0, 1, 2, 5, 1e5), 3), Layer(1, (0, 3, 1e5))))
-    rings = Rings.of(geometry)
+    rings = Rings(geometry)
     radius = np.full((1, 2), 4.0)
     share = RadialProfile(radius, 2 * radius, 0.3 * np.ones((1, 2)), np.inf).rings(rings.layer, rings.edges_squared)
     np.testing.assert_allclose(np.bincount(rings.layer, share[0]), 1, rtol=1e-6)

@@ -64,7 +64,7 @@ class _MeanShower:
 
 
 def order_fault(mean: Array, variance: Array, geometry: Geometry) -> str | None:
-    """Says in which other order the voxels seem to be stored, or None if the right order is plausible.
+    """Says in which other order the voxels seem to be stored; None if the right order is plausible.
 
     Args:
         mean: mean of each voxel's energy over the incident energy, shape (V,).

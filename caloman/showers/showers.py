@@ -146,7 +146,7 @@ class ShowerFile:
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
-        return _checked_energies(read_table(self._energies)[:, 0], self.path, first_row=0)
+        return checked_energies(read_table(self._energies)[:, 0], self.path, first_row=0)
 
     def read(self, start: int, stop: int) -> Showers:
         """Reads the showers of rows ``start`` to ``stop``.
@@ -163,7 +163,7 @@ class ShowerFile:
                 read_rows(self._energies, start, energies)
                 read_rows(self._voxels, start, voxels)
         energies = energies[:, 0]
-        _checked_energies(energies, self.path, first_row=start)
+        checked_energies(energies, self.path, first_row=start)
         _check_voxels(voxels, self.path, first_row=start)
         return Showers(energies, voxels, self.geometry)
 
@@ -195,7 +195,12 @@ def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
     return BUILT_IN[str(attributes["dataset"])]
 
 
-def _checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:
+def checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:
+    """The same incident energies [MeV], shape (N,).
+
+    Raises:
+        CalomanError: with the first shower whose energy is not positive and finite.
+    """
     bad = ~(np.isfinite(energies) & (energies > 0))
     if bad.any():
         row = int(np.argmax(bad))

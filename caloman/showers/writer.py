@@ -77,7 +77,7 @@ class ShowerWriter:
             return self._file.create_dataset(name, (self._rows, columns), np.float32)
         most = max(1, CHUNK_BYTES // (4 * columns))
         rows = max(rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows <= most)
-        storage = {"chunks": (rows, columns), "maxshape": (None, columns)}
+        storage: dict[str, object] = {"chunks": (rows, columns), "maxshape": (None, columns)}
         if self._compression == "gzip":
             storage |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         return self._file.create_dataset(name, (0, columns), np.float32, **storage)

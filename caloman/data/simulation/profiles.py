@@ -88,7 +88,7 @@ def electromagnetic_depth(log_y: Array, detector: Detector, start: Array, normal
 
     Args:
         log_y: logarithm of energy over critical energy, shape (N,).
-        detector: what the shower develops in.
+        detector: material.
         start: depth where each shower starts [X0], shape (N,).
         normal: independent standard normal numbers, shape (N, 2).
 
@@ -116,7 +116,7 @@ def electromagnetic_radius(tau: Array, log_e: Array, detector: Detector) -> Radi
     Args:
         tau: depth from the start over that of the maximum, shape (N, L).
         log_e: logarithm of the energy in GeV, shape (N,).
-        detector: what the shower develops in.
+        detector: material.
     """
     z, sampling, migration = detector.z, detector.sampling_frequency, detector.migration
     log_e = log_e[:, None]
@@ -140,13 +140,8 @@ def backscatter(energies: Array, profile: DepthProfile, detector: Detector) -> t
     Not in the literature above, which describes what lies near the axis: 4 MeV per X0 times (E / GeV)^0.6 was read off
     the first layers of the Geant4 electrons, and holds for the photons too.
 
-    Args:
-        energies: [MeV], shape (N,).
-        profile: longitudinal profile [X0].
-        detector: what the shower develops in.
-
     Returns:
-        Energy in each layer [MeV], shape (N, L), and its radial profile.
+        Energy in each layer [MeV], shape (N, L), for incident `energies` [MeV], shape (N,), and its radial profile.
     """
     maximum = profile.start + (profile.alpha - 1) / profile.beta
     passed = np.clip(maximum[:, None] - detector.depths[:-1], 0, np.diff(detector.depths))
@@ -158,9 +153,7 @@ def backscatter(energies: Array, profile: DepthProfile, detector: Detector) -> t
 def hadronic_depth(log_e: Array, start: Array) -> DepthProfile:
     """Longitudinal profile of the hadronic part of pion showers in interaction lengths (Bock et al. 1981).
 
-    Args:
-        log_e: logarithm of the energy in GeV, shape (N,).
-        start: depth of the first interaction [interaction lengths], shape (N,).
+    From the logarithm of the energy in GeV and the depth of the first interaction [interaction lengths], shapes (N,).
     """
     log_e = np.maximum(log_e, 0)
     return DepthProfile(start, 0.6165 + 0.3183 * log_e, np.maximum(0.9099 - 0.0237 * log_e, 0.3))
@@ -168,11 +161,8 @@ def hadronic_depth(log_e: Array, start: Array) -> DepthProfile:
 
 def hadronic_radius(depth: Array, detector: Detector) -> RadialProfile:
     """Radial profile of the hadronic part of pion showers: a core of about a tenth of an interaction length that widens
-    with depth, and a wide tail; orders of magnitude only, as no Geant4 pions were there to compare with.
-
-    Args:
-        depth: depth from the first interaction [interaction lengths], shape (N, L).
-        detector: what the shower develops in.
+    with the depth from the first interaction [interaction lengths], shape (N, L), and a wide tail; orders of magnitude
+    only, as no Geant4 pions were there to compare with.
     """
     core = detector.moliere * (0.6 + 0.5 * np.minimum(depth, 6.0))
     return RadialProfile(core, 4 * core, np.full_like(core, 0.7), 5 * REACH * detector.moliere)

@@ -3,7 +3,6 @@
 The literature behind the profiles is named in `caloman.data.simulation.profiles`.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -29,33 +28,19 @@ CONVERSION = 9 / 7
 """Mean free path of photons [X0]."""
 
 
-@dataclass(frozen=True)
 class Rings:
-    """The rings of a mesh: voxels of one layer at one radius, which all expect the same energy.
+    """The R rings of a mesh: voxels of one layer at one radius, which all expect the same energy."""
 
-    Args:
-        layer: position of each ring's layer, shape (R,).
-        edges_squared: squared inner and outer radius of each ring [mm^2], shape (2, R).
-        of_voxels: position of each voxel's ring, shape (V,).
-    """
-
-    layer: NDArray[np.int64]
-    edges_squared: Array
-    of_voxels: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, geometry: Geometry) -> "Rings":
-        """Rings of a mesh."""
-        sizes = [layer.n_r for layer in geometry.layers]
-        edges = [pair for layer in geometry.layers for pair in pairwise(layer.r_edges)]
-        starts = np.cumsum([0, *sizes[:-1]])
-        voxels = [start + np.tile(np.arange(layer.n_r), layer.n_alpha)
-                  for start, layer in zip(starts, geometry.layers, strict=True)]  # fmt: skip
-        return cls(
-            layer=np.repeat(np.arange(geometry.n_layers), sizes),
-            edges_squared=np.square(np.array(edges, dtype=np.float64).T),
-            of_voxels=np.concatenate(voxels),
-        )
+    def __init__(self, geometry: Geometry) -> None:
+        layers, sizes = geometry.layers, [layer.n_r for layer in geometry.layers]
+        edges = [pair for layer in layers for pair in pairwise(layer.r_edges)]
+        rings = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        self.layer = np.repeat(np.arange(geometry.n_layers), sizes)
+        """Position of each ring's layer, shape (R,)."""
+        self.edges_squared: Array = np.square(np.array(edges, dtype=np.float64).T)
+        """Squared inner and outer radius of each ring [mm^2], shape (2, R)."""
+        self.of_voxels = np.concatenate([np.tile(own, layer.n_alpha) for own, layer in zip(rings, layers, strict=True)])
+        """Position of each voxel's ring, shape (V,)."""
 
 
 class ShowerSampler:
@@ -69,7 +54,7 @@ class ShowerSampler:
     def __init__(self, geometry: Geometry, detector: Detector | None = None) -> None:
         self.geometry = geometry
         self.detector = detector or find_detector(geometry)
-        self._rings = Rings.of(geometry)
+        self._rings = Rings(geometry)
         self._spots = self.detector.spots[self._rings.layer]
 
     def sample(self, energies: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:

@@ -255,5 +255,20 @@ def test_a_text_that_claims_to_be_long_takes_no_memory(tmp_path, address, name):
     if address is not None:
         struct.pack_into("<Q", content, place, address)
     path.write_bytes(content)
-    with open_hdf5(path) as file, pytest.raises(CalomanError, match=f"attribute '{name}' has no plausible length"):
+    with (
+        open_hdf5(path) as file,
+        pytest.raises(CalomanError, match=f"attribute '{name}' has no plausible"),
+    ):
+        read_attributes(file)
+
+
+def test_a_heap_of_texts_that_hdf5_would_search_without_end_is_refused(tmp_path):
+    path = tmp_path / "file.hdf5"
+    with h5py.File(path, "w", libver=("earliest", "latest")) as file:
+        file.attrs["name"] = "text"
+    content = bytearray(path.read_bytes())
+    first = content.index(b"GCOL") + 16
+    content[first : first + 16] = bytes(16)  # free space of no size
+    path.write_bytes(content)
+    with open_hdf5(path) as file, pytest.raises(CalomanError, match="attribute 'name' has no plausible"):
         read_attributes(file)

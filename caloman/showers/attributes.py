@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -30,7 +30,7 @@ def read_attributes(file: h5py.File) -> Attributes:
         # lists of any length would be read where their bytes say, which has no bounds in a damaged file
         ids = {name: i for name, i in ids.items() if i.shape == () and isinstance(i.get_type(), TYPES)}
         texts = [name for name, i in ids.items() if h5py.check_string_dtype(i.dtype) and i.get_type().is_variable_str()]
-        _check_lengths(path, texts)
+        _check_texts(path, texts)
         for name in ids:
             if ids[name].get_storage_size() <= MOST_BYTES:
                 value = file.attrs[name]
@@ -41,28 +41,31 @@ def read_attributes(file: h5py.File) -> Attributes:
     return found
 
 
-def _check_lengths(path: Path, names: list[str]) -> None:
-    """Refuses texts of variable length that claim to be long, for which HDF5 would take memory before it finds them.
+def _check_texts(path: Path, names: list[str]) -> None:
+    """Refuses texts of variable length for which HDF5 would take any memory, or search without end.
 
-    HDF5 does not tell the length, so the metadata that it reads to find the attributes are searched for it.
+    HDF5 does not tell where such a text lies and what length is declared, so the metadata that it reads to find the
+    attributes are searched for that.
     """
     if not names:
         return
-    with _Recorder(path) as raw, h5py.File(raw, "r") as file:
+    with _Recorder(path) as recorder, h5py.File(recorder, "r") as file:
         for name in file.attrs:
             file.attrs.get_id(name)
-    for name in names:
-        lengths = list(_declared_lengths(bytes(raw.content), name.encode(errors="surrogateescape")))
-        if not lengths or max(lengths) > MOST_BYTES:
-            raise CalomanError(f"{path}: damaged file, download or generate it again (attribute {name[:40]!r} has no "
-                               f"plausible length)")  # fmt: skip
+        content, base = bytes(recorder.content), file.userblock_size
+    with path.open("rb") as raw:
+        for name in names:
+            texts = list(_texts(content, name.encode(errors="surrogateescape")))
+            if not texts or any(n > MOST_BYTES or not _is_searchable(raw, base + place) for n, place in texts):
+                raise CalomanError(f"{path}: damaged file, download or generate it again (attribute {name[:40]!r} has "
+                                   f"no plausible length or place)")  # fmt: skip
 
 
-def _declared_lengths(content: bytes, name: bytes) -> Iterator[int]:
-    """Lengths in the attribute messages of this name (HDF5 file format specification, section IV.A.2.m).
+def _texts(content: bytes, name: bytes) -> Iterator[tuple[int, int]]:
+    """Length and address in the attribute messages of this name (HDF5 file format specification, IV.A.2.m).
 
     A message is a version, a flag, the sizes of name, type and shape, in version 3 an encoding, and then name, type
-    and shape themselves, in version 1 padded to 8 bytes; the value of a text begins with its length.
+    and shape themselves, in version 1 padded to 8 bytes; of a text, length and address follow.
     """
     start = -1
     while (start := content.find(name + b"\0", start + 1)) >= 0:
@@ -72,8 +75,28 @@ def _declared_lengths(content: bytes, name: bytes) -> Iterator[int]:
             sizes = struct.unpack_from("<3H", content, start - header + 2)
             padding = 8 if content[start - header] == 1 else 1
             value = start + sum(-(-size // padding) * padding for size in sizes)
-            if sizes[0] == len(name) + 1 and value + 4 <= len(content):
-                yield struct.unpack_from("<I", content, value)[0]
+            if sizes[0] == len(name) + 1 and value + 12 <= len(content):
+                yield struct.unpack_from("<IQ", content, value)
+
+
+def _is_searchable(raw: BinaryIO, address: int) -> bool:
+    """Whether HDF5 comes to the end of the heap of texts at this address (III.E); other content it refuses itself."""
+    if address >= 2**63:
+        return True
+    raw.seek(address)
+    signature, n_bytes = struct.unpack("<8sQ", raw.read(16).ljust(16, b"\0"))
+    if not signature.startswith(b"GCOL"):
+        return True
+    heap, place = raw.read(min(n_bytes, MOST_BYTES)), 0
+    while place + 16 <= n_bytes - 16:
+        if place + 16 > len(heap):
+            return False
+        index, size = struct.unpack_from("<H6xQ", heap, place)
+        step = 16 + -(-size // 8) * 8 if index else size
+        place += step
+        if step == 0 or place > n_bytes - 16:
+            return False
+    return True
 
 
 class _Recorder(FileIO):

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from caloman.run_folders import runs
     from caloman.showers.geometry import Geometry, Layer
     from caloman.showers.observables import Observables, compute_observables
-    from caloman.showers.showers import ShowerFile, Showers, ShowerWriter
+    from caloman.showers.showers import ShowerFile, Showers
+    from caloman.showers.writer import ShowerWriter
     from caloman.training.command import fit
 
 __version__ = "0.2.0"
@@ -38,7 +39,7 @@ _HOMES = {
     "Layer": "caloman.showers.geometry",
     "Observables": "caloman.showers.observables",
     "ShowerFile": "caloman.showers.showers",
-    "ShowerWriter": "caloman.showers.showers",
+    "ShowerWriter": "caloman.showers.writer",
     "Showers": "caloman.showers.showers",
     "benchmark": "caloman.benchmarking.command",
     "check": "caloman.data.check",

@@ -15,8 +15,9 @@ import numpy as np
 
 import caloman
 from caloman.generation.generate import generate
-from caloman.showers.showers import ShowerWriter, find_geometry
+from caloman.showers.showers import find_geometry
 from caloman.showers.slices import ShowerFiles
+from caloman.showers.writer import ShowerWriter
 from caloman.training import fit
 
 MODES = ["hist", "cls-low", "cls-high"]

@@ -1,4 +1,5 @@
 import os
+import struct
 import zlib
 
 import h5py
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 
 from caloman.errors import CalomanError
+from caloman.showers.attributes import read_attributes
 from caloman.showers.chunks import read_rows
 from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import check_space, find_table, open_hdf5, read_attributes
+from caloman.showers.hdf5 import check_space, find_table, open_hdf5
 from caloman.showers.showers import ShowerFile
 
 SHAPE = (50, 23)
@@ -228,3 +230,45 @@ def test_attributes_are_words_and_numbers(tmp_path):
         file.attrs.update({**kept, **odd, "reference": file.ref})
     with open_hdf5(tmp_path / "file.hdf5") as file:
         assert read_attributes(file) == {**kept, "bytes": "b"}
+
+
+@pytest.mark.parametrize("number", [1, 20, 300])
+@pytest.mark.parametrize("version", ["earliest", "v108", "latest"])
+def test_texts_of_any_format_and_number_are_read(tmp_path, version, number):
+    texts = {f"name {i}": "\u00e4" * i for i in range(number)}
+    with h5py.File(tmp_path / "file.hdf5", "w", libver=(version, "latest"), userblock_size=512) as file:
+        file.attrs.update(texts)
+    with open_hdf5(tmp_path / "file.hdf5") as file:
+        assert read_attributes(file) == texts
+
+
+@pytest.mark.parametrize("address", [None, 5, 2**40])
+@pytest.mark.parametrize("name", ["n0", "n19"])
+def test_a_text_that_claims_to_be_long_takes_no_memory(tmp_path, address, name):
+    path = tmp_path / "file.hdf5"
+    with h5py.File(path, "w", libver=("earliest", "latest")) as file:
+        file.attrs.update({f"n{i}": "text" for i in range(20)})
+    content = bytearray(path.read_bytes())
+    heap = struct.pack("<Q", content.index(b"GCOL"))
+    place = content.index(heap, content.index(name.encode() + b"\0"))
+    struct.pack_into("<I", content, place - 4, 3 * 10**9)
+    if address is not None:
+        struct.pack_into("<Q", content, place, address)
+    path.write_bytes(content)
+    with (
+        open_hdf5(path) as file,
+        pytest.raises(CalomanError, match=f"attribute '{name}' has no plausible"),
+    ):
+        read_attributes(file)
+
+
+def test_a_heap_of_texts_that_hdf5_would_search_without_end_is_refused(tmp_path):
+    path = tmp_path / "file.hdf5"
+    with h5py.File(path, "w", libver=("earliest", "latest")) as file:
+        file.attrs["name"] = "text"
+    content = bytearray(path.read_bytes())
+    first = content.index(b"GCOL") + 16
+    content[first : first + 16] = bytes(16)  # free space of no size
+    path.write_bytes(content)
+    with open_hdf5(path) as file, pytest.raises(CalomanError, match="attribute 'name' has no plausible"):
+        read_attributes(file)

@@ -282,19 +282,19 @@ def test_unnamed_dataset_is_asked_for(official, target, capsys):
 
 def test_what_does_not_read_back_is_not_kept(official, target, monkeypatch, capsys):
     _, source = official()
-    monkeypatch.setattr(module, "checksums", lambda path: {"incident_energies": 0, "showers": 0})
+    monkeypatch.setattr(module, "checksums", lambda *arguments: {"incident_energies": 0, "showers": 0})
     assert "does not read back" in failure(capsys, source, target, "--dataset", "1-photons")
     assert names(target.parent) == []
 
 
-def test_checksums_notice_one_changed_bit(official, target):
+def test_checksums_notice_one_changed_bit(official, photons, target):
     _, source = official()
     prepare([str(source)], str(target), "1-photons")
-    before = module.checksums(target)
+    before = module.checksums(target, photons)
     content = bytearray(target.read_bytes())
     content[offset_of(target) + 4 * 368 * 17] ^= 1
     target.write_bytes(content)
-    after = module.checksums(target)
+    after = module.checksums(target, photons)
     assert after["showers"] != before["showers"]
     assert after["incident_energies"] == before["incident_energies"]
 

@@ -50,7 +50,7 @@ def test_a_shard_that_cannot_be_is_refused(make, shard):
 def other_model(small, randomize, folder):
     model = randomize(bundle.load(folder / "run"), std=0.1)
     model.energy_range.copy_(torch.tensor([1e3, 1e5]))
-    spec = bundle._read_config(folder / "run" / "bundle")["model"]
+    spec = bundle.read_config(folder / "run" / "bundle")["model"]
     bundle.save(model, spec, {"files": [], "showers": 0}, folder / "other" / "bundle")
     return folder / "other"
 

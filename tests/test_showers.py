@@ -4,7 +4,8 @@ import pytest
 
 from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry
-from caloman.showers.showers import ShowerFile, Showers, ShowerWriter, find_geometry
+from caloman.showers.showers import ShowerFile, Showers, find_geometry
+from caloman.showers.writer import ShowerWriter
 
 
 def assert_equal(a, b):

@@ -45,7 +45,7 @@ FOREIGN = (
         "caloman.bundle.shutil.rmtree",
         "caloman.training.pipeline.torch",
     ),
-    *("caloman.training.fit", "caloman.bundle.load", "caloman.files.write", "caloman.showers.showers.ShowerWriter"),
+    *("caloman.training.fit", "caloman.bundle.load", "caloman.files.write", "caloman.showers.writer.ShowerWriter"),
     *("caloman.training.config.Pipeline", "caloman.flows.spline", "caloman.flows.__builtins__", "caloman", "", "."),
 )
 OBJECTS = (

@@ -1,14 +1,14 @@
 """``caloman check``: is this a readable shower file of that dataset, and could it be submitted?"""
 
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from caloman.data.official import OFFICIAL, energy_deviations
+from caloman.data.official import OFFICIAL, energy_deviations, first_of
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
 from caloman.showers.geometry import LONGEST_NAME, Geometry
@@ -88,16 +88,12 @@ def check(file: str, dataset: str | None = None, submission: bool = False) -> Fi
         raise CalomanError(
             f"--submission: {geometry.name} is not an official dataset; use one of {', '.join(OFFICIAL)}"
         )
-    layout = _Layout.of(first)
-    seen = _Seen(np.zeros(geometry.n_voxels), np.zeros(geometry.n_voxels))
+    layout = _Layout(first)
     with (
         ShowerFiles(file, geometry) as showers,
         closing(tqdm(total=len(showers), unit="shower", desc="check", disable=None)) as bar,
     ):
-        for block in showers.blocks():
-            seen.add(block)
-            bar.update(len(block))
-    statistics = seen.summary()
+        statistics = _Statistics(_counted(showers.blocks(), bar), geometry.n_voxels)
     return FileReport(
         path=file,
         dataset=geometry.name,
@@ -108,31 +104,24 @@ def check(file: str, dataset: str | None = None, submission: bool = False) -> Fi
     )
 
 
-@dataclass(frozen=True)
+def _counted(blocks: Iterator[Showers], bar: tqdm) -> Iterator[Showers]:
+    for block in blocks:
+        yield block
+        bar.update(len(block))
+
+
 class _Layout:
-    """How the file is stored.
+    """How a file is stored: the tables that are expected, by name, as text and type; and the names of all else."""
 
-    Args:
-        types: type of the numbers of each dataset that is expected.
-        storage: how the showers lie in the file.
-        extra: what else the file holds.
-    """
-
-    types: dict[str, np.dtype]
-    storage: str
-    extra: list[str]
-
-    @classmethod
-    def of(cls, path: Path) -> "_Layout":
+    def __init__(self, path: Path) -> None:
         with open_hdf5(path) as file, reading(path):
             tables = {name: table for name in OWN_DATASETS[:2] if (table := find_table(file, name)) is not None}
-            storage = ""
-            if "showers" in tables:
-                showers = tables["showers"]
+            self.types = {name: table.dtype for name, table in tables.items()}
+            self.extra = [name for name in file if name not in OWN_DATASETS]
+            self.storage = ""
+            if showers := tables.get("showers"):
                 chunks = f"chunks {showers.chunks}" if showers.chunks else "contiguous"
-                storage = f"{chunks}, {showers.compression}" if showers.compression else chunks
-            types = {name: table.dtype for name, table in tables.items()}
-            return cls(types, storage, [name for name in file if name not in OWN_DATASETS])
+                self.storage = f"{chunks}, {showers.compression}" if showers.compression else chunks
 
     def rows(self) -> list[tuple[str, str, str]]:
         types = ", ".join(f"{name} {dtype}" for name, dtype in self.types.items())
@@ -149,69 +138,43 @@ class _Layout:
         if narrow:
             found.append(f"{' and '.join(narrow)} instead of float32 or float64")
         if self.extra:
-            listed = ", ".join(repr(name[:LONGEST_NAME]) for name in self.extra[:NAMED])
-            more = ", ..." if len(self.extra) > NAMED else ""
-            found.append(f"extra datasets {listed}{more}, which readers ignore")
+            listed = first_of([repr(name[:LONGEST_NAME]) for name in self.extra], NAMED)
+            found.append(f"extra datasets {listed}, which readers ignore")
         return found
 
 
-@dataclass
-class _Seen:
-    """What one pass over the blocks of a file keeps.
+class _Statistics:
+    """What one pass over the blocks of a file, with V voxels, finds.
 
     Args:
-        total: sum of each voxel's energy over the incident energy, shape (V,).
-        squares: sum of the squares of these, shape (V,).
+        blocks: the showers.
+        n_voxels: V.
     """
 
-    total: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    energies: list[NDArray[np.float32]] = field(default_factory=list)
-    responses: list[NDArray[np.float64]] = field(default_factory=list)
-    hashes: list[NDArray[np.int64]] = field(default_factory=list)
-    zeros: int = 0
-    smallest: float = np.inf
-
-    def add(self, block: Showers) -> None:
-        deposits = block.voxels.sum(axis=1, dtype=np.float64)
-        self.energies.append(block.incident_energies)
-        self.responses.append(deposits / block.incident_energies)
-        # an empty shower is no copy of another
-        self.hashes.append(np.array([hash(row.tobytes()) for row in block.voxels[deposits > 0]], np.int64))
-        relative = block.voxels / block.incident_energies[:, None]
-        self.total += relative.sum(axis=0, dtype=np.float64)
-        self.squares += np.square(relative, out=relative).sum(axis=0, dtype=np.float64)
-        occupied = block.voxels > 0
-        self.zeros += occupied.size - int(np.count_nonzero(occupied))
-        self.smallest = min(self.smallest, float(block.voxels.min(where=occupied, initial=np.inf)))
-
-    def summary(self) -> "_Statistics":
-        energies, responses = np.concatenate(self.energies), np.concatenate(self.responses)
-        hashes = np.concatenate(self.hashes)
-        n_showers = len(energies)
-        mean = self.total / n_showers
-        return _Statistics(
-            energies=energies,
-            responses=responses,
-            duplicates=len(hashes) - len(np.unique(hashes)),
-            empty=n_showers - len(hashes),
-            zero_fraction=self.zeros / (n_showers * len(self.total)),
-            smallest=self.smallest if np.isfinite(self.smallest) else 0.0,
-            mean=mean,
-            variance=np.maximum(self.squares / n_showers - mean**2, 0) / n_showers,
-        )
-
-
-@dataclass(frozen=True)
-class _Statistics:
-    energies: NDArray[np.float32]
-    responses: NDArray[np.float64]
-    duplicates: int
-    empty: int
-    zero_fraction: float
-    smallest: float
-    mean: NDArray[np.float64]
-    variance: NDArray[np.float64]
+    def __init__(self, blocks: Iterable[Showers], n_voxels: int) -> None:
+        total, squares = np.zeros((2, n_voxels))
+        energies, responses, hashes = [], [], []
+        n_hits, self.smallest = 0, np.inf
+        for block in blocks:
+            deposits = block.voxels.sum(axis=1, dtype=np.float64)
+            energies.append(block.incident_energies)
+            responses.append(deposits / block.incident_energies)
+            # an empty shower is no copy of another
+            hashes.append(np.array([hash(row.tobytes()) for row in block.voxels[deposits > 0]], np.int64))
+            relative = block.voxels / block.incident_energies[:, None]
+            total += relative.sum(axis=0, dtype=np.float64)
+            squares += np.square(relative, out=relative).sum(axis=0, dtype=np.float64)
+            hits = block.voxels > 0
+            n_hits += int(np.count_nonzero(hits))
+            self.smallest = min(self.smallest, float(block.voxels.min(where=hits, initial=np.inf)))
+        self.energies, self.responses = np.concatenate(energies), np.concatenate(responses)
+        n_showers, distinct = len(self.energies), np.concatenate(hashes)
+        self.duplicates = len(distinct) - len(np.unique(distinct))
+        self.empty = n_showers - len(distinct)
+        self.zero_fraction = 1 - n_hits / (n_showers * n_voxels)
+        self.smallest = self.smallest if n_hits else 0.0
+        self.mean = total / n_showers
+        self.variance = np.maximum(squares / n_showers - self.mean**2, 0) / n_showers
 
 
 def _rows(seen: _Statistics, geometry: Geometry) -> list[tuple[str, str, str]]:
@@ -224,15 +187,12 @@ def _rows(seen: _Statistics, geometry: Geometry) -> list[tuple[str, str, str]]:
         spectrum = f"{low:.7g} to {high:.7g} MeV, {shape}"
         threshold = f"{official.threshold:.4g} MeV" if official.threshold else "any"
     n_values = len(np.unique(seen.energies))
+    energies = f"{seen.energies.min():.7g} to {seen.energies.max():.7g} MeV, {n_values} values"
     response = seen.responses
     return [
         ("showers", str(len(seen.energies)), counts),
         ("voxels", str(geometry.n_voxels), str(geometry.n_voxels)),
-        (
-            "incident energies",
-            f"{seen.energies.min():.7g} to {seen.energies.max():.7g} MeV, {n_values} values",
-            spectrum,
-        ),
+        ("incident energies", energies, spectrum),
         ("E_tot / E_inc", f"{response.min():.3f} to {response.max():.3f}, mean {response.mean():.3f}", ""),
         ("smallest deposit", f"{seen.smallest:.4g} MeV", threshold),
         ("zero voxels", f"{100 * seen.zero_fraction:.1f} %", ""),

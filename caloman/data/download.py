@@ -126,29 +126,28 @@ def _import_pooch() -> ModuleType:
     return pooch
 
 
-def _fetch(transfer: Callable[[], object], path: Path, url: str) -> None:
+def _fetch(transfer: Callable[[], object], path: Path, url: str) -> object:
     """Says what went wrong in a transfer."""
     from requests import exceptions
 
     again = "run the same command again, which starts this file anew"
     try:
-        transfer()
+        return transfer()
     except exceptions.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
-        raise CalomanError(f"{path}: {url} answers with status {status}; try later, or download it by hand") from None
+        what = f"{url} answers with status {status}; try later, or download it by hand"
     except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError):
-        raise CalomanError(f"{path}: the transfer broke off; {again}") from None
+        what = f"the transfer broke off; {again}"
     except exceptions.ConnectionError as error:
-        raise CalomanError(
-            f"{path}: {url.split('/records')[0]} cannot be reached, or the transfer broke off; check the network or "
-            f"the proxy, or download {url} elsewhere and put it there ({_cause(error)})"
-        ) from None
+        what = (f"{url.split('/records')[0]} cannot be reached, or the transfer broke off; check the network or the "
+                f"proxy, or download {url} elsewhere and put it there ({_cause(error)})")  # fmt: skip
     except exceptions.RequestException as error:
-        raise CalomanError(f"{path}: cannot be downloaded from {url} ({_cause(error)})") from None
+        what = f"cannot be downloaded from {url} ({_cause(error)})"
     except OSError as error:
-        raise CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})") from None
+        what = f"cannot be written, check folder and free space ({error.strerror})"
     except ValueError:
-        raise CalomanError(f"{path}: what arrived has another MD5 sum, so it was deleted; {again}") from None
+        what = f"what arrived has another MD5 sum, so it was deleted; {again}"
+    raise CalomanError(f"{path}: {what}")
 
 
 def _cause(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """What the official files of the CaloChallenge hold (arXiv:2410.21611), and how a file differs from that."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,21 +53,23 @@ def energy_deviations(energies: NDArray[np.float32], official: Official) -> list
 
 
 def _discrete(energies: NDArray[np.float32], official: Official) -> list[str]:
-    found = dict(zip(*(part.tolist() for part in np.unique(energies, return_counts=True)), strict=True))
+    found = Counter(energies.tolist())
     deviations = []
-    strange = [energy for energy in found if energy not in official.counts]
+    strange = sorted(set(found) - set(official.counts))
     if strange:
         n_showers = sum(found[energy] for energy in strange)
-        listed = ", ".join(f"{energy:.9g}" for energy in strange[:NAMED]) + (", ..." if len(strange) > NAMED else "")
+        listed = first_of([f"{energy:.9g}" for energy in strange], NAMED)
         deviations.append(f"{n_showers} showers of incident energies that the dataset lacks ({listed} MeV)")
-    other = {e: n for e, n in official.counts.items() if found.get(e, 0) != n}
-    if other:
-        listed = ", ".join(f"{found.get(e, 0)} instead of {n} at {e:.9g} MeV" for e, n in list(other.items())[:NAMED])
-        more = ", ..." if len(other) > NAMED else ""
-        deviations.append(
-            f"{len(other)} of {len(official.counts)} incident energies have other counts ({listed}{more})"
-        )
+    pairs = [(energy, found[energy], n) for energy, n in official.counts.items() if found[energy] != n]
+    if pairs:
+        listed = first_of([f"{seen} instead of {n} at {energy:.9g} MeV" for energy, seen, n in pairs], NAMED)
+        deviations.append(f"{len(pairs)} of {len(official.counts)} incident energies have other counts ({listed})")
     return deviations
+
+
+def first_of(items: Sequence[str], most: int) -> str:
+    """The first items, joined by commas; three dots stand for more."""
+    return ", ".join(items if len(items) <= most else [*items[:most], "..."])
 
 
 def _log_uniform(energies: NDArray[np.float32], official: Official) -> list[str]:

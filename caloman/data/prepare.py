@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from caloman.errors import CalomanError
 from caloman.files import sha256
-from caloman.showers.hdf5 import open_hdf5, reading, writing
-from caloman.showers.showers import Showers, ShowerWriter, find_geometry
+from caloman.showers.geometry import Geometry
+from caloman.showers.hdf5 import writing
+from caloman.showers.showers import ShowerFile, Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
 from caloman.showers.spectra import check_seed
+from caloman.showers.writer import ShowerWriter
 
-VERIFY_BYTES = 16 * 2**20
 NAMES = ("incident_energies", "showers")
 
 
@@ -95,12 +95,8 @@ def prepare(
         stack.enter_context(writer)
         bar = stack.enter_context(tqdm(total=n_showers, unit="shower", desc="prepare", disable=None))
         origin = _copy(sources, writer, bar)
-        attributes: dict[str, object] = {
-            "validation_fraction": validation_fraction,
-            "split_seed": seed,
-            "sources": json.dumps(origin),
-        }
-        writer.finish(rows, attributes)
+        split = {"validation_fraction": validation_fraction, "split_seed": seed}
+        writer.finish(rows, {**split, "sources": json.dumps(origin)})
     return PreparedFile(output, geometry.name, n_showers, len(rows), target.stat().st_size, origin)
 
 
@@ -164,8 +160,7 @@ class _VerifiedWriter(ShowerWriter):
 
     def append(self, showers: Showers) -> None:
         super().append(showers)
-        for name, values in zip(NAMES, (showers.incident_energies, showers.voxels), strict=True):
-            self._checksums[name] = zlib.crc32(np.ascontiguousarray(values).data, self._checksums[name])
+        _add_checksums(self._checksums, showers)
 
     def finish(self, validation_rows: NDArray[np.int64], attributes: Mapping[str, object]) -> None:
         """Records where the showers come from, and which of them are for validation."""
@@ -174,30 +169,21 @@ class _VerifiedWriter(ShowerWriter):
             self._file.attrs.update(attributes)
 
     def _complete(self, partial: Path) -> None:
-        if checksums(partial) != self._checksums:
+        if checksums(partial, self.geometry) != self._checksums:
             raise CalomanError(
                 f"{self.path}: does not read back as it was written; check the disk and prepare it again"
             )
 
 
-def checksums(path: Path) -> dict[str, int]:
-    """CRC-32 of the values of each dataset of a shower file, row after row, whatever its layout."""
-    with open_hdf5(path) as file, reading(path):
-        return {name: _crc32(_rows(file[name])) for name in NAMES}
+def checksums(path: Path, geometry: Geometry) -> dict[str, int]:
+    """CRC-32 of the energies and the voxels of a file, row after row as float32, whatever its layout."""
+    found = dict.fromkeys(NAMES, 0)
+    with ShowerFile(path, geometry) as file:
+        for block in file.blocks():
+            _add_checksums(found, block)
+    return found
 
 
-def _crc32(blocks: Iterator[NDArray[np.generic]]) -> int:
-    value = 0
-    for block in blocks:
-        value = zlib.crc32(block.data, value)
-    return value
-
-
-def _rows(dataset: h5py.Dataset) -> Iterator[NDArray[np.generic]]:
-    chunk = dataset.chunks[0] if dataset.chunks else 1
-    step = max(1, VERIFY_BYTES // (dataset.dtype.itemsize * dataset.shape[1] * chunk)) * chunk
-    buffer = np.empty((min(step, len(dataset)), dataset.shape[1]), dataset.dtype)
-    for start in range(0, len(dataset), step):
-        rows = min(step, len(dataset) - start)
-        dataset.read_direct(buffer, np.s_[start : start + rows], np.s_[:rows])
-        yield buffer[:rows]
+def _add_checksums(sums: dict[str, int], showers: Showers) -> None:
+    for name, values in zip(NAMES, (showers.incident_energies, showers.voxels), strict=True):
+        sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums[name])

@@ -18,9 +18,10 @@ from caloman.models import FactorizedShowerModel
 from caloman.models.noise import Purpose, chunk_noise
 from caloman.progress import Progress
 from caloman.showers.hdf5 import new_tables
-from caloman.showers.showers import CHUNK, Showers, ShowerWriter
+from caloman.showers.showers import CHUNK, Showers
 from caloman.showers.slices import ShowerFiles
 from caloman.showers.spectra import check_seed
+from caloman.showers.writer import ShowerWriter
 
 Part = Literal["decoder", "shapes"]
 Batch = tuple[Tensor, Tensor, Tensor]

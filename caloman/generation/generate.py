@@ -18,8 +18,9 @@ from caloman.generation.parts import Parts
 from caloman.generation.shards import count_showers, shard_chunks
 from caloman.models import EnsembleShowerModel, ShowerModel
 from caloman.progress import Progress
-from caloman.showers.showers import CHUNK, Compression, Showers
+from caloman.showers.showers import CHUNK, Showers
 from caloman.showers.spectra import check_seed, read_request
+from caloman.showers.writer import Compression
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from caloman.errors import CalomanError
 from caloman.files import locked, sha256, write
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import check_space, writing
-from caloman.showers.showers import Compression, Showers, ShowerWriter
+from caloman.showers.showers import Showers
+from caloman.showers.writer import Compression, ShowerWriter
 
 PART = re.compile(r"(\d{9,})\.([0-9a-f]{64})\.hdf5")
 Attributes = Mapping[str, str | int | float]

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from caloman.errors import CalomanError
-from caloman.showers.hdf5 import open_hdf5, reading
-from caloman.showers.showers import CHUNK, ShowerWriter, find_geometry
+from caloman.showers.attributes import read_attributes
+from caloman.showers.hdf5 import find_table, open_hdf5
+from caloman.showers.showers import CHUNK, find_geometry
+from caloman.showers.writer import ShowerWriter
 
 
 def shard_chunks(shard: str, total: int) -> range:
@@ -82,17 +84,16 @@ class _Shard:
 
     @classmethod
     def read(cls, path: Path) -> "_Shard":
-        with open_hdf5(path) as file, reading(path):
-            n_showers = len(file["showers"]) if "showers" in file else 0
-            try:
-                request: dict[str, Any] = {
-                    name: value if isinstance(value, str) else value.item() for name, value in file.attrs.items()
-                }
-                shard, total, _ = request.pop("shard"), request["n"], request["compression"]
-                index, count = map(int, shard.split("/"))
-                expected = count_showers(shard_chunks(shard, total), total)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError, CalomanError):
-                raise CalomanError(f"{path}: not a shard; name files that `caloman generate --shard` made") from None
+        with open_hdf5(path) as file:
+            table = find_table(file, "showers")
+            n_showers = 0 if table is None else len(table)
+            request: dict[str, Any] = {**read_attributes(file)}
+        try:
+            shard, total, *_ = request.pop("shard"), *(request[name] for name in ("n", "compression", "seed"))
+            index, count = map(int, shard.split("/"))
+            expected = count_showers(shard_chunks(shard, total), total)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, CalomanError):
+            raise CalomanError(f"{path}: not a shard; name files that `caloman generate --shard` made") from None
         if n_showers != expected:
             raise CalomanError(f"{path}: holds {n_showers} showers instead of {expected}; generate this shard again")
         return cls(path, index, count, request, n_showers)

@@ -25,12 +25,10 @@ LARGEST_BLOCK = 2**29
 """Bytes of the chunks that lie in the same rows, which have to be read together."""
 GZIP_RATIO = 1100
 """A little more than the most that gzip can shorten anything by."""
-MOST_ATTRIBUTE_BYTES = 2**24
-ATTRIBUTE_TYPES = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeEnumID)
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Opens an HDF5 file for reading; its content goes through `find_table` and `read_attributes`.
+    """Opens an HDF5 file for reading; its content goes through `find_table` and `attributes.read_attributes`.
 
     Raises:
         CalomanError: if the file is missing, truncated or not HDF5.
@@ -114,29 +112,6 @@ def read_table(table: h5py.Dataset) -> NDArray[np.float32]:
         out = np.empty(table.shape, np.float32)
         read_rows(table, 0, out)
     return out
-
-
-def read_attributes(file: h5py.File) -> dict[str, str | int | float]:
-    """Attributes of a file that are single words or numbers; others are left out.
-
-    Raises:
-        CalomanError: if they are damaged.
-    """
-    found: dict[str, str | int | float] = {}
-    with reading(Path(file.filename)):
-        for name in file.attrs:
-            attribute = file.attrs.get_id(name)
-            # lists of any length would be read where their bytes say, which has no bounds in a damaged file
-            if attribute.shape != () or not isinstance(attribute.get_type(), ATTRIBUTE_TYPES):
-                continue
-            if attribute.get_storage_size() > MOST_ATTRIBUTE_BYTES:
-                continue
-            value = file.attrs[name]
-            value = value.item() if isinstance(value, np.generic) else value
-            value = value.decode(errors="replace") if isinstance(value, bytes) else value
-            if isinstance(value, str | int | float):
-                found[name] = value
-    return found
 
 
 def check_space(path: Path, n_bytes: int) -> None:

@@ -1,41 +1,26 @@
-"""Shower files in the CaloChallenge format, read and written in blocks.
+"""Showers in memory, and shower files in the CaloChallenge format, read in blocks.
 
 A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.files import appearing, locked
+from caloman.showers.attributes import read_attributes
 from caloman.showers.chunks import read_rows
 from caloman.showers.geometry import BUILT_IN, Geometry
-from caloman.showers.hdf5 import (
-    check_space,
-    find_table,
-    open_hdf5,
-    read_attributes,
-    read_table,
-    reading,
-    release_space,
-    reserve_space,
-    writing,
-)
+from caloman.showers.hdf5 import find_table, open_hdf5, read_table, reading
 
 BLOCK_BYTES = 64 * 2**20
-CHUNK_BYTES = 2**20
 CHUNK = 1000
 """Showers per chunk of generation: the unit of random numbers, of compute and of sharding."""
-
-Compression = Literal["gzip", "none"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +58,8 @@ class Showers:
 
     def save(self, path: str | Path) -> None:
         """Writes the showers as a CaloChallenge file, which appears under `path` only when it is complete."""
+        from caloman.showers.writer import ShowerWriter
+
         with ShowerWriter(path, self.geometry) as writer:
             writer.append(self)
 
@@ -159,7 +146,7 @@ class ShowerFile:
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
-        return _checked_energies(read_table(self._energies)[:, 0], self.path, first_row=0)
+        return checked_energies(read_table(self._energies)[:, 0], self.path, first_row=0)
 
     def read(self, start: int, stop: int) -> Showers:
         """Reads the showers of rows ``start`` to ``stop``.
@@ -176,7 +163,7 @@ class ShowerFile:
                 read_rows(self._energies, start, energies)
                 read_rows(self._voxels, start, voxels)
         energies = energies[:, 0]
-        _checked_energies(energies, self.path, first_row=start)
+        checked_energies(energies, self.path, first_row=start)
         _check_voxels(voxels, self.path, first_row=start)
         return Showers(energies, voxels, self.geometry)
 
@@ -189,137 +176,6 @@ class ShowerFile:
             end = min(stop, start - start % self.chunk_rows + rows)
             yield self.read(start, end)
             start = end
-
-
-class ShowerWriter:
-    """Writes a new file of showers, which takes its name only when it is complete, and excludes other writers of it.
-
-    HDF5 chunks divide `CHUNK`, so that whole chunks of showers can be copied between files as they are.
-
-    Args:
-        path: the file to make; an older one is replaced when the new one is complete.
-        geometry: the mesh of the showers.
-        attributes: attributes to store with the file.
-        compression: of the file.
-        n_showers: number of showers, if it is known. Without compression they lie row after row then, ready to be
-            mapped, and their space is taken at the start.
-
-    Raises:
-        CalomanError: if the file cannot be written (no such folder, no space left), or another process is writing it.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        geometry: Geometry,
-        attributes: Mapping[str, str | int | float] | None = None,
-        compression: Compression = "gzip",
-        n_showers: int | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.geometry = geometry
-        self._attributes = attributes or {}
-        self._compression = compression
-        self._rows = n_showers if compression == "none" else None
-        self._end = 0
-
-    def __enter__(self) -> Self:
-        n_bytes = 4 * (self._rows or 0) * (1 + self.geometry.n_voxels)
-        check_space(self.path, n_bytes)
-        mesh = {} if BUILT_IN.get(self.geometry.name) == self.geometry else {"geometry": self.geometry.to_text()}
-        with ExitStack() as stack:
-            stack.enter_context(locked(self.path))
-            self._partial = stack.enter_context(appearing(self.path))
-            with writing(self.path):
-                # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
-                self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
-                stack.push(self._close)
-                self._energies = self._create("incident_energies", 1)
-                self._voxels = self._create("showers", self.geometry.n_voxels)
-                # in order, for the order in which attributes are made shows in the bytes of the file
-                attributes = {"dataset": self.geometry.name, **mesh, **self._attributes}
-                self._file.attrs.update(sorted(attributes.items()))
-            if self._rows is not None:
-                reserve_space(self.path, self._file, n_bytes)
-            self._stack = stack.pop_all()
-        return self
-
-    def _create(self, name: str, columns: int) -> h5py.Dataset:
-        if self._rows is not None:
-            return self._file.create_dataset(name, (self._rows, columns), np.float32)
-        most = max(1, CHUNK_BYTES // (4 * columns))
-        rows = max(rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows <= most)
-        gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if self._compression == "gzip" else {}
-        return self._file.create_dataset(
-            name, (0, columns), np.float32, chunks=(rows, columns), maxshape=(None, columns), **gzip
-        )
-
-    def append(self, showers: Showers) -> None:
-        """Adds showers at the end of the file.
-
-        Raises:
-            CalomanError: if there may not be enough space; found out before, for HDF5 cannot close a file that it
-                could not flush.
-        """
-        rows = self._extend(len(showers), showers.voxels.nbytes)
-        with writing(self.path):
-            self._energies[rows, 0] = showers.incident_energies
-            self._voxels[rows] = showers.voxels
-
-    def _extend(self, n_showers: int, n_bytes: int) -> slice:
-        """Makes room for showers at the end of the tables."""
-        rows = slice(self._end, self._end + n_showers)
-        self._end = rows.stop
-        if self._rows is None:
-            check_space(self.path, n_bytes)
-            with writing(self.path):
-                self._energies.resize(rows.stop, axis=0)
-                self._voxels.resize(rows.stop, axis=0)
-        return rows
-
-    def copy(self, path: Path) -> None:
-        """Adds the showers of another file of this class, compressed as they are, after whole chunks of showers.
-
-        Raises:
-            CalomanError: if that file is damaged or stored in another way, or there may not be enough space.
-        """
-        with ShowerFile(path, self.geometry) as source:
-            pairs = ((source._energies, self._energies), (source._voxels, self._voxels))
-            for theirs, own in pairs:
-                if (theirs.chunks, theirs.compression, theirs.dtype) != (own.chunks, own.compression, own.dtype):
-                    raise CalomanError(f"{path}: was stored anew by another program; take the file as it was generated")
-            end = self._extend(len(source), path.stat().st_size).start
-            # chunk by chunk of showers: the file is the same however its showers were spread over sources
-            for start in range(0, len(source), CHUNK):
-                for theirs, own in pairs:
-                    for row in range(start, min(start + CHUNK, len(source)), own.chunks[0]):
-                        with reading(path):
-                            mask, content = theirs.id.read_direct_chunk((row, 0))
-                        with writing(self.path):
-                            own.id.write_direct_chunk((end + row, 0), content, mask)
-
-    def _complete(self, partial: Path) -> None:
-        """What has to happen between the last byte and the name of the file."""
-
-    def _close(
-        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            with suppress(OSError, RuntimeError):  # what could not be flushed is deleted in any case
-                self._file.close()
-            return
-        with writing(self.path):
-            self._file.flush()
-            n_bytes = self._file.id.get_filesize()
-            self._file.close()
-            if self._rows is not None:
-                release_space(self._partial, n_bytes)
-        self._complete(self._partial)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, exception, traceback)
 
 
 def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
@@ -339,7 +195,12 @@ def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
     return BUILT_IN[str(attributes["dataset"])]
 
 
-def _checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:
+def checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:
+    """The same incident energies [MeV], shape (N,).
+
+    Raises:
+        CalomanError: with the first shower whose energy is not positive and finite.
+    """
     bad = ~(np.isfinite(energies) & (energies > 0))
     if bad.any():
         row = int(np.argmax(bad))

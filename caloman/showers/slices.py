@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
+from caloman.showers.attributes import read_attributes
 from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import open_hdf5, read_attributes
+from caloman.showers.hdf5 import open_hdf5
 from caloman.showers.showers import ShowerFile, Showers
 
 Specification = str | Path | Sequence[str | Path]

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.files import read_text
 from caloman.showers.hdf5 import find_table, open_hdf5, read_table
-from caloman.showers.showers import CHUNK
+from caloman.showers.showers import CHUNK, checked_energies
 from caloman.showers.slices import ShowerSlice, parse_slices
 
 UNITS = {"keV": 1e-3, "MeV": 1.0, "GeV": 1e3, "TeV": 1e6}
@@ -175,9 +176,11 @@ def parse_energies(spec: str) -> Spectrum:
         return Listed(np.concatenate([_energies_from_file(part) for part in parse_slices(spec)]))
     kind, *ends = spec.split(":")
     if kind == "discrete" and len(ends) == 1:
-        return _parse_discrete(ends[0], spec)
+        pairs = (item.partition("=") for item in ends[0].split(","))
+        return _binned(((energy, energy, weight) for energy, _, weight in pairs), spec)
     if kind == "histogram":
-        return _read_histogram(Path(spec.partition(":")[2]))
+        lines = read_text(Path(spec.partition(":")[2])).splitlines()
+        return _binned((line.split() for line in lines if line.strip() and not line.startswith("#")), spec)
     if kind in {"uniform", "log-uniform"} and len(ends) == 2:
         low, high = (_parse_energy(end, spec) for end in ends)
         if low > high:
@@ -186,33 +189,18 @@ def parse_energies(spec: str) -> Spectrum:
     return Listed(np.array([_parse_energy(item, spec) for item in spec.split(",")], dtype=np.float32))
 
 
-def _parse_discrete(text: str, spec: str) -> Binned:
-    pairs = [item.partition("=")[::2] for item in text.split(",")]
-    energies = np.array([_parse_energy(energy, spec) for energy, _ in pairs])
+def _binned(rows: Iterable[Sequence[str]], spec: str) -> Binned:
+    """A histogram of lower end, upper end and weight of each bin."""
     try:
-        weights = np.array([float(weight) for _, weight in pairs])
+        bins = [(_parse_energy(low, spec), _parse_energy(high, spec), float(weight)) for low, high, weight in rows]
     except ValueError:
-        raise CalomanError(f"energies {spec!r}: each energy needs a weight; {SPECTRUM_HELP}") from None
-    if not _are_weights(weights):
-        raise CalomanError(f"energies {spec!r}: weights must not be negative, and not all of them 0")
-    return Binned(energies, energies, weights)
-
-
-def _read_histogram(path: Path) -> Binned:
-    rows = [line.split() for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
-    try:
-        bins = [(_parse_energy(low, str(path)), _parse_energy(high, str(path)), float(w)) for low, high, w in rows]
-    except ValueError:
-        raise CalomanError(f"{path}: not a histogram; {SPECTRUM_HELP}") from None
+        raise CalomanError(f"energies {spec!r}: each energy or bin needs a weight; {SPECTRUM_HELP}") from None
     low, high, weights = np.array(bins).reshape(-1, 3).T
-    if not (_are_weights(weights) and (low <= high).all()):
-        raise CalomanError(f"{path}: needs bins with LOW <= HIGH and weights that are not negative, nor all 0")
-    return Binned(low, high, weights)
-
-
-def _are_weights(weights: NDArray[np.float64]) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool((weights >= 0).all() and 0 < weights.sum() < np.inf)
+        valid = (low <= high).all() and (weights >= 0).all() and 0 < weights.sum() < np.inf
+    if not valid:
+        raise CalomanError(f"energies {spec!r}: needs LOW <= HIGH, and weights that are not negative nor all 0")
+    return Binned(low, high, weights)
 
 
 def _parse_energy(text: str, spec: str) -> float:
@@ -232,8 +220,6 @@ def _energies_from_file(part: ShowerSlice) -> NDArray[np.float32]:
         table = find_table(file, "incident_energies")
         if table is None or table.size != len(table) or not table.size:
             raise CalomanError(f"{path}: no 'incident_energies' in this file; give a file that has some [MeV]")
-        energies = read_table(table).reshape(-1)
-    if not (np.isfinite(energies) & (energies > 0)).all():
-        raise CalomanError(f"{path}: 'incident_energies' holds values that are not positive; correct them")
+        energies = checked_energies(read_table(table).reshape(-1), path, first_row=0)
     rows = part.within(len(energies))
     return energies[rows.start : rows.stop]

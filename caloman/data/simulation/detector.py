@@ -2,8 +2,7 @@
 
 Depths, atomic numbers and critical energies follow from the materials. Adjusted to the Geant4 training samples are
 ``spots``, ``gains``, ``spread``, ``moliere`` (13 mm where tungsten and silicon give 11), ``response``, ``resolution``,
-the albedo, the shift, the scales and the depth of the presampler (1.6 X0). The hadronic numbers are not compared with
-Geant4.
+the albedo, the adjustments and the depth of the presampler (1.6 X0). The hadronic numbers are not compared with Geant4.
 """
 
 from dataclasses import dataclass
@@ -28,45 +27,43 @@ class Detector:
         depths: borders of the layers [X0], dead material in front of a layer included, shape (L + 1,).
         interaction_depths: the same borders in nuclear interaction lengths, shape (L + 1,).
         spots: mean visible energy that one deposit leaves in each layer [MeV], shape (L,).
-        gains: calibration of each layer relative to the others, shape (L,).
-        spread: what the way through the material in front adds to the radius in each layer [mm], shape (L,).
         moliere: Moliere radius [mm].
         z: effective atomic number.
         critical_energy: [MeV].
         sampling_frequency: thickness of one absorber and gap in radiation lengths (1 / F_S of hep-ex/0001020).
         migration: 1 - e/mip of hep-ex/0001020 with e/mip = 1 / (1 + 0.007 (Z_absorber - Z_gap)).
-        response: visible over incident energy is a - b E^-c, with E in GeV: (a, b, c).
         resolution: relative, a / sqrt(E) + b / E + c in quadrature, with E in GeV: (a, b, c).
         threshold: readout threshold that is already applied to the files [MeV].
+        response: visible over incident energy is a - b E^-c, with E in GeV: (a, b, c).
+        gains: calibration relative to that of the other layers, shape (L,) or a single number.
+        spread: what the material in front adds to the radius [mm], shape (L,) or a single number.
         hadron_response: visible energy of the hadronic part of a shower relative to the electromagnetic part (h/e).
         albedo: backscattered energy at 1 GeV in each radiation length before the maximum [MeV].
         albedo_radius: its radius [mm].
         depth_shift: adjustment of the mean depth of the maximum [X0].
         core_scale: adjustment of the radius of the core.
         core_weight: adjustment of the energy in the core.
-        tail_scale: adjustment of the radius of the tail.
     """
 
     depths: Array
     interaction_depths: Array
     spots: Array
-    gains: Array
-    spread: Array
     moliere: float
     z: float
     critical_energy: float
     sampling_frequency: float
     migration: float
-    response: tuple[float, float, float]
     resolution: tuple[float, float, float]
     threshold: float
+    response: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    gains: Array | float = 1.0
+    spread: Array | float = 0.0
     hadron_response: float = 0.7
     albedo: float = 4.0
     albedo_radius: float = 30.0
     depth_shift: float = 0.0
     core_scale: float = 1.0
     core_weight: float = 1.0
-    tail_scale: float = 1.0
 
 
 def find_detector(geometry: Geometry, depth: float | None = None) -> Detector:
@@ -94,10 +91,10 @@ def find_detector(geometry: Geometry, depth: float | None = None) -> Detector:
 def _built_in(geometry: Geometry) -> Geometry | None:
     """The built-in mesh with the same layers, also if this one was read from a file under another name."""
     for known in BUILT_IN.values():
-        same = [(layer.id, layer.n_alpha, layer.n_r) for layer in known.layers] == [
-            (layer.id, layer.n_alpha, layer.n_r) for layer in geometry.layers
-        ]
-        if same and all(np.allclose(a.r_edges, b.r_edges) for a, b in zip(known.layers, geometry.layers, strict=True)):
+        pairs = list(zip(known.layers, geometry.layers, strict=False))
+        if known.n_layers == geometry.n_layers and all(
+            (a.id, a.n_alpha, a.n_r) == (b.id, b.n_alpha, b.n_r) and np.allclose(a.r_edges, b.r_edges) for a, b in pairs
+        ):
             return known
     return None
 
@@ -110,8 +107,6 @@ def _tungsten_silicon(geometry: Geometry) -> Detector:
         depths=depths,
         interaction_depths=depths / 28.4,  # tungsten: 99.5 mm over 3.504 mm
         spots=np.full(n, 9.2 if geometry.name == "2" else 7.5),  # a particle crosses several of the finer cells
-        gains=np.ones(n),
-        spread=np.zeros(n),
         moliere=13.0,
         z=74.0,
         critical_energy=8.2,
@@ -131,13 +126,12 @@ def _lead_argon(geometry: Geometry) -> Detector:
 
     The tile layers of pions have the 1.5, 4.1 and 1.8 interaction lengths of the ATLAS tile calorimeter.
     """
-    electromagnetic: Array = np.array([0.0, 1.6, 2.0 + 9 * 0.46, 2.0 + 43 * 0.46, 2.0 + 47 * 0.46])
-    interaction: Array = np.array([0.0, 0.35, 0.64, 1.35, 1.43])
     pion = geometry.particle == "pion"
-    tiles: Array = np.array([1.5, 4.1, 1.8] if pion else [7.4])
+    tiles = np.cumsum([1.5, 4.1, 1.8] if pion else [7.4])
+    electromagnetic = 2.0 + 0.46 * np.array([9, 43, 47])
     return Detector(
-        depths=_continued(electromagnetic, 9.3 * tiles),
-        interaction_depths=_continued(interaction, tiles),
+        depths=np.concatenate([[0.0, 1.6], electromagnetic, electromagnetic[-1] + 9.3 * tiles]),
+        interaction_depths=np.concatenate([[0.0, 0.35, 0.64, 1.35, 1.43], 1.43 + tiles]),
         spots=np.array([18.0, 3.5, 4.0, 4.0] + [15.0] * len(tiles)),
         gains=np.array([6.5, 1.0, 1.0, 1.0] + [0.6] * len(tiles)),
         spread=np.array([6.0] + [0.0] * (geometry.n_layers - 1)),
@@ -156,11 +150,6 @@ def _lead_argon(geometry: Geometry) -> Detector:
     )
 
 
-def _continued(edges: Array, widths: Array) -> Array:
-    """Adds layers of given widths behind the last edge."""
-    return np.array([*edges, *(edges[-1] + np.cumsum(widths))], dtype=np.float64)
-
-
 def _iron_scintillator(geometry: Geometry, depth: float) -> Detector:
     """A generic sampling calorimeter in equal layers."""
     n = geometry.n_layers
@@ -169,14 +158,11 @@ def _iron_scintillator(geometry: Geometry, depth: float) -> Detector:
         depths=depths,
         interaction_depths=depths / 9.5,  # iron: 168 mm over 17.6 mm
         spots=np.full(n, 10.0),
-        gains=np.ones(n),
-        spread=np.zeros(n),
         moliere=20.0,
         z=26.0,
         critical_energy=22.0,
         sampling_frequency=0.6,
         migration=0.15,
-        response=(1.0, 0.0, 0.0),
         resolution=HADRONIC_RESOLUTION if geometry.particle == "pion" else (0.15, 0.0, 0.01),
         threshold=geometry.threshold,
     )

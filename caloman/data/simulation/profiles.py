@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainc, gammaln
+from scipy.special import gammainc
 
 from caloman.data.simulation.detector import Detector
 
@@ -40,23 +40,12 @@ class DepthProfile:
     beta: Array
 
     def layers(self, edges: Array) -> tuple[Array, Array]:
-        """Energy of each layer and where it lies.
-
-        Args:
-            edges: depths of the layers' borders in the units of the profile, shape (L + 1,).
-
-        Returns:
-            Fraction of the energy in each layer and its mean depth from the start, both of shape (N, L).
-        """
+        """Fraction of the energy in each layer between `edges` (L + 1,), and its mean depth from the start, (N, L)."""
         alpha = self.alpha[:, None]
         x = self.beta[:, None] * np.maximum(edges - self.start[:, None], 0)
-        below = gammainc(alpha, x)
-        # P(alpha + 1, x) from P(alpha, x): the first moment costs no second special function
-        log_x = np.log(np.maximum(x, 1e-300))
-        moment = alpha * (below - np.exp(alpha * log_x - x - gammaln(alpha + 1)))
-        share = np.diff(below, axis=1)
+        share, moment = np.diff(gammainc(alpha, x), axis=1), np.diff(alpha * gammainc(alpha + 1, x), axis=1)
         middle = (x[:, 1:] + x[:, :-1]) / 2
-        mean = np.divide(np.diff(moment, axis=1), share, out=middle.copy(), where=share > 1e-9)
+        mean = np.divide(moment, share, out=middle.copy(), where=share > 1e-9)
         return share, np.clip(mean, x[:, :-1], x[:, 1:]) / self.beta[:, None]
 
 
@@ -78,14 +67,11 @@ class RadialProfile:
     reach: float
 
     def rings(self, layer: NDArray[np.int64], edges_squared: Array) -> Array:
-        """Fraction of a layer's energy in each ring.
+        """Fraction of its layer's energy in each ring, shape (N, R).
 
         Args:
             layer: position of each ring's layer, shape (R,).
             edges_squared: squared inner and outer radius of each ring [mm^2], shape (2, R).
-
-        Returns:
-            Shape (N, R).
         """
         inner, outer = edges_squared
         core, tail = (self.core**2)[:, layer], (self.tail**2)[:, layer]
@@ -102,7 +88,7 @@ def electromagnetic_depth(log_y: Array, detector: Detector, start: Array, normal
 
     Args:
         log_y: logarithm of energy over critical energy, shape (N,).
-        detector: what the shower develops in.
+        detector: material.
         start: depth where each shower starts [X0], shape (N,).
         normal: independent standard normal numbers, shape (N, 2).
 
@@ -130,7 +116,7 @@ def electromagnetic_radius(tau: Array, log_e: Array, detector: Detector) -> Radi
     Args:
         tau: depth from the start over that of the maximum, shape (N, L).
         log_e: logarithm of the energy in GeV, shape (N,).
-        detector: what the shower develops in.
+        detector: material.
     """
     z, sampling, migration = detector.z, detector.sampling_frequency, detector.migration
     log_e = log_e[:, None]
@@ -144,7 +130,7 @@ def electromagnetic_radius(tau: Array, log_e: Array, detector: Detector) -> Radi
     weight = (2.632 - 0.00094 * z) * np.exp(x - np.exp(x))
     weight = weight + migration * (0.348 - 0.642 * sampling * np.exp(-((tau - 1) ** 2)))
     core = np.hypot(np.maximum(core, 0.01) * detector.moliere * detector.core_scale, detector.spread)
-    tail = np.clip(tail, 0.1, 10.0) * detector.moliere * detector.tail_scale
+    tail = np.clip(tail, 0.1, 10.0) * detector.moliere
     return RadialProfile(core, tail, np.clip(weight, 0, 1) * detector.core_weight, REACH * detector.moliere)
 
 
@@ -154,13 +140,8 @@ def backscatter(energies: Array, profile: DepthProfile, detector: Detector) -> t
     Not in the literature above, which describes what lies near the axis: 4 MeV per X0 times (E / GeV)^0.6 was read off
     the first layers of the Geant4 electrons, and holds for the photons too.
 
-    Args:
-        energies: [MeV], shape (N,).
-        profile: longitudinal profile [X0].
-        detector: what the shower develops in.
-
     Returns:
-        Energy in each layer [MeV], shape (N, L), and its radial profile.
+        Energy in each layer [MeV], shape (N, L), for incident `energies` [MeV], shape (N,), and its radial profile.
     """
     maximum = profile.start + (profile.alpha - 1) / profile.beta
     passed = np.clip(maximum[:, None] - detector.depths[:-1], 0, np.diff(detector.depths))
@@ -172,9 +153,7 @@ def backscatter(energies: Array, profile: DepthProfile, detector: Detector) -> t
 def hadronic_depth(log_e: Array, start: Array) -> DepthProfile:
     """Longitudinal profile of the hadronic part of pion showers in interaction lengths (Bock et al. 1981).
 
-    Args:
-        log_e: logarithm of the energy in GeV, shape (N,).
-        start: depth of the first interaction [interaction lengths], shape (N,).
+    From the logarithm of the energy in GeV and the depth of the first interaction [interaction lengths], shapes (N,).
     """
     log_e = np.maximum(log_e, 0)
     return DepthProfile(start, 0.6165 + 0.3183 * log_e, np.maximum(0.9099 - 0.0237 * log_e, 0.3))
@@ -182,11 +161,8 @@ def hadronic_depth(log_e: Array, start: Array) -> DepthProfile:
 
 def hadronic_radius(depth: Array, detector: Detector) -> RadialProfile:
     """Radial profile of the hadronic part of pion showers: a core of about a tenth of an interaction length that widens
-    with depth, and a wide tail; orders of magnitude only, as no Geant4 pions were there to compare with.
-
-    Args:
-        depth: depth from the first interaction [interaction lengths], shape (N, L).
-        detector: what the shower develops in.
+    with the depth from the first interaction [interaction lengths], shape (N, L), and a wide tail; orders of magnitude
+    only, as no Geant4 pions were there to compare with.
     """
     core = detector.moliere * (0.6 + 0.5 * np.minimum(depth, 6.0))
     return RadialProfile(core, 4 * core, np.full_like(core, 0.7), 5 * REACH * detector.moliere)

@@ -3,7 +3,6 @@
 The literature behind the profiles is named in `caloman.data.simulation.profiles`.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -23,45 +22,25 @@ from caloman.showers.geometry import Geometry
 
 Array = NDArray[np.float64]
 
-DENSE = 1.0
-"""Deposits expected per voxel above which they are counted voxel by voxel instead of being placed one by one."""
 LOWEST, HIGHEST = 1.0, 1e9
 """Incident energies that can be asked for [MeV]; the literature covers 1 GeV to 1 TeV, beyond it is extrapolated."""
 CONVERSION = 9 / 7
 """Mean free path of photons [X0]."""
 
 
-@dataclass(frozen=True)
 class Rings:
-    """The rings of a mesh: voxels of one layer at one radius, which all expect the same energy.
+    """The R rings of a mesh: voxels of one layer at one radius, which all expect the same energy."""
 
-    Args:
-        layer: position of the layer, shape (R,).
-        edges_squared: squared inner and outer radius [mm^2], shape (2, R).
-        n_alpha: number of voxels, shape (R,).
-        first: flat index of the first voxel, shape (R,).
-        stride: distance of its voxels in the flat index, shape (R,).
-    """
-
-    layer: NDArray[np.int64]
-    edges_squared: Array
-    n_alpha: NDArray[np.int64]
-    first: NDArray[np.int64]
-    stride: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, geometry: Geometry) -> "Rings":
-        """Rings of a mesh."""
-        sizes = [layer.n_r for layer in geometry.layers]
-        edges = [pair for layer in geometry.layers for pair in pairwise(layer.r_edges)]
-        starts = [columns.start + np.arange(n) for columns, n in zip(geometry.layer_slices, sizes, strict=True)]
-        return cls(
-            layer=np.repeat(np.arange(geometry.n_layers), sizes),
-            edges_squared=np.square(np.array(edges, dtype=np.float64).T),
-            n_alpha=np.repeat([layer.n_alpha for layer in geometry.layers], sizes),
-            first=np.concatenate(starts),
-            stride=np.repeat(sizes, sizes),
-        )
+    def __init__(self, geometry: Geometry) -> None:
+        layers, sizes = geometry.layers, [layer.n_r for layer in geometry.layers]
+        edges = [pair for layer in layers for pair in pairwise(layer.r_edges)]
+        rings = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        self.layer = np.repeat(np.arange(geometry.n_layers), sizes)
+        """Position of each ring's layer, shape (R,)."""
+        self.edges_squared: Array = np.square(np.array(edges, dtype=np.float64).T)
+        """Squared inner and outer radius of each ring [mm^2], shape (2, R)."""
+        self.of_voxels = np.concatenate([np.tile(own, layer.n_alpha) for own, layer in zip(rings, layers, strict=True)])
+        """Position of each voxel's ring, shape (V,)."""
 
 
 class ShowerSampler:
@@ -75,7 +54,8 @@ class ShowerSampler:
     def __init__(self, geometry: Geometry, detector: Detector | None = None) -> None:
         self.geometry = geometry
         self.detector = detector or find_detector(geometry)
-        self._rings = Rings.of(geometry)
+        self._rings = Rings(geometry)
+        self._spots = self.detector.spots[self._rings.layer]
 
     def sample(self, energies: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
         """Samples one shower for each incident energy.
@@ -167,38 +147,13 @@ class ShowerSampler:
         return layers[:, self._rings.layer] * radius.rings(self._rings.layer, self._rings.edges_squared)
 
     def _deposit(self, expected: Array, generator: np.random.Generator) -> Array:
-        """Throws deposits of exponential energy at the rings, evenly in alpha, shape (N, V) [MeV].
+        """Throws deposits at the rings (N, R), evenly in alpha; returns the energy of each voxel [MeV], shape (N, V).
 
-        Their number is Poissonian. Where they are few they are placed one by one, where they are many they are
-        counted for each voxel, which is the same distribution: the cost is bounded by the number of voxels.
+        Their number is Poissonian and their energy exponential, so that n of them sum to a gamma distribution.
         """
-        counts = expected / self.detector.spots[self._rings.layer]
-        dense = counts > DENSE * self._rings.n_alpha
-        voxels = np.zeros(len(expected) * self.geometry.n_voxels)
-        self._place(voxels, np.where(dense, 0, counts), generator)
-        self._count(voxels, counts, dense, generator)
-        return voxels.reshape(len(expected), -1)
-
-    def _place(self, voxels: Array, counts: Array, generator: np.random.Generator) -> None:
-        """Adds deposits one by one to the flattened voxels, from the number expected in each ring (N, R)."""
-        numbers = generator.poisson(counts)
-        row, ring = np.nonzero(numbers)
-        repeats = numbers[row, ring]
-        row, ring = np.repeat(row, repeats), np.repeat(ring, repeats)
-        energy = generator.standard_exponential(len(ring)) * self.detector.spots[self._rings.layer[ring]]
-        alpha = (generator.random(len(ring)) * self._rings.n_alpha[ring]).astype(np.int64)
-        np.add.at(voxels, self._index(row, ring, alpha), energy)
-
-    def _count(self, voxels: Array, counts: Array, dense: NDArray[np.bool_], generator: np.random.Generator) -> None:
-        """Sets all voxels of the rings that are `dense` (N, R): n exponential deposits sum to a gamma distribution."""
-        row, ring = np.nonzero(dense)
-        repeats = self._rings.n_alpha[ring]
-        alpha = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        row, ring = np.repeat(row, repeats), np.repeat(ring, repeats)
-        hits = generator.poisson(counts[row, ring] / self._rings.n_alpha[ring])
-        spots = self.detector.spots[self._rings.layer[ring]]
-        voxels[self._index(row, ring, alpha)] = generator.standard_gamma(hits) * spots
-
-    def _index(self, row: NDArray, ring: NDArray, alpha: NDArray) -> NDArray[np.int64]:
-        """Position in the flattened (N, V) voxels."""
-        return row * self.geometry.n_voxels + self._rings.first[ring] + alpha * self._rings.stride[ring]
+        voxels_of_ring = np.bincount(self._rings.of_voxels)
+        hits = generator.poisson((expected / self._spots / voxels_of_ring)[:, self._rings.of_voxels])
+        voxels = np.zeros(hits.shape)
+        row, voxel = np.nonzero(hits)
+        voxels[row, voxel] = generator.standard_gamma(hits[row, voxel]) * self._spots[self._rings.of_voxels[voxel]]
+        return voxels

@@ -1,7 +1,4 @@
-"""``caloman simulate``: showers from parametrizations, for any mesh and energies, without Geant4 and without training.
-
-A stand-in for size and tests; the files say so.
-"""
+"""``caloman simulate``: showers of any mesh and energies from parametrizations, a stand-in for Geant4 in tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +10,9 @@ from caloman.data.simulation.detector import find_detector
 from caloman.data.simulation.sampler import ShowerSampler
 from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry
-from caloman.showers.showers import CHUNK, Showers, ShowerWriter
+from caloman.showers.showers import CHUNK, Showers
 from caloman.showers.spectra import Spectrum, check_seed, read_request
+from caloman.showers.writer import ShowerWriter
 
 GENERATOR = "caloman parametric sampler, not Geant4"
 BLOCK_VOXELS = 2**22

@@ -1,0 +1,149 @@
+"""Shower files in the CaloChallenge format, written in blocks."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import h5py
+import numpy as np
+
+from caloman.errors import CalomanError
+from caloman.files import appearing, locked
+from caloman.showers.geometry import BUILT_IN, Geometry
+from caloman.showers.hdf5 import check_space, reading, release_space, reserve_space, writing
+from caloman.showers.showers import CHUNK, ShowerFile, Showers
+
+CHUNK_BYTES = 2**20
+Compression = Literal["gzip", "none"]
+
+
+class ShowerWriter:
+    """Writes a new file of showers, which takes its name only when it is complete, and excludes other writers of it.
+
+    HDF5 chunks divide `CHUNK`, so that whole chunks of showers can be copied between files as they are.
+
+    Args:
+        path: the file to make; an older one is replaced when the new one is complete.
+        geometry: the mesh of the showers.
+        attributes: attributes to store with the file.
+        compression: of the file.
+        n_showers: number of showers, if it is known. Without compression they lie row after row then, ready to be
+            mapped, and their space is taken at the start.
+
+    Raises:
+        CalomanError: if the file cannot be written (no such folder, no space left), or another process is writing it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        geometry: Geometry,
+        attributes: Mapping[str, str | int | float] | None = None,
+        compression: Compression = "gzip",
+        n_showers: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.geometry = geometry
+        self._attributes = attributes or {}
+        self._compression = compression
+        self._rows = n_showers if compression == "none" else None
+        self._end = 0
+
+    def __enter__(self) -> Self:
+        n_bytes = 4 * (self._rows or 0) * (1 + self.geometry.n_voxels)
+        check_space(self.path, n_bytes)
+        mesh = {} if BUILT_IN.get(self.geometry.name) == self.geometry else {"geometry": self.geometry.to_text()}
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.path))
+            self._partial = stack.enter_context(appearing(self.path))
+            with writing(self.path):
+                # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
+                self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
+                stack.push(self._close)
+                self._energies = self._create("incident_energies", 1)
+                self._voxels = self._create("showers", self.geometry.n_voxels)
+                # in order, for the order in which attributes are made shows in the bytes of the file
+                attributes = {"dataset": self.geometry.name, **mesh, **self._attributes}
+                self._file.attrs.update(sorted(attributes.items()))
+            if self._rows is not None:
+                reserve_space(self.path, self._file, n_bytes)
+            self._stack = stack.pop_all()
+        return self
+
+    def _create(self, name: str, columns: int) -> h5py.Dataset:
+        if self._rows is not None:
+            return self._file.create_dataset(name, (self._rows, columns), np.float32)
+        most = max(1, CHUNK_BYTES // (4 * columns))
+        rows = max(rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows <= most)
+        storage: dict[str, object] = {"chunks": (rows, columns), "maxshape": (None, columns)}
+        if self._compression == "gzip":
+            storage |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        return self._file.create_dataset(name, (0, columns), np.float32, **storage)
+
+    def append(self, showers: Showers) -> None:
+        """Adds showers at the end of the file.
+
+        Raises:
+            CalomanError: if there may not be enough space.
+        """
+        rows = self._extend(len(showers), showers.voxels.nbytes)
+        with writing(self.path):
+            self._energies[rows, 0] = showers.incident_energies
+            self._voxels[rows] = showers.voxels
+
+    def _extend(self, n_showers: int, n_bytes: int) -> slice:
+        """Makes room for showers at the end of the tables."""
+        rows = slice(self._end, self._end + n_showers)
+        self._end = rows.stop
+        if self._rows is None:
+            check_space(self.path, n_bytes)
+            with writing(self.path):
+                self._energies.resize(rows.stop, axis=0)
+                self._voxels.resize(rows.stop, axis=0)
+        return rows
+
+    def copy(self, path: Path) -> None:
+        """Adds the showers of another file of this class, compressed as they are, after whole chunks of showers.
+
+        Raises:
+            CalomanError: if that file is damaged or stored in another way, or there may not be enough space.
+        """
+        with ShowerFile(path, self.geometry) as source:
+            pairs = ((source._energies, self._energies), (source._voxels, self._voxels))
+            for theirs, own in pairs:
+                if (theirs.chunks, theirs.compression, theirs.dtype) != (own.chunks, own.compression, own.dtype):
+                    raise CalomanError(f"{path}: was stored anew by another program; take the file as it was generated")
+            end = self._extend(len(source), path.stat().st_size).start
+            # chunk by chunk of showers: the file is the same however its showers were spread over sources
+            for start in range(0, len(source), CHUNK):
+                for theirs, own in pairs:
+                    for row in range(start, min(start + CHUNK, len(source)), own.chunks[0]):
+                        with reading(path):
+                            mask, content = theirs.id.read_direct_chunk((row, 0))
+                        with writing(self.path):
+                            own.id.write_direct_chunk((end + row, 0), content, mask)
+
+    def _complete(self, partial: Path) -> None:
+        """What has to happen between the last byte and the name of the file."""
+
+    def _close(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with suppress(OSError, RuntimeError):  # what could not be flushed is deleted in any case
+                self._file.close()
+            return
+        with writing(self.path):
+            self._file.flush()
+            n_bytes = self._file.id.get_filesize()
+            self._file.close()
+            if self._rows is not None:
+                release_space(self._partial, n_bytes)
+        self._complete(self._partial)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, exception, traceback)

@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +159,10 @@ def test_a_stage_changes_nothing_but_its_part(config, tmp_path):
 )
 def test_a_fault_in_the_config_is_one_sentence_that_names_it(config, tmp_path, old, new, message):
     config.write_text(config.read_text().replace(old, new))
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(CalomanError) as caught:
         fit(config, tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) is handler
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "bundle").exists()

@@ -30,7 +30,15 @@ def launch(hardware: Hardware) -> Iterator[Fabric]:
     """
     handler = signal.getsignal(signal.SIGTERM)
     listen_to_sigterm()
-    fabric = connect(hardware)
+    try:
+        with _ending_together(connect(hardware)) as fabric:
+            yield fabric
+    finally:
+        listen_to_sigterm(handler)
+
+
+@contextmanager
+def _ending_together(fabric: Fabric) -> Iterator[Fabric]:
     if not fabric.is_global_zero:
         logging.getLogger("caloman").setLevel(logging.ERROR)
     try:
@@ -41,8 +49,6 @@ def launch(hardware: Hardware) -> Iterator[Fabric]:
         for process in getattr(fabric.strategy.launcher, "procs", []):
             process.kill()  # a process that waits for this one would not hear anything gentler
         raise
-    finally:
-        listen_to_sigterm(handler)
 
 
 def connect(hardware: Hardware) -> Fabric:

@@ -14,6 +14,8 @@ from caloman.showers.hdf5 import reading
 
 MOST_BYTES = 2**24
 TYPES = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeEnumID)
+TEXT = 9
+"""Class of types of variable length."""
 
 Attributes = dict[str, str | int | float]
 
@@ -72,10 +74,11 @@ def _texts(content: bytes, name: bytes) -> Iterator[tuple[int, int]]:
         for header in (8, 9):
             if start < header or (content[start - header] == 3) != (header == 9):
                 continue
-            sizes = struct.unpack_from("<3H", content, start - header + 2)
+            shared, *sizes = struct.unpack_from("<B3H", content, start - header + 1)
             padding = 8 if content[start - header] == 1 else 1
-            value = start + sum(-(-size // padding) * padding for size in sizes)
-            if sizes[0] == len(name) + 1 and value + 12 <= len(content):
+            kind, _, value = (start + int(n) for n in np.cumsum([-(-size // padding) * padding for size in sizes]))
+            # what is left of a deleted attribute may have been of another type than text
+            if sizes[0] == len(name) + 1 and value + 12 <= len(content) and (shared & 1 or content[kind] & 15 == TEXT):
                 yield struct.unpack_from("<IQ", content, value)
 
 

@@ -272,16 +272,3 @@ def test_a_heap_of_texts_that_hdf5_would_search_without_end_is_refused(tmp_path)
     path.write_bytes(content)
     with open_hdf5(path) as file, pytest.raises(CalomanError, match="attribute 'name' has no plausible"):
         read_attributes(file)
-
-
-@pytest.mark.parametrize("version", ["earliest", "v108"])
-def test_what_is_left_of_a_deleted_attribute_does_no_harm(tmp_path, version):
-    path = tmp_path / "file.hdf5"
-    with h5py.File(path, "w", libver=(version, "latest")) as file:
-        file.attrs.update({"before": "text", "n": np.int64(-1), "after": "text"})
-    with h5py.File(path, "a", libver=(version, "latest")) as file:
-        for value in (np.float64(-1e300), "many", "more"):
-            del file.attrs["n"]
-            file.attrs["n"] = value
-    with open_hdf5(path) as file:
-        assert read_attributes(file) == {"before": "text", "n": "more", "after": "text"}

@@ -1,5 +1,6 @@
 """Attributes of HDF5 files: single words and numbers, read without trust in the lengths that a file declares."""
 
+import os
 import struct
 from collections.abc import Iterator
 from io import FileIO
@@ -84,7 +85,7 @@ def _texts(content: bytes, name: bytes) -> Iterator[tuple[int, int]]:
 
 def _is_searchable(raw: BinaryIO, address: int) -> bool:
     """Whether HDF5 comes to the end of the heap of texts at this address (III.E); other content it refuses itself."""
-    if address >= 2**63:
+    if address >= raw.seek(0, os.SEEK_END):
         return True
     raw.seek(address)
     signature, n_bytes = struct.unpack("<8sQ", raw.read(16).ljust(16, b"\0"))

@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -97,30 +96,32 @@ def test_a_kill_between_two_renames_loses_no_folder(tmp_path, at, expected):
     assert (names(tmp_path), (path / "weights").read_text()) == (["bundle"], "newest")
 
 
-def hold(path, held, done):
-    with locked(path):
-        held.set()
-        done.wait(30)
+HOLDER = """
+import sys
+from pathlib import Path
+from caloman.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that writes ``tmp_path / "out"``."""
-    context = multiprocessing.get_context("spawn")
-    held, done = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path / "out", held, done))
-    process.start()
-    assert held.wait(30)
-    yield process
-    done.set()
-    process.join()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "out")]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
 
 
 def test_one_process_excludes_others_until_it_ends(tmp_path, holder):
     with pytest.raises(CalomanError, match="out: another process is writing it; wait"), locked(tmp_path / "out"):
         pass
     holder.kill()
-    holder.join()
+    holder.wait()
     (tmp_path / ".out.12345.partial").write_text("half")
     with locked(tmp_path / "out"), locked(tmp_path / "out"):
         pass

@@ -221,3 +221,9 @@ def test_an_alias_bomb_and_a_huge_file_are_refused_at_once(tmp_path):
     (tmp_path / "huge.yaml").write_text("a: " + "x" * 2**21)
     with pytest.raises(CalomanError, match="larger than a megabyte"):
         load_pipeline(tmp_path / "huge.yaml")
+
+
+def test_a_folder_with_a_dotted_name_is_a_text_and_no_class():
+    pipeline, resolved = load_pipeline("1-photons/caloflow_student_small", ["--stages.student.task.teacher=teacher.v2"])
+    assert resolved["stages"]["student"]["task"]["init_args"]["teacher"] == "teacher.v2"
+    assert pipeline.stages["student"].task.keywords["teacher"] == "teacher.v2"

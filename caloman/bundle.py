@@ -29,7 +29,7 @@ from caloman.specification import build, read_yaml, to_yaml
 FORMAT = 2
 LARGEST_SIZE = 1_000_000
 HASHED = ("geometry.xml", "model.safetensors")
-MODEL = Callable[[Geometry], ShowerModel]
+Factory = Callable[[Geometry], ShowerModel]
 
 
 def load(path: str | Path) -> ShowerModel:
@@ -46,8 +46,11 @@ def load(path: str | Path) -> ShowerModel:
     _check_files(folder, config["files"])
     geometry = Geometry.from_xml(folder / "geometry.xml")
     weights = folder / "model.safetensors"
-    _check_plan(config["model"], geometry, folder / "config.yaml", _shapes(weights))
-    model = build_model(config["model"], geometry, source=folder / "config.yaml")
+    source = folder / "config.yaml"
+    _check_sizes(config["model"], source)
+    factory = _factory(config["model"], source)
+    _check_plan(factory, geometry, source, _shapes(weights))
+    model = factory(geometry)
     try:
         model.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -130,12 +133,16 @@ def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> Sh
     Raises:
         CalomanError: if the specification does not fit the classes, or names one outside caloman.
     """
-    factory, _ = build(spec, MODEL, f"{source}: model")
-    return factory(geometry)
+    return _factory(spec, source)(geometry)
 
 
-def _check_plan(spec: Mapping[str, Any], geometry: Geometry, source: Path, shapes: Mapping[str, list[int]]) -> None:
-    """Makes sure that a specification describes the stored weights, before it takes any memory.
+def _factory(spec: Mapping[str, Any], source: Path) -> Factory:
+    factory, _ = build(spec, Factory, f"{source}: model")
+    return factory
+
+
+def _check_plan(factory: Factory, geometry: Geometry, source: Path, shapes: Mapping[str, list[int]]) -> None:
+    """Makes sure that a generator has the stored weights, before it takes any memory.
 
     Raises:
         CalomanError: with the first tensor that is missing or of another shape.
@@ -148,12 +155,10 @@ def _check_plan(spec: Mapping[str, Any], geometry: Geometry, source: Path, shape
         if parameters > len(shapes):
             raise CalomanError(f"{source}: describes more than the {len(shapes)} tensors of model.safetensors")
 
-    if _largest(spec) > LARGEST_SIZE:
-        raise CalomanError(f"{source}: 'model' has a number above {LARGEST_SIZE}; no size of a generator is")
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            planned = build_model(spec, geometry, source).state_dict()
+            planned = factory(geometry).state_dict()
     except (RuntimeError, TypeError, ValueError, ArithmeticError, IndexError) as error:  # numbers without sense
         raise CalomanError(f"{source}: 'model' cannot be built ({first_line(error)}); copy the bundle again") from None
     finally:
@@ -161,6 +166,11 @@ def _check_plan(spec: Mapping[str, Any], geometry: Geometry, source: Path, shape
     for name in {**planned, **shapes}:
         if name not in planned or list(planned[name].shape) != shapes.get(name):
             raise CalomanError(f"{source}: does not describe the tensor {name!r} of model.safetensors; copy it again")
+
+
+def _check_sizes(spec: object, source: Path) -> None:
+    if _largest(spec) > LARGEST_SIZE:
+        raise CalomanError(f"{source}: 'model' has a number above {LARGEST_SIZE}; no size of a generator is")
 
 
 def _largest(spec: object) -> float:

@@ -13,32 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from conftest import TINY_MODEL as MODEL
 
 from caloman import bundle
 from caloman.files import sha256
-from caloman.showers.geometry import Geometry, Layer
 from caloman.specification import read_yaml, to_yaml
 from fuzz import Case
 from fuzz._plain import Rng, damaged
 from fuzz.meshes import DAMAGES as MESH_DAMAGES
+from fuzz.meshes import SMALL as MESH
 
 COMMANDS = ("generate", "load")
-MESH = Geometry("small", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4), Layer(3, (0, 5, 10))), 0.01)
-FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
-HEAD = {"class_path": "caloman.manifold.HurdleHead"}
-VAE = {"class_path": "caloman.manifold.VAE", "init_args": {"latent_dim": 3, "hidden": [8], "head": HEAD}}
-DENSITY = {"class_path": "caloman.models.Density", "init_args": {"flow": FLOW}}
-MODEL = {
-    "class_path": "caloman.models.FactorizedShowerModel",
-    "init_args": {
-        "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": 0.01}},
-        "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW, "threshold": 0.01}},
-        "shape": {
-            "class_path": "caloman.models.ManifoldShape",
-            "init_args": {"autoencoder": VAE, "density": DENSITY},
-        },
-    },
-}
 
 
 @cache

@@ -208,6 +208,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"{path}: a bundle of format {config['format']}, while this version reads {FORMAT}; {cure} caloman "
             f"{str(config.get('caloman'))[:20]}"
         )
+    if not isinstance(config.get("model"), dict):
+        raise CalomanError(f"{path}: has no 'model' with the classes of the generator; copy the bundle again")
     files, training = config.get("files"), config.get("training")
     if not isinstance(files, dict) or set(files) != set(HASHED) or not isinstance(training, dict):
         raise CalomanError(f"{path}: needs 'files' with the SHA-256 of {' and '.join(HASHED)}, and 'training'")

@@ -50,6 +50,15 @@ def test_a_manifest_that_makes_no_sense_is_refused(folder, values):
         bundle.load(folder)
 
 
+@pytest.mark.parametrize("name", ["format", "files", "model", "training"])
+def test_a_manifest_without_a_section_is_refused(folder, name):
+    config = read_yaml(folder / "config.yaml")
+    config.pop(name)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    with pytest.raises(CalomanError, match=r"config\.yaml: "):
+        bundle.load(folder)
+
+
 def test_the_fingerprint_changes_with_every_file_and_not_with_the_place(run, folder, tmp_path):
     first = bundle.fingerprint(run)
     assert bundle.fingerprint(folder.rename(tmp_path / "moved")) == first

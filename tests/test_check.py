@@ -338,8 +338,8 @@ def without_showers(datasets):
 
 
 FATAL = {
-    "transposed energies": (transposed, "(1, 60), but dataset '2' needs numbers of shape (N, 1); store one energy"),
-    "flat energies": (flat, "(60,), but dataset '2' needs numbers of shape (N, 1); store one energy"),
+    "transposed energies": (transposed, "(1, 60), but dataset '2' needs numbers of shape (N, 1); store one number"),
+    "flat energies": (flat, "(60,), but dataset '2' needs numbers of shape (N, 1); store one number"),
     "NaN": (nan, "nan MeV in voxel 3 of shower 17"),
     "negative": (negative, "-0.1 MeV in voxel 3 of shower 17"),
     "no showers": (without_showers, "no dataset 'showers'"),

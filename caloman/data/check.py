@@ -11,6 +11,7 @@ from tqdm import tqdm
 from caloman.data.official import OFFICIAL, energy_deviations, first_of
 from caloman.data.voxel_order import order_fault
 from caloman.errors import CalomanError
+from caloman.showers.conditions import known, table_names
 from caloman.showers.geometry import LONGEST_NAME, Geometry
 from caloman.showers.hdf5 import find_table, open_hdf5, reading
 from caloman.showers.showers import Showers, find_geometry
@@ -117,7 +118,8 @@ class _Layout:
         with open_hdf5(path) as file, reading(path):
             tables = {name: table for name in OWN_DATASETS[:2] if (table := find_table(file, name)) is not None}
             self.types = {name: table.dtype for name, table in tables.items()}
-            self.extra = [name for name in file if name not in OWN_DATASETS]
+            own = (*OWN_DATASETS, *(known(name).table for name in table_names(file)))
+            self.extra = [name for name in file if name not in own]
             self.storage = ""
             if showers := tables.get("showers"):
                 chunks = f"chunks {showers.chunks}" if showers.chunks else "contiguous"
@@ -154,11 +156,15 @@ class _Statistics:
     def __init__(self, blocks: Iterable[Showers], n_voxels: int) -> None:
         total, squares = np.zeros((2, n_voxels))
         energies, responses, hashes = [], [], []
+        self.ends: dict[str, tuple[float, float]] = {}
         n_hits, self.smallest = 0, np.inf
         for block in blocks:
             deposits = block.voxels.sum(axis=1, dtype=np.float64)
             energies.append(block.incident_energies)
             responses.append(deposits / block.incident_energies)
+            for name, values in block.conditions.items():
+                low, high = self.ends.get(name, (np.inf, -np.inf))
+                self.ends[name] = (min(low, float(values.min())), max(high, float(values.max())))
             # an empty shower is no copy of another
             hashes.append(np.array([hash(row.tobytes()) for row in block.voxels[deposits > 0]], np.int64))
             relative = block.voxels / block.incident_energies[:, None]
@@ -189,10 +195,13 @@ def _rows(seen: _Statistics, geometry: Geometry) -> list[tuple[str, str, str]]:
     n_values = len(np.unique(seen.energies))
     energies = f"{seen.energies.min():.7g} to {seen.energies.max():.7g} MeV, {n_values} values"
     response = seen.responses
+    conditions = [(known(name).table, f"{low:.5g} to {high:.5g} {known(name).unit}".rstrip(), "")
+                  for name, (low, high) in seen.ends.items()]  # fmt: skip
     return [
         ("showers", str(len(seen.energies)), counts),
         ("voxels", str(geometry.n_voxels), str(geometry.n_voxels)),
         ("incident energies", energies, spectrum),
+        *conditions,
         ("E_tot / E_inc", f"{response.min():.3f} to {response.max():.3f}, mean {response.mean():.3f}", ""),
         ("smallest deposit", f"{seen.smallest:.4g} MeV", threshold),
         ("zero voxels", f"{100 * seen.zero_fraction:.1f} %", ""),

@@ -16,14 +16,13 @@ from tqdm import tqdm
 
 from caloman.errors import CalomanError
 from caloman.files import sha256
+from caloman.showers.conditions import check_equal_names
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import writing
 from caloman.showers.showers import ShowerFile, Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
 from caloman.showers.spectra import check_seed
 from caloman.showers.writer import ShowerWriter
-
-NAMES = ("incident_energies", "showers")
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,12 @@ def prepare(
     geometry = find_geometry(parts[0].path, dataset)
     with ExitStack() as stack:
         sources = [stack.enter_context(ShowerFiles([str(part)], geometry)) for part in parts]
+        names = sources[0].condition_names
+        for part, source in zip(parts, sources, strict=True):
+            check_equal_names(source.condition_names, names, part.path)
         n_showers = sum(map(len, sources))
         rows = choose_validation_rows(n_showers, validation_fraction, seed)
-        writer = _VerifiedWriter(target, geometry, {}, "gzip" if compress else "none", n_showers)
+        writer = _VerifiedWriter(target, geometry, {}, "gzip" if compress else "none", n_showers, names)
         stack.enter_context(writer)
         bar = stack.enter_context(tqdm(total=n_showers, unit="shower", desc="prepare", disable=None))
         origin = _copy(sources, writer, bar)
@@ -155,7 +157,7 @@ class _VerifiedWriter(ShowerWriter):
     """Writes a file that is read back before it takes its name."""
 
     def __enter__(self) -> Self:
-        self._checksums = dict.fromkeys(NAMES, 0)
+        self._checksums: dict[str, int] = {}
         return super().__enter__()
 
     def append(self, showers: Showers) -> None:
@@ -176,8 +178,8 @@ class _VerifiedWriter(ShowerWriter):
 
 
 def checksums(path: Path, geometry: Geometry) -> dict[str, int]:
-    """CRC-32 of the energies and the voxels of a file, row after row as float32, whatever its layout."""
-    found = dict.fromkeys(NAMES, 0)
+    """CRC-32 of conditions and voxels of a file, row after row as float32, whatever its layout."""
+    found: dict[str, int] = {}
     with ShowerFile(path, geometry) as file:
         for block in file.blocks():
             _add_checksums(found, block)
@@ -185,5 +187,6 @@ def checksums(path: Path, geometry: Geometry) -> dict[str, int]:
 
 
 def _add_checksums(sums: dict[str, int], showers: Showers) -> None:
-    for name, values in zip(NAMES, (showers.incident_energies, showers.voxels), strict=True):
-        sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums[name])
+    columns = {"incident_energies": showers.incident_energies, **showers.conditions, "showers": showers.voxels}
+    for name, values in columns.items():
+        sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums.get(name, 0))

@@ -8,6 +8,7 @@ from typing import Any
 
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
+from caloman.showers.conditions import table_names
 from caloman.showers.hdf5 import find_table, open_hdf5
 from caloman.showers.showers import CHUNK, find_geometry
 from caloman.showers.writer import ShowerWriter
@@ -55,9 +56,9 @@ def merge(output: str, inputs: list[str]) -> str:
         raise CalomanError(f"{output}: is both shard and output; give the merged file a name of its own")
     _check_complete(shards)
     first = shards[0]
-    with ShowerWriter(
-        output, find_geometry(first.path), {**first.request, "shard": "0/1"}, first.request["compression"]
-    ) as writer:
+    request = {**first.request, "shard": "0/1"}
+    geometry, compression = find_geometry(first.path), first.request["compression"]
+    with ShowerWriter(output, geometry, request, compression, conditions=first.conditions) as writer:
         for shard in shards:
             if shard.n_showers:
                 writer.copy(shard.path)
@@ -74,6 +75,7 @@ class _Shard:
         count: of how many.
         request: what it was made from, which is the same for all shards.
         n_showers: how many showers it holds.
+        conditions: names of the conditions beside the energy.
     """
 
     path: Path
@@ -81,12 +83,14 @@ class _Shard:
     count: int
     request: dict[str, Any]
     n_showers: int
+    conditions: list[str]
 
     @classmethod
     def read(cls, path: Path) -> "_Shard":
         with open_hdf5(path) as file:
             table = find_table(file, "showers")
             n_showers = 0 if table is None else len(table)
+            conditions = table_names(file)
             request: dict[str, Any] = {**read_attributes(file)}
         try:
             shard, total, *_ = request.pop("shard"), *(request[name] for name in ("n", "compression", "seed"))
@@ -96,7 +100,7 @@ class _Shard:
             raise CalomanError(f"{path}: not a shard; name files that `caloman generate --shard` made") from None
         if n_showers != expected:
             raise CalomanError(f"{path}: holds {n_showers} showers instead of {expected}; generate this shard again")
-        return cls(path, index, count, request, n_showers)
+        return cls(path, index, count, request, n_showers, conditions)
 
 
 def _check_complete(shards: Sequence[_Shard]) -> None:

@@ -1,10 +1,11 @@
 """Showers in memory, and shower files in the CaloChallenge format, read in blocks.
 
-A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV.
+A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV, and further conditions ``incident_NAME``
+(N, 1), such as ``incident_theta``.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
 from caloman.showers.chunks import read_rows
+from caloman.showers.conditions import ENERGY, known, table_names
 from caloman.showers.geometry import BUILT_IN, Geometry
 from caloman.showers.hdf5 import find_table, open_hdf5, read_table, reading
 
@@ -31,11 +33,13 @@ class Showers:
         incident_energies: energy of each incident particle [MeV], shape (N,).
         voxels: energy in each voxel [MeV], shape (N, V).
         geometry: the voxel mesh.
+        conditions: what else is known of each incident particle, by name (``theta``), each of shape (N,).
     """
 
     incident_energies: NDArray[np.float32]
     voxels: NDArray[np.float32]
     geometry: Geometry
+    conditions: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = (len(self.incident_energies), self.geometry.n_voxels)
@@ -43,12 +47,17 @@ class Showers:
             raise CalomanError(
                 f"showers of shape {self.voxels.shape} do not fit dataset {self.geometry.name!r}: expected {expected}"
             )
+        for name, values in self.conditions.items():
+            if values.shape != (len(self),):
+                raise CalomanError(f"condition {name!r} of shape {values.shape} does not fit {len(self)} showers: "
+                                   "give one number per shower")  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.incident_energies)
 
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> "Showers":
-        return Showers(self.incident_energies[rows], self.voxels[rows], self.geometry)
+        conditions = {name: values[rows] for name, values in self.conditions.items()}
+        return Showers(self.incident_energies[rows], self.voxels[rows], self.geometry, conditions)
 
     @classmethod
     def load(cls, path: str | Path, geometry: Geometry) -> "Showers":
@@ -60,7 +69,7 @@ class Showers:
         """Writes the showers as a CaloChallenge file, which appears under `path` only when it is complete."""
         from caloman.showers.writer import ShowerWriter
 
-        with ShowerWriter(path, self.geometry) as writer:
+        with ShowerWriter(path, self.geometry, conditions=self.conditions) as writer:
             writer.append(self)
 
 
@@ -80,13 +89,16 @@ class ShowerFile:
         self.geometry = geometry
         self._file = open_hdf5(self.path)
         try:
-            self._energies = self._dataset("incident_energies", columns=1)
+            names = table_names(self._file)
+            self._energies = self._dataset(ENERGY.table, columns=1)
             self._voxels = self._dataset("showers", columns=geometry.n_voxels)
-            if len(self._energies) != len(self._voxels):
-                raise CalomanError(
-                    f"{self.path}: 'showers' has {len(self._voxels)} rows but 'incident_energies' has "
-                    f"{len(self._energies)}; both need one row per shower"
-                )
+            self._conditions = {name: self._dataset(known(name).table, columns=1) for name in names}
+            for name, table in self.tables.items():
+                if len(table) != len(self._voxels):
+                    raise CalomanError(
+                        f"{self.path}: 'showers' has {len(self._voxels)} rows but {name!r} has {len(table)}; both need "
+                        "one row per shower"
+                    )
         except BaseException:
             self._file.close()
             raise
@@ -97,7 +109,7 @@ class ShowerFile:
             raise CalomanError(f"{self.path}: no dataset {name!r}; a CaloChallenge file has 'incident_energies' "
                                "and 'showers'")  # fmt: skip
         if table.shape[1:] != (columns,):
-            fix = "choose the dataset that the file was made for" if columns > 1 else "store one energy per row"
+            fix = "choose the dataset that the file was made for" if columns > 1 else "store one number per row"
             raise CalomanError(
                 f"{self.path}: {name!r} is {table.dtype} {table.shape}, but dataset {self.geometry.name!r} needs "
                 f"numbers of shape (N, {columns}); {fix}"
@@ -144,28 +156,48 @@ class ShowerFile:
             )
         return rows
 
+    @property
+    def tables(self) -> dict[str, h5py.Dataset]:
+        """The tables by name, in the order in which they are written."""
+        conditions = {known(name).table: table for name, table in self._conditions.items()}
+        return {ENERGY.table: self._energies, **conditions, "showers": self._voxels}
+
+    @property
+    def condition_names(self) -> list[str]:
+        """Names of the conditions beside the energy."""
+        return list(self._conditions)
+
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
         return checked_energies(read_table(self._energies)[:, 0], self.path, first_row=0)
+
+    def conditions(self) -> dict[str, NDArray[np.float32]]:
+        """Conditions of all showers beside the energy, by name, each of shape (N,)."""
+        columns = {name: read_table(table)[:, 0] for name, table in self._conditions.items()}
+        for name, values in columns.items():
+            known(name).check(values, self.path)
+        return columns
 
     def read(self, start: int, stop: int) -> Showers:
         """Reads the showers of rows ``start`` to ``stop``.
 
         Raises:
-            CalomanError: if an energy is not positive, or a voxel is negative or not finite.
+            CalomanError: if an energy is not positive, a condition makes no sense, or a voxel is negative or infinite.
         """
-        stop = min(stop, len(self))
-        energies = np.empty((max(stop - start, 0), 1), np.float32)
-        voxels = np.empty((len(energies), self.geometry.n_voxels), np.float32)
-        if len(energies):
+        rows = max(min(stop, len(self)) - start, 0)
+        # a float64 file is converted on the way, which spares a copy of twice the size
+        arrays = {name: np.empty((rows, table.shape[1]), np.float32) for name, table in self.tables.items()}
+        if rows:
             with reading(self.path):
-                # a float64 file is converted on the way, which spares a copy of twice the size
-                read_rows(self._energies, start, energies)
-                read_rows(self._voxels, start, voxels)
-        energies = energies[:, 0]
+                for name, table in self.tables.items():
+                    read_rows(table, start, arrays[name])
+        energies, voxels = arrays[ENERGY.table][:, 0], arrays["showers"]
+        conditions = {name: arrays[known(name).table][:, 0] for name in self._conditions}
         checked_energies(energies, self.path, first_row=start)
+        for name, values in conditions.items():
+            known(name).check(values, self.path, first_row=start)
         _check_voxels(voxels, self.path, first_row=start)
-        return Showers(energies, voxels, self.geometry)
+        return Showers(energies, voxels, self.geometry, conditions)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Showers]:
         """Iterates over rows ``start`` to ``stop`` in blocks of whole HDF5 chunk rows, each at most about 64 MiB."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
+from caloman.showers.conditions import check_equal_names, concatenate
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import open_hdf5
 from caloman.showers.showers import ShowerFile, Showers
@@ -107,7 +108,7 @@ class ShowerFiles:
         geometry: the mesh that the voxels belong to.
 
     Raises:
-        CalomanError: if a file is unusable, see `ShowerFile`, or does not have the rows.
+        CalomanError: if a file is unusable, see `ShowerFile`, does not have the rows, or has other conditions.
     """
 
     def __init__(self, specification: Specification, geometry: Geometry) -> None:
@@ -120,6 +121,7 @@ class ShowerFiles:
             for part in self.slices:
                 self.files.append(stack.enter_context(ShowerFile(part.path, geometry)))
                 self.rows.append(part.within(len(self.files[-1])))
+                check_equal_names(self.files[-1].condition_names, self.condition_names, part.path)
             self._stack = stack.pop_all()
         self.starts = np.cumsum([0, *map(len, self.rows)])
         """First row of each slice among all of them, and the number of all rows, shape (number of slices + 1,)."""
@@ -132,6 +134,19 @@ class ShowerFiles:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
+
+    @property
+    def condition_names(self) -> list[str]:
+        """Names of the conditions beside the energy."""
+        return self.files[0].condition_names
+
+    def conditions(self) -> dict[str, NDArray[np.float32]]:
+        """Conditions of all showers beside the energy, by name, each of shape (N,)."""
+        parts = zip(self.files, self.rows, strict=True)
+        columns = [
+            {name: values[rows.start : rows.stop] for name, values in file.conditions().items()} for file, rows in parts
+        ]
+        return concatenate(columns)
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
@@ -157,8 +172,10 @@ class ShowerFiles:
                 parts.append(file.read(wanted.start, wanted.stop))
         if len(parts) == 1:
             return parts[0]
-        energies = np.concatenate([part.incident_energies for part in parts])
-        return Showers(energies, np.concatenate([part.voxels for part in parts]), self.geometry)
+        energies, voxels = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("incident_energies", "voxels")
+        )
+        return Showers(energies, voxels, self.geometry, concatenate([part.conditions for part in parts]))
 
     def blocks(self) -> Iterator[Showers]:
         """Iterates over the slices in blocks of whole HDF5 chunk rows; see `ShowerFile.blocks`."""

@@ -1,6 +1,6 @@
 """Shower files in the CaloChallenge format, written in blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ import numpy as np
 
 from caloman.errors import CalomanError
 from caloman.files import appearing, locked
+from caloman.showers.conditions import ENERGY, check_equal_names, known
 from caloman.showers.geometry import BUILT_IN, Geometry
 from caloman.showers.hdf5 import check_space, reading, release_space, reserve_space, writing
 from caloman.showers.showers import CHUNK, ShowerFile, Showers
@@ -31,6 +32,7 @@ class ShowerWriter:
         compression: of the file.
         n_showers: number of showers, if it is known. Without compression they lie row after row then, ready to be
             mapped, and their space is taken at the start.
+        conditions: names of the conditions beside the energy.
 
     Raises:
         CalomanError: if the file cannot be written (no such folder, no space left), or another process is writing it.
@@ -43,6 +45,7 @@ class ShowerWriter:
         attributes: Mapping[str, str | int | float] | None = None,
         compression: Compression = "gzip",
         n_showers: int | None = None,
+        conditions: Iterable[str] = (),
     ) -> None:
         self.path = Path(path)
         self.geometry = geometry
@@ -50,9 +53,10 @@ class ShowerWriter:
         self._compression = compression
         self._rows = n_showers if compression == "none" else None
         self._end = 0
+        self._conditions = list(conditions)
 
     def __enter__(self) -> Self:
-        n_bytes = 4 * (self._rows or 0) * (1 + self.geometry.n_voxels)
+        n_bytes = 4 * (self._rows or 0) * (1 + len(self._conditions) + self.geometry.n_voxels)
         check_space(self.path, n_bytes)
         mesh = {} if BUILT_IN.get(self.geometry.name) == self.geometry else {"geometry": self.geometry.to_text()}
         with ExitStack() as stack:
@@ -62,8 +66,9 @@ class ShowerWriter:
                 # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
                 self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
                 stack.push(self._close)
-                self._energies = self._create("incident_energies", 1)
-                self._voxels = self._create("showers", self.geometry.n_voxels)
+                columns = dict.fromkeys([ENERGY.table, *(known(name).table for name in self._conditions)], 1)
+                columns["showers"] = self.geometry.n_voxels
+                self._tables = {name: self._create(name, width) for name, width in columns.items()}
                 # in order, for the order in which attributes are made shows in the bytes of the file
                 attributes = {"dataset": self.geometry.name, **mesh, **self._attributes}
                 self._file.attrs.update(sorted(attributes.items()))
@@ -86,12 +91,15 @@ class ShowerWriter:
         """Adds showers at the end of the file.
 
         Raises:
-            CalomanError: if there may not be enough space.
+            CalomanError: if the showers have other conditions than the file, or there may not be enough space.
         """
+        check_equal_names(showers.conditions, self._conditions, self.path)
         rows = self._extend(len(showers), showers.voxels.nbytes)
         with writing(self.path):
-            self._energies[rows, 0] = showers.incident_energies
-            self._voxels[rows] = showers.voxels
+            self._tables[ENERGY.table][rows, 0] = showers.incident_energies
+            for name, values in showers.conditions.items():
+                self._tables[known(name).table][rows, 0] = values
+            self._tables["showers"][rows] = showers.voxels
 
     def _extend(self, n_showers: int, n_bytes: int) -> slice:
         """Makes room for showers at the end of the tables."""
@@ -100,18 +108,20 @@ class ShowerWriter:
         if self._rows is None:
             check_space(self.path, n_bytes)
             with writing(self.path):
-                self._energies.resize(rows.stop, axis=0)
-                self._voxels.resize(rows.stop, axis=0)
+                for table in self._tables.values():
+                    table.resize(rows.stop, axis=0)
         return rows
 
     def copy(self, path: Path) -> None:
         """Adds the showers of another file of this class, compressed as they are, after whole chunks of showers.
 
         Raises:
-            CalomanError: if that file is damaged or stored in another way, or there may not be enough space.
+            CalomanError: if that file is damaged, has other conditions or is stored in another way, or there may not be
+                enough space.
         """
         with ShowerFile(path, self.geometry) as source:
-            pairs = ((source._energies, self._energies), (source._voxels, self._voxels))
+            check_equal_names(source.condition_names, self._conditions, path)
+            pairs = [(source.tables[name], table) for name, table in self._tables.items()]
             for theirs, own in pairs:
                 if (theirs.chunks, theirs.compression, theirs.dtype) != (own.chunks, own.compression, own.dtype):
                     raise CalomanError(f"{path}: was stored anew by another program; take the file as it was generated")

@@ -8,6 +8,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,14 +16,16 @@ import pytest
 import torch
 from conftest import FLOW as FULL_FLOW
 from conftest import TINY_MODEL
-from scipy import special
+from scipy import special, stats
 
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
-from caloman.exporting.command import _write_snippets, export
+from caloman.exporting.clients import make_target
+from caloman.exporting.command import export
+from caloman.exporting.fastcalosim import more_normals
 from caloman.exporting.formats import FORMATS, find_format
-from caloman.exporting.targets import SAMPLING_FRACTION, make_target
+from caloman.exporting.targets import SAMPLING_FRACTION
 from caloman.exporting.verify import compare, reference_inputs
 from caloman.flows import Transform
 from caloman.showers.geometry import Geometry, Layer
@@ -154,7 +157,7 @@ def test_par04_vector_and_order():
 @pytest.mark.parametrize(("target", "inputs"), [
     ("par04", ["input"]),
     ("ddml", ["noise", "incident_energies"]),
-    ("atlas", ["inn_eta_in", "inn_einc_in", "cfm_z_shape", "inn_z_energy"]),
+    ("fastcalosim", ["inn_eta_in", "inn_einc_in", "cfm_z_shape", "inn_z_energy"]),
 ])  # fmt: skip
 def test_targets_have_inputs_and_snippets_of_their_own(tmp_path, target, inputs):
     path = tmp_path / "generator.pt"
@@ -208,7 +211,7 @@ STUBS = {
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 @pytest.mark.parametrize("mesh", MESHES)
 def test_the_header_for_ddml_puts_each_voxel_where_it_is(tmp_path, mesh):
-    _write_snippets(make_target(make_model(mesh=mesh), "ddml"), tmp_path / "generator.pt")
+    make_target(make_model(mesh=mesh), "ddml").write_beside(tmp_path / "generator.pt")
     (tmp_path / "generator.pt.ddml_model.h").rename(tmp_path / "model.h")
     for name, text in STUBS.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +239,7 @@ def test_a_log_names_each_step_before_it_is_done(tmp_path, caplog):
     ({"target": "gauss"}, "calochallenge, par04"),
     ({"output": "a.h5"}, "suffix"),
     ({"target": "par04"}, "equal layers"),
-    ({"target": "atlas", "noise": "internal"}, "--noise"),
+    ({"target": "fastcalosim", "noise": "internal"}, "--noise"),
     ({"noise": "none"}, "internal"),
     ({"seed": -1}, "--seed -1"),
     ({"seed": 2**63}, "--seed 9223372036854775808"),
@@ -325,17 +328,61 @@ def test_operators_against_scipy(function, exact, inputs, rtol):
     np.testing.assert_allclose(found, exact(x.double().numpy()), rtol=rtol, atol=3e-7 if function == "ndtri" else 0)
 
 
-def test_cpp_client_repeats_the_reference(exported):
-    _, path, _ = exported(".onnx")
+def run_cpp(*arguments):
+    """Runs one of the C++ clients, or skips the test where they cannot be built."""
     script = Path(__file__).parent.parent / "scripts" / "cpp_client" / "run"
     environment = {**os.environ, "PYTHON": sys.executable}
-    command = [shutil.which("bash"), script, path, "1000", "50000"]
+    command = [shutil.which("bash"), script, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode == 77:
         pytest.skip(result.stderr.strip())
     assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_cpp_client_repeats_the_reference(exported):
+    result = run_cpp(exported(".onnx")[1], "1000", "50000")
     assert "1000 showers" in result.stdout
     assert result.stdout.count("MeV deposited") == 2
+
+
+def test_fastcalosim_gets_the_showers_of_the_model(tmp_path):
+    model, path = make_model(), tmp_path / "generator.onnx"
+    result = export(model, path, target="fastcalosim")
+    geometry = model.geometry
+    boundaries = np.cumsum([0, *geometry.layer_sizes])
+    layers = [layer.id for layer in geometry.layers]
+    lists = (",".join(map(str, part)) for part in (boundaries, layers))
+    run_cpp("fastcalosim", path, *lists, -0.2, 5e3, 50, tmp_path / "record")
+    record = torch.from_numpy(np.fromfile(tmp_path / "record", "<f4").reshape(50, -1))
+    shape, energy, showers = record.split([geometry.n_voxels, geometry.n_layers, geometry.n_voxels], dim=1)
+    at = torch.full((50, 1), 5e3)
+    target = make_target(model, "fastcalosim")
+    assert target.missing > 0
+    with torch.no_grad():
+        expected = target(at, at, shape, energy)
+    assert compare(expected.numpy(), showers.numpy(), geometry.voxel_layer).holds(result.rounding)
+    assert (showers > 0).any()
+
+
+def test_fastcalosim_finds_each_voxel_in_the_binning(tmp_path):
+    model, path = make_model(), tmp_path / "generator.pt"
+    make_target(model, "fastcalosim").write_beside(path)
+    with h5py.File(f"{path}.binning.hdf5") as file:
+        for layer in model.geometry.layers:
+            for name, expected in {"radius": layer.r, "alpha": layer.alpha}.items():
+                start, size = (file[f"bin{kind}_{name}_layer_{layer.id}"][:] for kind in ("start", "size"))
+                np.testing.assert_allclose(start + size / 2, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_low_digits_are_normal_and_independent_of_the_number_they_are_taken_from(seed):
+    normals = torch.from_numpy(np.random.default_rng(seed).standard_normal((10**6, 2), np.float32))
+    more = more_normals(normals, 1).numpy()[:, 0]
+    assert stats.kstest(more, "norm").pvalue > 1e-3
+    for one in normals.T.numpy():
+        table, *_ = np.histogram2d(*(special.ndtr(x) for x in (more, one)), bins=20, range=[[0, 1], [0, 1]])
+        assert stats.chisquare(table.ravel()).pvalue > 1e-3
 
 
 def test_flow_matching_with_a_transformer_is_exported(tmp_path):

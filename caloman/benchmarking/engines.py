@@ -10,8 +10,8 @@ from torch import Tensor
 
 from caloman import __version__
 from caloman.errors import CalomanError
+from caloman.exporting.clients import make_target
 from caloman.exporting.formats import Run, write_onnx
-from caloman.exporting.targets import make_target
 from caloman.exporting.verify import reference_inputs
 from caloman.models import ShowerModel
 

@@ -2,9 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +10,10 @@ import torch
 
 from caloman import bundle, files
 from caloman.errors import CalomanError
+from caloman.exporting.clients import make_target
 from caloman.exporting.formats import Array, find_format
 from caloman.exporting.manifest import describe
-from caloman.exporting.targets import Target, make_target
+from caloman.exporting.targets import Target
 from caloman.exporting.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
 from caloman.models import ShowerModel
 from caloman.progress import Progress
@@ -60,7 +59,7 @@ def export(
     Args:
         run: run folder of `caloman fit`, or a bundle; in Python also a loaded model.
         output: file to write; the suffix tells the format: .onnx, .pt2 (torch.export), .pt (TorchScript for LibTorch).
-        target: program that reads the file: calochallenge, par04, ddml or atlas.
+        target: program that reads the file: calochallenge, par04, ddml or fastcalosim.
         noise: input, for Gaussians from the engine of the program, or internal, for a generator inside the file.
         seed: seed of the reference inputs, from 0 to 2^63 - 1.
 
@@ -103,7 +102,7 @@ def _write(target: Target, path: Path, manifest: dict[str, object], seed: int, p
         _write_reference(path, dict(zip(target.inputs, inputs, strict=True)), outputs)
         report = {**manifest, "parity": asdict(parity), "rounding": asdict(own), "milliseconds_per_shower": timing}
         files.write(_beside(path, ".json"), json.dumps(report, indent=1) + "\n")
-        _write_snippets(target, path)
+        target.write_beside(path)
     return Export(path, parity, own, timing)
 
 
@@ -113,32 +112,6 @@ def _write_reference(path: Path, inputs: dict[str, Array], outputs: list[Array])
     with files.appearing(_beside(path, ".reference.npz")) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     files.write(_beside(path, ".reference.bin"), b"".join(array.astype("<f4").tobytes() for array in arrays.values()))
-
-
-def _write_snippets(target: Target, path: Path) -> None:
-    geometry = target.model.geometry
-    layer = geometry.layers[0]
-    low, high = target.model.energy_range.tolist()
-    words = {
-        "file": path.name,
-        "noise_dim": target.model.noise_dim,
-        "n_voxels": geometry.n_voxels,
-        "n_r": layer.n_r,
-        "n_alpha": layer.n_alpha,
-        "n_layers": geometry.n_layers,
-        "all_r": ", ".join(str(layer.n_r) for layer in geometry.layers),
-        "all_alpha": ", ".join(str(layer.n_alpha) for layer in geometry.layers),
-        "all_edges": ", ".join(f"{edge:.9g}" for layer in geometry.layers for edge in layer.r_edges),
-        "cell_r": f"{layer.r_edges[-1] / layer.n_r:g}",
-        "low": f"{low:g}",
-        "high": f"{high:g}",
-        "note": target.note,
-        "inputs": ", ".join(f"{name} (1, {columns})" for name, columns in target.inputs.items()),
-        "library": "ONNX" if path.suffix == ".onnx" else "TORCH",
-    }
-    for name in target.snippets:
-        template = resources.files("caloman.exporting").joinpath("snippets", f"{name}.in").read_text()
-        files.write(path.with_name(f"{path.name}.{name}"), Template(template).substitute(words))
 
 
 def _beside(path: Path, ending: str) -> Path:

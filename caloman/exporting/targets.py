@@ -1,10 +1,14 @@
 """Signatures: a generator as a client program calls it, as a module around it."""
 
 from abc import ABC, abstractmethod
+from importlib import resources
+from pathlib import Path
+from string import Template
 
 import torch
 from torch import Tensor, nn
 
+from caloman import files
 from caloman.errors import CalomanError
 from caloman.models import ShowerModel
 
@@ -40,6 +44,13 @@ class Target(nn.Module, ABC):
     @abstractmethod
     def arguments(self, noise: Tensor, incident_energies: Tensor) -> tuple[Tensor, ...]:
         """The inputs that stand for noise (N, noise_dim) and incident energies (N, 1) [MeV]."""
+
+    def write_beside(self, path: Path) -> None:
+        """Writes the further files that the client of an exported file needs: the filled-in templates."""
+        words = _words(self, path)
+        for name in self.snippets:
+            template = resources.files("caloman.exporting").joinpath("snippets", f"{name}.in").read_text()
+            files.write(path.with_name(f"{path.name}.{name}"), Template(template).substitute(words))
 
     def reorder(self, voxels: Tensor) -> Tensor:
         """Brings voxels (N, V) from the order of the CaloChallenge into that of the client."""
@@ -134,60 +145,27 @@ class Par04(Target):
         return self.reorder(showers * (SAMPLING_FRACTION / incident_energies))
 
 
-class Atlas(Target):
-    """The named inputs of ATLAS's TFCSMLCalorimeterSimulator.
-
-    References:
-        FastCaloSim (fcs-proj/FastCaloSim).
-    """
-
-    snippets = ("atlas.md",)
-
-    def __init__(self, model: ShowerModel) -> None:
-        super().__init__(model)
-        n_energy = model.noise_blocks.get("energy", 0)
-        if n_energy == 0:
-            raise CalomanError(
-                "target atlas: it hands in noise of the layer energies, and this model has no such block"
-            )
-        shape = model.noise_dim - n_energy
-        self.inputs = {"inn_eta_in": 1, "inn_einc_in": 1, "cfm_z_shape": shape, "inn_z_energy": n_energy}
-        self.note = (
-            "inn_eta_in is |eta| times 10 and does nothing: the model was trained at one point; "
-            f"cfm_z_shape takes {shape} normal numbers, where ATLAS by default draws one per voxel"
-        )
-
-    def arguments(self, noise: Tensor, incident_energies: Tensor) -> tuple[Tensor, ...]:
-        energy, shape = noise.split([self.inputs["inn_z_energy"], self.inputs["cfm_z_shape"]], dim=1)
-        return torch.zeros_like(incident_energies), incident_energies, shape.contiguous(), energy.contiguous()
-
-    def forward(self, eta: Tensor, incident_energies: Tensor, shape: Tensor, energy: Tensor) -> Tensor:
-        return self.model(torch.cat([energy, shape], dim=1), incident_energies)
-
-
-TARGETS: dict[str, type[Target]] = {"calochallenge": CaloChallenge, "par04": Par04, "ddml": DDML, "atlas": Atlas}
-
-
-def make_target(model: ShowerModel, name: str, noise: str = "input") -> Target:
-    """Wraps a generator for a client.
-
-    Args:
-        model: the generator.
-        name: one of `TARGETS`.
-        noise: ``input``, or ``internal`` for a graph that draws its own.
-
-    Raises:
-        CalomanError: if the target is unknown, or the model or its geometry do not fit it.
-    """
-    if name not in TARGETS:
-        raise CalomanError(f"unknown target {name!r}: use one of {', '.join(TARGETS)}")
-    if noise not in ("input", "internal"):
-        raise CalomanError(f"unknown noise {noise!r}: use input or internal")
-    if noise == "internal" and name != "calochallenge":
-        raise CalomanError(f"target {name}: this program draws the noise itself; leave --noise at input")
-    if not model.one_pass_sampling:
-        raise CalomanError(
-            "this model samples entry by entry with a masked autoregressive flow, which has no graph of bounded size; "
-            "export its student (direction: sampling) or a coupling flow"
-        )
-    return OwnNoise(model) if noise == "internal" else TARGETS[name](model)
+def _words(target: Target, path: Path) -> dict[str, object]:
+    """What the templates ask for."""
+    geometry = target.model.geometry
+    layer = geometry.layers[0]
+    low, high = target.model.energy_range.tolist()
+    return {
+        "file": path.name,
+        "noise_dim": target.model.noise_dim,
+        "n_voxels": geometry.n_voxels,
+        "n_r": layer.n_r,
+        "n_alpha": layer.n_alpha,
+        "n_layers": geometry.n_layers,
+        "all_r": ", ".join(str(layer.n_r) for layer in geometry.layers),
+        "all_alpha": ", ".join(str(layer.n_alpha) for layer in geometry.layers),
+        "all_edges": ", ".join(f"{edge:.9g}" for layer in geometry.layers for edge in layer.r_edges),
+        "boundaries": ", ".join(str(sum(geometry.layer_sizes[:n])) for n in range(geometry.n_layers + 1)),
+        "layers": ", ".join(str(layer.id) for layer in geometry.layers),
+        "cell_r": f"{layer.r_edges[-1] / layer.n_r:g}",
+        "low": f"{low:g}",
+        "high": f"{high:g}",
+        "note": target.note,
+        "inputs": ", ".join(f"{name} (1, {columns})" for name, columns in target.inputs.items()),
+        "library": "ONNX" if path.suffix == ".onnx" else "TORCH",
+    }

@@ -1,0 +1,76 @@
+"""ATLAS's FastCaloSim: as many normal numbers as voxels and layers in, voxels in MeV out."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from caloman import files
+from caloman.errors import CalomanError
+from caloman.exporting.targets import Target
+from caloman.models import ShowerModel
+from caloman.showers.binning import write_binning
+
+DIGITS = 10
+"""Binary digits that one normal number gives away."""
+FIRST_DIGIT = 2**12
+"""Their place: below 1/4096, where a shower does not see them. In float32 numbers up to 4 have them all."""
+
+
+class FastCaloSim(Target):
+    """The named inputs of `TFCSMLCalorimeterSimulator`: |eta| times 10, energy, and normal numbers.
+
+    The simulator draws one normal number for each voxel and one for each layer. A model with more noise gets the rest
+    from the low binary digits of those of the voxels, ten digits of each of two.
+
+    References:
+        FastCaloSim (fcs-proj/FastCaloSim), TFCSMLCalorimeterSimulator and TFCSBinnedShowerONNX.
+
+    Raises:
+        CalomanError: if the model needs more noise than the numbers hold.
+    """
+
+    snippets = ("fastcalosim.md",)
+
+    def __init__(self, model: ShowerModel) -> None:
+        super().__init__(model)
+        n_voxels, n_layers = model.geometry.n_voxels, model.geometry.n_layers
+        self.inputs = {"inn_eta_in": 1, "inn_einc_in": 1, "cfm_z_shape": n_voxels, "inn_z_energy": n_layers}
+        self.missing = max(0, model.noise_dim - n_voxels - n_layers)
+        if 2 * self.missing > n_voxels:
+            raise CalomanError(
+                f"target fastcalosim: it hands in {n_voxels + n_layers} normal numbers, and this model needs "
+                f"{model.noise_dim}, too many more; export for another target"
+            )
+        self.note = "inn_eta_in is |eta| times 10 and does nothing: the model was trained at one point"
+
+    def arguments(self, noise: Tensor, incident_energies: Tensor) -> tuple[Tensor, ...]:
+        """Inputs for tests: the simulator's numbers are independent of one another, and so are these."""
+        n_voxels, n_layers = self.inputs["cfm_z_shape"], self.inputs["inn_z_energy"]
+        unused = noise.new_zeros(len(noise), max(0, n_voxels + n_layers - noise.shape[1]))
+        numbers = torch.cat([noise, unused], dim=1)
+        energy, shape = numbers[:, :n_layers], numbers[:, n_layers : n_layers + n_voxels]
+        return torch.zeros_like(incident_energies), incident_energies, shape.contiguous(), energy.contiguous()
+
+    def forward(self, eta: Tensor, incident_energies: Tensor, shape: Tensor, energy: Tensor) -> Tensor:
+        numbers = torch.cat([energy, shape, *([more_normals(shape, self.missing)] if self.missing else [])], dim=1)
+        return self.model(numbers[:, : self.model.noise_dim], incident_energies)
+
+    def write_beside(self, path: Path) -> None:
+        """Writes the mesh in the form that the simulator reads."""
+        super().write_beside(path)
+        with files.appearing(path.with_name(f"{path.name}.binning.hdf5")) as partial:
+            write_binning(self.model.geometry, partial)
+
+
+def more_normals(normals: Tensor, n: int) -> Tensor:
+    """Further normal numbers (N, n) from the low digits of given ones (N, D), with D at least 2 n.
+
+    The digits are those of the number itself, not of its quantile, so that every program finds the same ones. Those at
+    the place `FIRST_DIGIT` are uniform and independent of the digits above, to less than one part in a thousand of
+    their spread.
+    """
+    scaled = normals[:, : 2 * n] * FIRST_DIGIT
+    digits = ((scaled - scaled.floor()) * 2**DIGITS).floor()
+    uniform = (digits[:, :n] * 2**DIGITS + digits[:, n:] + 0.5) * 2 ** (-2 * DIGITS)
+    return torch.special.ndtri(uniform)

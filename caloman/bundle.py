@@ -9,7 +9,8 @@ import hashlib
 import json
 import platform
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ from caloman import __version__
 from caloman.errors import CalomanError, first_line
 from caloman.files import appearing_folder, restore, sha256
 from caloman.models import ShowerModel
+from caloman.showers.conditions import Condition, Conditions
 from caloman.showers.geometry import Geometry
 from caloman.specification import build, read_yaml, to_yaml
 
 FORMAT = 2
 LARGEST_SIZE = 1_000_000
 HASHED = ("geometry.xml", "model.safetensors")
-Factory = Callable[[Geometry], ShowerModel]
+Factory = Callable[[Geometry, Conditions], ShowerModel]
+ENERGY_RANGE = "energy_range"
+"""Tensor with the trained energies [MeV] in bundles from before other conditions, which list none."""
 
 
 def load(path: str | Path) -> ShowerModel:
@@ -49,10 +53,13 @@ def load(path: str | Path) -> ShowerModel:
     source = folder / "config.yaml"
     _check_sizes(config["model"], source)
     factory = _factory(config["model"], source)
-    _check_plan(factory, geometry, source, _shapes(weights))
-    model = factory(geometry)
+    conditions = _conditions(config, source, weights)
+    shapes = _shapes(weights)
+    _check_plan(factory, geometry, conditions, source, shapes)
+    model = factory(geometry, conditions)
     try:
-        model.load_state_dict(load_file(weights))
+        tensors = load_file(weights)
+        model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in shapes})
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
@@ -121,19 +128,20 @@ def save(
             "caloman": __version__,
             "files": {name: sha256(partial / name) for name in HASHED},
             "model": spec,
+            "conditions": model.conditions.plain(),
             "training": training,
         }
         (partial / "config.yaml").write_text(to_yaml(config))
         (partial / "README.md").write_text(_card(model, training, record or {}))
 
 
-def build_model(spec: Mapping[str, Any], geometry: Geometry, source: Path) -> ShowerModel:
+def build_model(spec: Mapping[str, Any], geometry: Geometry, conditions: Conditions, source: Path) -> ShowerModel:
     """Makes an untrained generator from its ``class_path`` and ``init_args``.
 
     Raises:
         CalomanError: if the specification does not fit the classes, or names one outside caloman.
     """
-    return _factory(spec, source)(geometry)
+    return _factory(spec, source)(geometry, conditions)
 
 
 def _factory(spec: Mapping[str, Any], source: Path) -> Factory:
@@ -141,7 +149,23 @@ def _factory(spec: Mapping[str, Any], source: Path) -> Factory:
     return factory
 
 
-def _check_plan(factory: Factory, geometry: Geometry, source: Path, shapes: Mapping[str, list[int]]) -> None:
+def _conditions(config: Mapping[str, Any], source: Path, weights: Path) -> Conditions:
+    """The conditions that a manifest lists; the energy alone if it is older than others."""
+    if "conditions" in config:
+        try:
+            return Conditions(build(config["conditions"], list[Condition], "conditions")[0])
+        except CalomanError as error:
+            raise CalomanError(f"{source}: {error}") from None
+    with _reading(weights) as file:
+        if ENERGY_RANGE not in file.keys():  # noqa: SIM118 - no mapping
+            raise CalomanError(f"{source}: lists no conditions; copy the bundle again")
+        low, high = file.get_tensor(ENERGY_RANGE).tolist()
+    return Conditions.energies(low, high)
+
+
+def _check_plan(
+    factory: Factory, geometry: Geometry, conditions: Conditions, source: Path, shapes: Mapping[str, list[int]]
+) -> None:
     """Makes sure that a generator has the stored weights, before it takes any memory.
 
     Raises:
@@ -158,7 +182,7 @@ def _check_plan(factory: Factory, geometry: Geometry, source: Path, shapes: Mapp
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            planned = factory(geometry).state_dict()
+            planned = factory(geometry, conditions).state_dict()
     except (RuntimeError, TypeError, ValueError, ArithmeticError, IndexError) as error:  # numbers without sense
         raise CalomanError(f"{source}: 'model' cannot be built ({first_line(error)}); copy the bundle again") from None
     finally:
@@ -181,11 +205,18 @@ def _largest(spec: object) -> float:
 
 
 def _shapes(weights: Path) -> dict[str, list[int]]:
-    """Shapes of the stored tensors by name."""
+    """Shapes of the stored weights and statistics by name."""
+    with _reading(weights) as file:
+        names = [name for name in file.keys() if name != ENERGY_RANGE]  # noqa: SIM118 - no mapping
+        return {name: file.get_slice(name).get_shape() for name in names}
+
+
+@contextmanager
+def _reading(weights: Path) -> Iterator[Any]:
     try:
         with safe_open(weights, "pt") as file:
-            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
+            yield file
+    except (OSError, SafetensorError, ValueError) as error:
         raise CalomanError(f"{weights}: damaged, copy the bundle again ({first_line(error)})") from None
 
 
@@ -226,9 +257,9 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    low, high = model.energy_range.tolist()
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     files = "\n".join(f"| {f['name']} | `{f['sha256']}` |" for f in training["files"])
+    conditions = "\n".join(f"- {condition.label}: {condition.domain}" for condition in model.conditions)
     stages = "".join(
         f"| {name} | {_figure(stage['validation_loss'])} | {_figure(stage['separation'])} |\n"
         for name, stage in record.get("stages", {}).items()
@@ -236,13 +267,13 @@ def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, 
     versions = f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
     return f"""# caloman generator for dataset {model.geometry.name}
 
-- incident {model.geometry.particle}s of {low:g} to {high:g} MeV, {model.geometry.n_voxels} voxels
+- incident {model.geometry.particle}s, {model.geometry.n_voxels} voxels
+{conditions}
 - {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
 - made by caloman {__version__} with {versions}
 - MIT license, as caloman, if that of the training files allows it (official CaloChallenge files: CC BY 4.0)
 
-Angles are in degrees and positions in mm, relative to the particles of the training files. Other energies, angles and
-positions are refused. Trained on {training["showers"]} showers from
+Other values of these conditions are refused. Trained on {training["showers"]} showers from
 
 | file | SHA-256 |
 |-|-|

@@ -174,7 +174,7 @@ def torment(command: Command, inputs: Path, kills: int, rng: np.random.Generator
 
 def spectrum(inputs: Path) -> list[str | Path]:
     """Energies that the model knows."""
-    low, high = caloman.load(inputs / "run").energy_range.tolist()
+    low, high = caloman.load(inputs / "run").conditions[0].range
     return ["--energies", f"log-uniform:{low}:{high}"]
 
 

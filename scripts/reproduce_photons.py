@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 import caloman
 from caloman import bundle
-from caloman.benchmarking.timing import energies_at, measure
+from caloman.benchmarking.timing import conditions_at, measure
 from caloman.errors import CalomanError
 from caloman.evaluation.command import evaluate
 from caloman.evaluation.measures import number
@@ -96,7 +96,7 @@ def closure_files(model: ShowerModel, folder: Path, test: str) -> dict[str, Any]
 def milliseconds(model: ShowerModel) -> float:
     """Processor time of one thread [ms per shower]."""
     with threads(1):
-        return measure(model, model, energies_at(model, BATCH), runs=5).processor
+        return measure(model, model, conditions_at(model, BATCH), runs=5).processor
 
 
 def read(path: Path) -> dict[str, Any]:

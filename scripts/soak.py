@@ -106,7 +106,7 @@ def unequal_chunks(whole: Generation, shard: Generation, path: Path, number: int
 def soak(options: argparse.Namespace) -> list[Row]:
     """Goes on with the shards that are not in the table."""
     options.output.mkdir(parents=True, exist_ok=True)
-    low, high = caloman.load(options.run).energy_range.tolist()
+    low, high = caloman.load(options.run).conditions[0].range
     energies = f"log-uniform:{low}:{high}"
     table = options.output / "soak.csv"
     rows = [dict(row) for row in csv.DictReader(table.open())] if table.is_file() else []

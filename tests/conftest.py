@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from caloman import bundle
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers.showers import Showers
 
@@ -116,8 +117,8 @@ def write_hdf5(tmp_path):
 @pytest.fixture
 def run(small, randomize, tmp_path):
     """A bundle of a random model that may be asked for 1 to 100 GeV."""
-    model = randomize(bundle.build_model(TINY_MODEL, small, tmp_path), std=0.2)
-    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    model = randomize(bundle.build_model(TINY_MODEL, small, ENERGY_ONLY, tmp_path), std=0.2)
+    model.conditions = Conditions.energies(1e3, 1e5)
     bundle.save(model, TINY_MODEL, {"files": [], "showers": 0}, tmp_path / "run" / "bundle")
     return tmp_path / "run"
 

@@ -18,6 +18,7 @@ from caloman.manifold import (
     HurdleHead,
 )
 from caloman.nn.cylinder import CylinderNet, from_patches, to_patches
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 
 REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4), 8) for i in range(4)), threshold=0.01)
@@ -124,7 +125,7 @@ def test_a_bundle_restores_the_architecture(tmp_path):
     options = {"patch": [2, 1, 3], "pool": [2, 2, 1], "hidden": 6}
     architecture = {"class_path": "caloman.manifold.CylinderArchitecture", "init_args": options}
     vae |= {"latent_dim": LATENT, "architecture": architecture}
-    model = bundle.build_model(spec, REGULAR, tmp_path)
+    model = bundle.build_model(spec, REGULAR, ENERGY_ONLY, tmp_path)
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "bundle")
     again = bundle.load(tmp_path / "bundle")
     assert (model.sample([2e3, 3e4]).voxels == again.sample([2e3, 3e4]).voxels).all()

@@ -11,6 +11,7 @@ from caloman.manifold import AVB, VAE, WAE
 from caloman.manifold.adversarial import Adversary
 from caloman.manifold.wasserstein import squared_mmd
 from caloman.nn.mlp import start_at_zero
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import Geometry, Layer
 from caloman.training.config import load_pipeline
 
@@ -153,7 +154,7 @@ def test_latents_become_standard_normal(kind, weight):
 def test_the_adversary_has_a_learning_rate_of_its_own(config):
     config.write_text(config.read_text().replace("caloman.manifold.VAE", "caloman.manifold.AVB"))
     pipeline, _ = load_pipeline(config)
-    task = pipeline.stages["autoencoder"].task(pipeline.model(Geometry.load("1-photons")))
+    task = pipeline.stages["autoencoder"].task(pipeline.model(Geometry.load("1-photons"), ENERGY_ONLY))
     groups = {round(group["lr"] / task.learning_rate, 6): set(group["params"]) for group in task.parameter_groups()}
     autoencoder = task.shape.autoencoder
     assert groups == {3.0: set(autoencoder.adversary.parameters()), 1.0: groups[1.0]}

@@ -11,10 +11,11 @@ from caloman import bundle
 from caloman.benchmarking import command
 from caloman.benchmarking.command import benchmark
 from caloman.benchmarking.rivals import build_rival
-from caloman.benchmarking.timing import energies_at, measure, shares
+from caloman.benchmarking.timing import conditions_at, measure, shares
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.evaluation.leaderboard import entries
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.showers.geometry import BUILT_IN
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -62,8 +63,8 @@ def test_engines_and_exports_are_measured_as_asked(run, graph, tmp_path):
 
 def test_photons_stand_beside_published_generators(config, tmp_path, monkeypatch, run):
     spec = yaml.safe_load(config.read_text())["model"]
-    model = bundle.build_model(spec, BUILT_IN["1-photons"], config)
-    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    model = bundle.build_model(spec, BUILT_IN["1-photons"], ENERGY_ONLY, config)
+    model.conditions = Conditions.energies(1e3, 1e5)
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "photons")
     monkeypatch.setattr(command, "RIVALS", {"CaloINN": "1-photons/caloinn"})
     monkeypatch.setattr(command, "build_rival", lambda name: bundle.load(run))  # the real ones take seconds to build
@@ -81,12 +82,12 @@ def test_the_caloinn_flow_has_the_published_size():
     published = 18_821_350  # arXiv:2410.21611
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(published, rel=0.01)
     with torch.inference_mode():
-        assert model(torch.randn(2, model.noise_dim), energies_at(model, 2)).shape == (2, 368)
+        assert model(torch.randn(2, model.noise_dim), conditions_at(model, 2)).shape == (2, 368)
 
 
 def test_shares_add_up_and_leave_the_model_as_it_was(run):
     model = bundle.load(run)
-    found = shares(model, energies_at(model, 4), runs=2)
+    found = shares(model, conditions_at(model, 4), runs=2)
     assert sum(found.values()) == pytest.approx(100)
     assert list(found) == ["energy model", "latent flow", "decoder", "inverse transform", "rest"]
     assert all(share > 0 for share in found.values())
@@ -95,7 +96,7 @@ def test_shares_add_up_and_leave_the_model_as_it_was(run):
 
 def test_a_run_is_made_of_whole_batches(run):
     model, calls = bundle.load(run), []
-    timing = measure(lambda noise, energies: calls.append(noise.shape), model, energies_at(model, 4), 3, showers=9)
+    timing = measure(lambda noise, energies: calls.append(noise.shape), model, conditions_at(model, 4), 3, showers=9)
     assert timing.showers == 12
     assert calls == [(4, model.noise_dim)] * (1 + 3 * 3)
 

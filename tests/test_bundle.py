@@ -100,7 +100,7 @@ def test_a_kill_between_two_bundles_loses_neither(run, folder):
 
 
 @pytest.mark.parametrize(("name", "value"), [("energy.density.flow.transforms.0.conditioner.last.bias", torch.inf),
-                                             ("energy_range", torch.nan)])  # fmt: skip
+                                             ("energy.density.context_scaling.mean", torch.nan)])  # fmt: skip
 def test_weights_that_are_not_numbers_are_refused(run, folder, name, value):
     model = bundle.load(run)
     state = model.state_dict()

@@ -14,6 +14,7 @@ from caloman.flows import AutoregressiveFlow, CouplingFlow
 from caloman.models import Density, FactorizedShowerModel, LayerEnergyModel
 from caloman.preprocessing import LayerwiseTransform, Logit, UniformDequantization
 from caloman.rivals import FlowShape
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import Geometry
 from caloman.specification import read_layers
 from caloman.training import DistillationTask, fit
@@ -28,7 +29,7 @@ NOISE = UniformDequantization(1e-3)
 @pytest.mark.parametrize(("name", "expected"), [("caloflow", 28_043_810), ("caloflow_student", 56_554_930)])
 def test_published_size(name, expected):
     pipeline, _ = load_pipeline(CONFIGS / f"{name}.yaml")
-    model = pipeline.model(Geometry.load(pipeline.geometry))
+    model = pipeline.model(Geometry.load(pipeline.geometry), ENERGY_ONLY)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
     assert model.shape.one_pass_sampling is (name == "caloflow_student")
     assert not model.one_pass_sampling, "flow I is masked autoregressive in both"
@@ -42,7 +43,7 @@ def test_logit_is_inverted_at_both_ends():
 
 
 def test_noise_fills_zeros_and_is_cut_again(small, make_showers):
-    transform = LayerwiseTransform(small, threshold=0.01, dequantization=NOISE)
+    transform = LayerwiseTransform(small, ENERGY_ONLY, threshold=0.01, dequantization=NOISE)
     showers = make_showers(200, small)
     voxels, incident = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     prepared = transform(voxels, incident)
@@ -57,6 +58,7 @@ def test_noise_fills_zeros_and_is_cut_again(small, make_showers):
 def model(geometry, flow):
     return FactorizedShowerModel(
         geometry,
+        ENERGY_ONLY,
         transform=partial(LayerwiseTransform, threshold=0.01, dequantization=NOISE),
         energy=partial(LayerEnergyModel, flow=partial(CouplingFlow, transforms=1)),
         shape=partial(FlowShape, density=partial(Density, flow=flow, scaling=Logit)),

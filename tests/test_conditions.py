@@ -162,9 +162,9 @@ def test_trained_range_bounds_what_may_be_asked_for():
     trained = ANGLES.trained(matrix)
     trained.check_trained(matrix)
     for column, value, message in (
-        (0, 6e4, "incident energy 60000 MeV is outside the training, 1000 to 50000 MeV"),
-        (1, 0.8, "incident theta 0.8 rad is outside the training, 0.9 to 2.2 rad"),
-        (2, 1.0, "incident phi 1 rad is outside the training"),
+        (0, 6e4, "incident energy 60000 MeV is outside the range of the training, 1000 to 50000 MeV"),
+        (1, 0.8, "incident theta 0.8 rad is outside the range of the training, 0.9 to 2.2 rad"),
+        (2, 1.0, "incident phi 1 rad is outside the range of the training"),
     ):
         asked = matrix.copy()
         asked[1, column] = value
@@ -187,7 +187,7 @@ def test_trained_arc_closes_after_a_turn(rng, turns):
 def test_categories_are_those_of_the_training():
     detector = known("detector").trained(np.array([4.0, 3.0, 4.0]))
     assert detector.categories == (3, 4)
-    with pytest.raises(CalomanError, match="incident detector 5 is outside the training, categories 3, 4"):
+    with pytest.raises(CalomanError, match="incident detector 5 is outside the range of the training, categories 3, 4"):
         detector.check_trained(np.array([3.0, 5.0]))
     with pytest.raises(CalomanError, match="a category is a whole number"):
         detector.check(np.array([3.0, 3.5]), "here")

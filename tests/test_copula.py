@@ -12,6 +12,7 @@ from caloman.flows import CouplingFlow
 from caloman.models import Density, FactorizedShowerModel
 from caloman.preprocessing import ExcessTransform
 from caloman.rivals import CopulaShape, FlowShape, Marginals
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.training import CopulaTask, MarginalsTask
 
 DENSITY = partial(Density, flow=partial(CouplingFlow, transforms=1))
@@ -61,7 +62,10 @@ def test_marginals_learn_rates_and_sizes_of_hits(small):
 
 def test_tasks_train_the_marginals_before_what_ties_them(small, make_showers):
     model = FactorizedShowerModel(
-        small, transform=partial(ExcessTransform, threshold=0.01), shape=partial(CopulaShape, density=DENSITY)
+        small,
+        ENERGY_ONLY,
+        transform=partial(ExcessTransform, threshold=0.01),
+        shape=partial(CopulaShape, density=DENSITY),
     )
     showers = make_showers(50, small)
     batch = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
@@ -80,7 +84,7 @@ def test_tasks_train_the_marginals_before_what_ties_them(small, make_showers):
 
 def test_a_shape_without_marginals_is_refused(small):
     shape = partial(FlowShape, density=DENSITY)
-    model = FactorizedShowerModel(small, transform=partial(ExcessTransform, threshold=0.01), shape=shape)
+    model = FactorizedShowerModel(small, ENERGY_ONLY, transform=partial(ExcessTransform, threshold=0.01), shape=shape)
     with pytest.raises(CalomanError, match=r"'shape\.marginals', which the model does not have"):
         MarginalsTask(model)
     with pytest.raises(CalomanError, match="needs a CopulaShape, not a FlowShape"):

@@ -197,7 +197,9 @@ def test_symmetries_are_applied_on_every_path(photons, make_showers, write):
     showers = make_showers(20, photons)
     for name, layout in (("mapped", {}), ("decoded", {"chunks": (7, 5)})):
         path = write(showers, f"{name}.hdf5", **layout)
-        data = ShowerDataModule(photons, DataConfig([path], symmetries=True, memory_limit=0.0), 0)
+        data = ShowerDataModule(
+            photons, DataConfig([path], symmetries=["alpha_rotation", "alpha_reflection"], memory_limit=0.0), 0
+        )
         voxels = data.train[:][0].numpy()
         original = showers.voxels[data.train.rows]
         assert (voxels != original).any()
@@ -265,7 +267,7 @@ def test_energies_can_be_left_out(showers, small, write):
     data = ShowerDataModule(small, DataConfig([path], leave_out=[1.0, 50.0]), 0)
     used = np.concatenate([rows_of([part[:]]) for part in (data.train, data.validation)])
     assert sorted(used) == [row for row in range(N) if row not in (0, 49)]
-    assert data.energy_range == (2.0, N)
+    assert data.conditions[0].range == (2.0, N)
     with pytest.raises(CalomanError, match=r"data.leave_out: no shower has 0.5 MeV; name energies"):
         ShowerDataModule(small, DataConfig([path], leave_out=[0.5]), 0)
     with pytest.raises(CalomanError, match="leaves out all showers"):

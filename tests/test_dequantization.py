@@ -18,6 +18,7 @@ from caloman.preprocessing import (
     UniformDequantization,
 )
 from caloman.rivals import JointDensity
+from caloman.showers.conditions import ENERGY_ONLY
 
 THRESHOLD = 0.01
 
@@ -62,9 +63,9 @@ def test_zeros_come_back_and_hits_stay(kind):
 
 def test_noise_above_the_threshold_is_refused(small):
     with pytest.raises(CalomanError, match=r"0\.02 MeV, above threshold = 0\.01"):
-        LayerwiseTransform(small, threshold=THRESHOLD, dequantization=UniformDequantization(0.02))
+        LayerwiseTransform(small, ENERGY_ONLY, threshold=THRESHOLD, dequantization=UniformDequantization(0.02))
     with pytest.raises(CalomanError, match=r"0\.02 MeV, above threshold = 0\.01"):
-        JointDensity(small, CouplingFlow, UniformDequantization(0.02), threshold=THRESHOLD)
+        JointDensity(small, ENERGY_ONLY, CouplingFlow, UniformDequantization(0.02), threshold=THRESHOLD)
 
 
 def test_log_determinant_of_layer_fractions():
@@ -83,7 +84,7 @@ def test_log_determinant_of_layer_fractions():
 def test_density_of_layer_energies_is_normalized(small, randomize):
     """By importance sampling; a layer below the threshold is hardly ever generated."""
     flow, n = partial(CouplingFlow, transforms=2, hidden=8), 100_000
-    model = randomize(LayerEnergyModel(small, flow, threshold=THRESHOLD), std=0.1).double()
+    model = randomize(LayerEnergyModel(small, ENERGY_ONLY, flow, threshold=THRESHOLD), std=0.1).double()
     incident = torch.full((n, 1), 100.0, dtype=torch.float64)
     logits = 1.5 * torch.randn(n, 3, dtype=torch.float64)
     energies = model.coordinates.inverse(logits, incident)
@@ -122,7 +123,7 @@ def test_density_of_layer_logarithms_is_normalized():
 
 
 def test_logarithms_of_layers_need_noise_in_empty_ones(small, randomize):
-    model = randomize(LayerEnergyModel(small, CouplingFlow, THRESHOLD, coordinates=LayerLogarithms))
+    model = randomize(LayerEnergyModel(small, ENERGY_ONLY, CouplingFlow, THRESHOLD, coordinates=LayerLogarithms))
     layers, incident = torch.tensor([[0.0, 50.0, 3.0]] * 4), torch.full((4, 1), 100.0)
     assert torch.all(torch.isfinite(model.log_prob(layers, incident)))
     generated = model(torch.randn(500, model.noise_dim), torch.full((500, 1), 0.03))
@@ -130,4 +131,4 @@ def test_logarithms_of_layers_need_noise_in_empty_ones(small, randomize):
     assert torch.any(generated == 0)
     assert torch.any(generated > 0)
     with pytest.raises(CalomanError, match="LayerLogarithms of an energy model needs a threshold"):
-        LayerEnergyModel(small, CouplingFlow, coordinates=LayerLogarithms)
+        LayerEnergyModel(small, ENERGY_ONLY, CouplingFlow, coordinates=LayerLogarithms)

@@ -28,6 +28,7 @@ from caloman.exporting.formats import FORMATS, find_format
 from caloman.exporting.targets import SAMPLING_FRACTION
 from caloman.exporting.verify import compare, reference_inputs
 from caloman.flows import Transform
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.showers.geometry import Geometry, Layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -48,10 +49,10 @@ def make_spec(head):
 def make_model(head="HurdleHead", mesh="small"):
     """A tiny random model for energies of 1 to 100 GeV."""
     torch.manual_seed(1)
-    model = bundle.build_model(make_spec(head), MESHES[mesh], Path("spec")).eval()
+    model = bundle.build_model(make_spec(head), MESHES[mesh], ENERGY_ONLY, Path("spec")).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    model.conditions = Conditions.energies(1e3, 1e5)
     return model
 
 
@@ -96,7 +97,7 @@ def test_onnx_file_says_what_it_is(exported):
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     manifest = json.loads(Path(f"{path}.json").read_text())
     assert json.loads(metadata["noise_blocks"]) == manifest["noise_blocks"] == model.noise_blocks
-    assert json.loads(metadata["energy_range_mev"]) == [1e3, 1e5]
+    assert json.loads(metadata["conditions"])[0]["range"] == [1e3, 1e5]
     assert (metadata["units"], metadata["threshold_mev"]) == ("MeV", "0.01")
     assert Geometry.from_text(metadata["geometry"], "metadata") == model.geometry
 
@@ -394,9 +395,9 @@ def test_flow_matching_with_a_transformer_is_exported(tmp_path):
         "class_path": "caloman.rivals.CopulaShape",
         "init_args": {"density": {"class_path": "caloman.models.Density", "init_args": {"flow": flow}}},
     }
-    model = bundle.build_model(spec, MESHES["regular"], Path("spec")).eval()
+    model = bundle.build_model(spec, MESHES["regular"], ENERGY_ONLY, Path("spec")).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    model.conditions = Conditions.energies(1e3, 1e5)
     result = export(model, tmp_path / "generator.onnx")
     assert result.parity.holds(result.rounding)

@@ -11,6 +11,7 @@ from caloman.generation.closure import encode, reconstruct
 from caloman.models import FactorizedShowerModel, ShapeModel
 from caloman.models.noise import Purpose, chunk_noise
 from caloman.preprocessing import LayerwiseTransform
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.showers.showers import Showers
 from caloman.showers.spectra import CHUNK
 
@@ -38,8 +39,8 @@ def save(small, randomize, tmp_path):
     """Writes the bundle of a random model and returns its folder and the model."""
 
     def apply(arguments, change=lambda model: None):
-        model = randomize(bundle.build_model(arguments, small, tmp_path), std=0.2)
-        model.energy_range.copy_(torch.tensor([256.0, 2.0**22]))
+        model = randomize(bundle.build_model(arguments, small, ENERGY_ONLY, tmp_path), std=0.2)
+        model.conditions = Conditions.energies(256.0, 2.0**22)
         change(model)
         bundle.save(model, arguments, {"files": [], "showers": 0}, tmp_path / "run")
         return tmp_path / "run", model.eval()
@@ -205,7 +206,7 @@ class Uniform(ShapeModel):
 
 
 def test_a_model_without_a_manifold_is_refused(truth, small, reconstructed, tmp_path, monkeypatch):
-    model = FactorizedShowerModel(small, LayerwiseTransform, shape=lambda geometry, context: Uniform())
+    model = FactorizedShowerModel(small, ENERGY_ONLY, LayerwiseTransform, shape=lambda geometry, context: Uniform())
     monkeypatch.setattr("caloman.generation.closure.load", lambda run: model)  # a bundle cannot hold a class of a test
     for command in (reconstruct, encode):
         with pytest.raises(CalomanError, match="run: a Uniform has no manifold"):

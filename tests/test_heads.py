@@ -9,13 +9,14 @@ from torch.testing import assert_close
 from caloman.errors import CalomanError
 from caloman.manifold import BernoulliHead, SoftmaxHead
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform
+from caloman.showers.conditions import ENERGY_ONLY
 
 FRACTION_HEADS = [BernoulliHead, SoftmaxHead]
 
 
 @pytest.fixture
 def shapes(make_showers, small):
-    return prepared(LayerwiseTransform(small), make_showers(64, small))
+    return prepared(LayerwiseTransform(small, ENERGY_ONLY), make_showers(64, small))
 
 
 def prepared(transform, showers):
@@ -79,4 +80,4 @@ def test_fraction_heads_refuse_shapes_that_are_no_fractions(kind, wrong, small, 
 
 def test_softmax_head_refuses_the_global_transform(small, make_showers):
     with pytest.raises(CalomanError, match="SoftmaxHead needs shapes of unit sum"):
-        SoftmaxHead(small).fit([prepared(GlobalTransform(small), make_showers(20, small))])
+        SoftmaxHead(small).fit([prepared(GlobalTransform(small, ENERGY_ONLY), make_showers(20, small))])

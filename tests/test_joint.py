@@ -14,6 +14,7 @@ from caloman.flows import CouplingFlow
 from caloman.models import EnsembleShowerModel
 from caloman.preprocessing import LogNormalDequantization, UniformDequantization
 from caloman.rivals import JointDensity, JointShowerModel
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import Geometry
 from caloman.specification import read_layers
 from caloman.training import fit
@@ -28,7 +29,7 @@ KINDS = {"uniform": UniformDequantization(1e-6), "log-normal": LogNormalDequanti
 
 @pytest.fixture(params=KINDS)
 def density(request, small):
-    return JointDensity(small, partial(CouplingFlow, transforms=0), KINDS[request.param])
+    return JointDensity(small, ENERGY_ONLY, partial(CouplingFlow, transforms=0), KINDS[request.param])
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_log_prob_is_that_of_the_coordinates_and_of_the_noise(density, batch):
 
 def test_published_size():
     pipeline, _ = load_pipeline(CONFIGS / "caloinn.yaml")
-    model = pipeline.model(Geometry.load(pipeline.geometry))
+    model = pipeline.model(Geometry.load(pipeline.geometry), ENERGY_ONLY)
     # not exactly: where the published network has its remaining 0.14 % less is not known
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(18.8214e6, rel=2e-3)
     assert model.one_pass_sampling
@@ -96,5 +97,5 @@ def test_direct_generators_go_through_the_pipeline(name, tmp_path):
 
 def test_the_manifest_of_an_export_has_the_threshold_of_the_model(small):
     joint = partial(JointShowerModel, density=partial(JointDensity, flow=CouplingFlow, dequantization=KINDS["uniform"]))
-    for model in (joint(small), EnsembleShowerModel(small, joint, 2)):
+    for model in (joint(small, ENERGY_ONLY), EnsembleShowerModel(small, ENERGY_ONLY, joint, 2)):
         assert describe(make_target(model, "calochallenge"), "calochallenge", {})["threshold_mev"] == 0.01

@@ -16,6 +16,7 @@ from caloman.flows import AutoregressiveFlow, CouplingFlow
 from caloman.models import FactorizedShowerModel
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform, Log, Logit, LogNormalDequantization
 from caloman.rivals import ConvolutionalCouplingFlow, LayerwiseFlow, LayerwiseShape
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.specification import read_layers
 from caloman.training import fit
@@ -78,7 +79,7 @@ def test_density_is_exact_when_layers_are_given_their_energies(scaling, threshol
 @pytest.mark.parametrize(("scaling", "threshold", "error"), [(Logit, 0.0, 0.7), (Log, 0.015, 1.5)])
 def test_true_layers_are_seen_as_they_are_and_others_with_their_energies(scaling, threshold, error, make_showers):
     noise = LogNormalDequantization(-3.1)
-    transform = LayerwiseTransform(REGULAR, threshold=0.015, dequantization=noise, unit_sum=threshold == 0)
+    transform = LayerwiseTransform(REGULAR, ENERGY_ONLY, threshold=0.015, dequantization=noise, unit_sum=threshold == 0)
     showers = make_showers(50, REGULAR)
     incident = torch.from_numpy(showers.incident_energies).double()[:, None]
     shapes, context, _ = transform(torch.from_numpy(showers.voxels).double(), incident)
@@ -171,18 +172,18 @@ def test_layers_that_differ_are_refused_where_they_have_to_be_alike(options, sma
 
 def test_layer_energies_are_needed():
     with pytest.raises(CalomanError, match="LayerwiseTransform"):
-        FactorizedShowerModel(REGULAR, GlobalTransform, partial(LayerwiseShape, flow=DENSE))
+        FactorizedShowerModel(REGULAR, ENERGY_ONLY, GlobalTransform, partial(LayerwiseShape, flow=DENSE))
 
 
 def test_published_size_of_icaloflow():
     pipeline, _ = load_pipeline(CONFIGS / "icaloflow.yaml")
-    model = pipeline.model(BUILT_IN["2"])
+    model = pipeline.model(BUILT_IN["2"], ENERGY_ONLY)
     assert sum(parameter.numel() for parameter in model.parameters()) == 19_470_168
 
 
 def test_filled_energies_are_a_shape_as_well(make_showers):
     noise = LogNormalDequantization(-3.1)
-    transform = LayerwiseTransform(REGULAR, threshold=0.015, dequantization=noise, unit_sum=False)
+    transform = LayerwiseTransform(REGULAR, ENERGY_ONLY, threshold=0.015, dequantization=noise, unit_sum=False)
     showers = make_showers(50, REGULAR)
     voxels, incident = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     voxels = torch.where(voxels < 0.1, 0, voxels)  # so that scaling a layer cuts no hit

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from caloman.manifold import AVB, VAE, WAE, Autoencoder, BernoulliHead, GaussianHead, HurdleHead, SoftmaxHead
 from caloman.preprocessing import LayerwiseTransform, LogStandardize
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 
 
@@ -22,7 +23,7 @@ def count(module):
 )
 def test_published_parameter_counts(dataset, latent_dim, encoder, decoder):
     geometry = BUILT_IN[dataset]
-    vae = VAE(geometry, LayerwiseTransform(geometry).context_dim, latent_dim, head=GaussianHead)
+    vae = VAE(geometry, LayerwiseTransform(geometry, ENERGY_ONLY).context_dim, latent_dim, head=GaussianHead)
     assert (count(vae.encoder), count(vae.decoder)) == (encoder, decoder)
 
 
@@ -147,7 +148,7 @@ HEADS = [GaussianHead, BernoulliHead, SoftmaxHead, HurdleHead]
 @pytest.fixture
 def batch(make_showers, small):
     showers = make_showers(64, small)
-    prepared = LayerwiseTransform(small, small.threshold)(
+    prepared = LayerwiseTransform(small, ENERGY_ONLY, small.threshold)(
         torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     )
     return prepared.shapes, prepared.context

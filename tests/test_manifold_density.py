@@ -19,6 +19,7 @@ from caloman.flows import CouplingFlow
 from caloman.generation.anomaly import SCORES, anomaly_scores, score
 from caloman.manifold.density import jacobian, log_volume
 from caloman.nn.mlp import MLP
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.showers import Showers
 
 
@@ -177,7 +178,7 @@ def test_scores_are_a_function_of_the_shower(truth, small, randomize, tmp_path):
     spec = deepcopy(TINY_MODEL)
     spec["init_args"]["transform"]["class_path"] = "caloman.preprocessing.ExcessTransform"
     spec["init_args"]["energy"]["init_args"]["coordinates"] = {"class_path": "caloman.preprocessing.LayerLogarithms"}
-    model = randomize(bundle.build_model(spec, small, tmp_path), std=0.2).eval()
+    model = randomize(bundle.build_model(spec, small, ENERGY_ONLY, tmp_path), std=0.2).eval()
     showers = Showers.load(truth, small)
     voxels, energies = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
     assert (model.transform.layers.sum(voxels) == 0).any()

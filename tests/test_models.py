@@ -16,6 +16,7 @@ from caloman.manifold import VAE, HurdleHead
 from caloman.models import Density, FactorizedShowerModel, LayerEnergyModel, ManifoldShape
 from caloman.models.noise import chunk_noise
 from caloman.preprocessing import GlobalTransform, LayerwiseTransform, LogStandardize, Standardize, Whiten
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.showers.showers import CHUNK
 from caloman.showers.spectra import parse_energies
 
@@ -37,8 +38,8 @@ VARIANTS = {
 
 @pytest.fixture(params=VARIANTS)
 def model(request, small, randomize):
-    model = FactorizedShowerModel(small, shape=shape, **VARIANTS[request.param])
-    model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
+    model = FactorizedShowerModel(small, ENERGY_ONLY, shape=shape, **VARIANTS[request.param])
+    model.conditions = Conditions.energies(256.0, 65536.0)
     return randomize(model, std=0.2).eval()
 
 
@@ -58,9 +59,9 @@ def test_noise_is_split_into_named_blocks(model):
 
 
 def test_a_printed_model_tells_what_a_person_wants_to_know(small):
-    model = FactorizedShowerModel(small, shape=shape, **VARIANTS["three-step"])
+    model = FactorizedShowerModel(small, ENERGY_ONLY, shape=shape, **VARIANTS["three-step"])
     assert "the model is untrained" in str(model)
-    model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
+    model.conditions = Conditions.energies(256.0, 65536.0)
     total, energy = (sum(p.numel() for p in module.parameters()) for module in (model, model.energy))
     facts = ["photon", "'small'", "16 voxels in 3 layers", "threshold 0.01 MeV", "256 to 65536 MeV", f"{total:,}\n"]
     facts += ["22 standard normal numbers: energy 3, latent 3, decoder 16", f"energy: LayerEnergyModel, {energy:,}"]
@@ -104,7 +105,7 @@ def test_every_block_of_the_noise_and_the_energy_matter(model):
 
 
 def test_layers_hold_the_energy_that_the_energy_model_gave_them(small, randomize):
-    model = randomize(FactorizedShowerModel(small, shape=shape, **VARIANTS["three-step"]), std=0.5)
+    model = randomize(FactorizedShowerModel(small, ENERGY_ONLY, shape=shape, **VARIANTS["three-step"]), std=0.5)
     noise, incident = inputs(model, 500)
     expected = model.energy(noise[:, :3], incident)
     assert_close(model.transform.layers.sum(model(noise, incident)), expected, rtol=1e-5, atol=0)
@@ -129,7 +130,7 @@ def test_a_density_is_that_of_its_unscaled_variables(scaling, randomize):
 
 
 def test_energy_model_empties_layers_below_its_threshold(small, randomize):
-    model = randomize(LayerEnergyModel(small, flow, threshold=500.0))
+    model = randomize(LayerEnergyModel(small, ENERGY_ONLY, flow, threshold=500.0))
     layers = model(torch.randn(500, 3), torch.full((500, 1), 1000.0))
     assert torch.all((layers == 0) | (layers >= 500))
     assert torch.any(layers == 0)
@@ -137,7 +138,7 @@ def test_energy_model_empties_layers_below_its_threshold(small, randomize):
 
 
 def test_energy_model_has_a_density_for_empty_layers(make_showers, small):
-    model = LayerEnergyModel(small, flow, threshold=THRESHOLD)
+    model = LayerEnergyModel(small, ENERGY_ONLY, flow, threshold=THRESHOLD)
     showers = make_showers(100, small)
     layers = torch.stack([torch.from_numpy(showers.voxels[:, s]).sum(1) for s in small.layer_slices], 1)
     incident = torch.from_numpy(showers.incident_energies)[:, None]
@@ -156,7 +157,7 @@ def test_showers_do_not_depend_on_how_many_follow_in_other_chunks(model, energie
     many = model.sample(energies, seed=1)
     assert len(many) == 2500
     assert np.array_equal(model.sample(energies[:CHUNK], seed=1).voxels, many.voxels[:CHUNK])
-    third = model.sample_chunk(energies[2 * CHUNK :], seed=1, chunk=2)
+    third = model.sample_chunk(energies[2 * CHUNK :, None], seed=1, chunk=2)
     assert np.array_equal(third.voxels, many.voxels[2 * CHUNK :])
 
 
@@ -179,7 +180,7 @@ def test_noise_of_a_shower_does_not_depend_on_the_size_of_its_chunk():
 
 @pytest.mark.parametrize("energy", [255.0, 65540.0, -1.0, 0.0, np.nan, np.inf])
 def test_energies_outside_the_trained_range_are_refused(model, energy):
-    with pytest.raises(CalomanError, match="256 to 65536 MeV"):
+    with pytest.raises(CalomanError, match=r"256 to 65536 MeV|energies must be positive"):
         model.sample([1000.0, energy])
 
 
@@ -216,8 +217,8 @@ TRAINING = {"files": [{"name": "train.hdf5", "sha256": "0" * 64}], "showers": 10
 @pytest.fixture
 def saved(small, randomize, tmp_path):
     """A bundle, and the model that it was made from."""
-    model = randomize(bundle.build_model(SPEC, small, tmp_path), std=0.2).eval()
-    model.energy_range.copy_(torch.tensor([256.0, 65536.0]))
+    model = randomize(bundle.build_model(SPEC, small, ENERGY_ONLY, tmp_path), std=0.2).eval()
+    model.conditions = Conditions.energies(256.0, 65536.0)
     bundle.save(model, SPEC, TRAINING, tmp_path / "bundle")
     return tmp_path / "bundle", model
 

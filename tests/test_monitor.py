@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from caloman.errors import CalomanError
 from caloman.evaluation.histograms import Binning, Histogram
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import Geometry
 from caloman.training import AutoencoderTask, EnergyTask, LatentTask, ResidualTask, fit
 from caloman.training.config import Monitor, load_pipeline
@@ -26,7 +27,7 @@ def data(photons):
 @pytest.fixture
 def model(config, data):
     pipeline, _ = load_pipeline(config)
-    model = pipeline.model(Geometry.load("1-photons"))
+    model = pipeline.model(Geometry.load("1-photons"), ENERGY_ONLY)
     for task in (EnergyTask, AutoencoderTask, LatentTask, ResidualTask):
         task(model).fit_statistics(data.statistics_batches)
     return model

@@ -20,6 +20,7 @@ from caloman.preprocessing import (
     Standardize,
     Whiten,
 )
+from caloman.showers.conditions import ENERGY_ONLY
 
 RATIO = 3.0
 """Largest E_tot / E_inc of coordinates that were not fitted."""
@@ -181,7 +182,7 @@ TRANSFORMS = [LayerwiseTransform, GlobalTransform]
 def test_showers_are_restored_to_rounding(kind, threshold, make_showers, photons):
     voxels, incident = as_tensors(make_showers(500, photons))
     voxels[7] = 0
-    transform = kind(photons, threshold)
+    transform = kind(photons, ENERGY_ONLY, threshold)
     expected = torch.where(voxels < threshold, 0, voxels)
     prepared = transform(voxels, incident)
     restored = transform.inverse(prepared.shapes, incident, prepared.layer_energies)
@@ -194,7 +195,7 @@ def test_voxels_at_the_threshold_are_restored(kind, photons):
     threshold, n = 0.01, 200
     voxels = threshold * (torch.rand(n, 368) < 0.3) + 1000 * torch.rand(n, 368) * (torch.rand(n, 368) < 0.05)
     incident = torch.full((n, 1), 65536.0)
-    transform = kind(photons, threshold)
+    transform = kind(photons, ENERGY_ONLY, threshold)
     prepared = transform(voxels, incident)
     restored = transform.inverse(prepared.shapes, incident, prepared.layer_energies)
     assert_close(restored, voxels, rtol=1e-5, atol=0)
@@ -202,7 +203,7 @@ def test_voxels_at_the_threshold_are_restored(kind, photons):
 
 def test_layerwise_shapes_have_unit_sum_or_are_empty(make_showers, photons):
     voxels, incident = as_tensors(make_showers(200, photons))
-    transform = LayerwiseTransform(photons, threshold=0.01)
+    transform = LayerwiseTransform(photons, ENERGY_ONLY, threshold=0.01)
     prepared = transform(voxels, incident)
     sums = transform.layers.sum(prepared.shapes)
     assert torch.any(prepared.layer_energies == 0)
@@ -213,16 +214,16 @@ def test_layerwise_shapes_have_unit_sum_or_are_empty(make_showers, photons):
 def test_contexts_are_those_of_caloman(photons):
     incident = torch.tensor([[1000.0]])
     layers = torch.tensor([[0.0, 10.0, 500.0, 1e3, 1e5]])
-    context = LayerwiseTransform(photons).context(incident, layers)
+    context = LayerwiseTransform(photons, ENERGY_ONLY).context(incident, layers)
     expected = torch.cat([torch.log10(incident + 0.001), torch.log10((layers + 0.001) / 1e5) - 1], dim=1)
     assert_close(context, expected)
-    assert context.shape[1] == LayerwiseTransform(photons).context_dim == 6
-    assert_close(GlobalTransform(photons).context(incident, None), torch.zeros(1, 1))
+    assert context.shape[1] == LayerwiseTransform(photons, ENERGY_ONLY).context_dim == 6
+    assert_close(GlobalTransform(photons, ENERGY_ONLY).context(incident, None), torch.zeros(1, 1))
 
 
 def test_global_shapes_are_those_of_the_paper(make_showers, photons):
     voxels, incident = as_tensors(make_showers(10, photons))
-    prepared = GlobalTransform(photons)(voxels, incident)
+    prepared = GlobalTransform(photons, ENERGY_ONLY)(voxels, incident)
     assert_close(prepared.shapes, voxels / (3.1 * incident))
 
 
@@ -235,7 +236,7 @@ def garbage(n, geometry):
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 10.0])
 def test_layerwise_inverse_conserves_layer_energies(kind, threshold, photons):
     layers = 10 ** (6 * torch.rand(500, 5) - 2)
-    transform = kind(photons, threshold)
+    transform = kind(photons, ENERGY_ONLY, threshold)
     voxels = transform.inverse(garbage(500, photons), torch.full((500, 1), 1e6), layers)
     assert_close(transform.layers.sum(voxels), torch.where(layers < threshold, 0, layers), rtol=1e-5, atol=0)
 
@@ -243,14 +244,14 @@ def test_layerwise_inverse_conserves_layer_energies(kind, threshold, photons):
 @pytest.mark.parametrize("kind", [*TRANSFORMS, ExcessTransform])
 def test_no_voxel_is_left_below_the_threshold(kind, photons):
     layers = 10 ** (6 * torch.rand(500, 5) - 2)
-    voxels = kind(photons, 10.0).inverse(garbage(500, photons), torch.full((500, 1), 1e4), layers)
+    voxels = kind(photons, ENERGY_ONLY, 10.0).inverse(garbage(500, photons), torch.full((500, 1), 1e4), layers)
     assert torch.all((voxels == 0) | (voxels >= 10 * (1 - 1e-6)))
     assert torch.any(voxels > 0)
 
 
 @pytest.mark.parametrize("kind", [LayerwiseTransform, ExcessTransform])
 def test_layers_without_energy_stay_empty_whatever_the_shape(kind, photons):
-    transform = kind(photons, threshold=0.01)
+    transform = kind(photons, ENERGY_ONLY, threshold=0.01)
     layers = torch.rand(100, 5) * (torch.rand(100, 5) < 0.5)
     voxels = transform.inverse(garbage(100, photons), torch.full((100, 1), 1e3), layers)
     assert torch.equal(transform.layers.sum(voxels) > 0, layers >= 0.01)
@@ -261,7 +262,7 @@ def test_an_excess_restores_all_hits_whatever_its_scale(threshold, make_showers,
     voxels, incident = as_tensors(make_showers(500, photons))
     voxels[7] = 0
     voxels[8] = threshold
-    transform = ExcessTransform(photons, threshold)
+    transform = ExcessTransform(photons, ENERGY_ONLY, threshold)
     expected = torch.where(voxels < threshold, 0, voxels)
     first, second = transform(voxels, incident), transform(voxels, incident)
     assert torch.equal(first.shapes > 0, expected > 0)
@@ -276,7 +277,7 @@ def test_the_scale_of_a_layer_is_random_while_training_and_fades_with_its_hits(p
     voxels = torch.zeros(4000, 368)
     voxels[:, 0] = 5.0  # one hit in the first layer, 160 in the second
     voxels[:, 8:168] = torch.rand(4000, 160) + 1
-    transform = ExcessTransform(photons, threshold=0.01)
+    transform = ExcessTransform(photons, ENERGY_ONLY, threshold=0.01)
     scales = transform.layers.sum(transform(voxels, torch.full((4000, 1), 1e3)).shapes).log().std(dim=0)
     assert_close(scales[:2], torch.tensor([1.0, 1 / 160]), rtol=0.1, atol=0)
     sums = transform.eval().layers.sum(transform(voxels, torch.full((4000, 1), 1e3)).shapes)
@@ -287,7 +288,7 @@ def test_hits_that_the_energy_of_a_layer_cannot_pay_for_are_dropped(photons):
     shapes = torch.zeros(1, 368)
     shapes[0, 8:48] = torch.linspace(1, 40, 40)
     layers = torch.tensor([[0.0, 35.0, 0.0, 0.0, 0.0]])
-    voxels = ExcessTransform(photons, threshold=1.0).inverse(shapes, torch.full((1, 1), 1e3), layers)
+    voxels = ExcessTransform(photons, ENERGY_ONLY, threshold=1.0).inverse(shapes, torch.full((1, 1), 1e3), layers)
     hits = voxels[0] > 0
     assert hits[8:48].tolist() == [False] * 23 + [True] * 17  # share = 35 k / 820 of a layer with hits k = 1 ... 40
     assert torch.all(voxels[0, hits] >= 1)
@@ -296,7 +297,7 @@ def test_hits_that_the_energy_of_a_layer_cannot_pay_for_are_dropped(photons):
 
 def test_published_variant_does_not_renormalize(photons):
     shapes, layers = torch.rand(10, 368) / 100, torch.full((10, 5), 100.0)
-    transform = LayerwiseTransform(photons, renormalize=False)
+    transform = LayerwiseTransform(photons, ENERGY_ONLY, renormalize=False)
     assert_close(transform.inverse(shapes, torch.ones(10, 1), layers), shapes * 100)
 
 

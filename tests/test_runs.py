@@ -16,6 +16,7 @@ from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.models import EnsembleShowerModel, ShowerModel
 from caloman.run_folders import read_manifest, runs
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.showers import Showers
 from caloman.training import fit
 from caloman.training.command import fit as fit_command
@@ -164,8 +165,8 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 class Constant(ShowerModel):
     """Every voxel has the energy of the first parameter, plus the noise."""
 
-    def __init__(self, geometry):
-        super().__init__(geometry)
+    def __init__(self, geometry, conditions):
+        super().__init__(geometry, conditions)
         self.value = nn.Parameter(torch.zeros(1))
         self.noise_blocks = {"latent": 1}
 
@@ -173,12 +174,12 @@ class Constant(ShowerModel):
     def threshold(self):
         return 0.0
 
-    def forward(self, noise, incident_energies):
-        return (self.value + 0 * noise + 0 * incident_energies).expand(-1, self.geometry.n_voxels)
+    def forward(self, noise, conditions):
+        return (self.value + 0 * noise + 0 * conditions).expand(-1, self.geometry.n_voxels)
 
 
 def test_an_ensemble_takes_its_members_equally_often_and_its_graph_selects_the_same(small):
-    ensemble = EnsembleShowerModel(small, Constant, 3)
+    ensemble = EnsembleShowerModel(small, ENERGY_ONLY, Constant, 3)
     for i in range(3):
         ensemble.member(i).value.data.fill_(float(i))
     quantiles = torch.special.ndtri((torch.arange(3000.0) + 0.5) / 3000)

@@ -10,13 +10,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import torch
 
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.generation.generate import generate
 from caloman.generation.shards import merge
+from caloman.showers.conditions import Conditions
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 REQUEST = {"energies": "log-uniform:1GeV:100GeV", "n": 3500, "seed": 4}
@@ -49,7 +49,7 @@ def test_a_shard_that_cannot_be_is_refused(make, shard):
 
 def other_model(small, randomize, folder):
     model = randomize(bundle.load(folder / "run"), std=0.1)
-    model.energy_range.copy_(torch.tensor([1e3, 1e5]))
+    model.conditions = Conditions.energies(1e3, 1e5)
     spec = bundle.read_config(folder / "run" / "bundle")["model"]
     bundle.save(model, spec, {"files": [], "showers": 0}, folder / "other" / "bundle")
     return folder / "other"

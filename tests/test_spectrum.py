@@ -4,6 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from caloman.preprocessing import ExcessTransform, SmoothSpectrum
+from caloman.showers.conditions import ENERGY_ONLY
 
 STEPS = torch.tensor([0.5, 1.0, 1.5, 2.0])  # energies at which every shower has a step [MeV]
 
@@ -65,7 +66,7 @@ def test_what_is_narrow_is_ironed_and_what_is_wide_stays(spectrum, hits):
 
 
 def test_showers_come_back_from_a_smooth_spectrum(hits, photons):
-    transform = ExcessTransform(photons, threshold=0.01)
+    transform = ExcessTransform(photons, ENERGY_ONLY, threshold=0.01)
     transform.fit([hits])
     incident = torch.full((len(hits), 1), 1e5)
     voxels = torch.where(hits < 0.01, 0.0, hits)

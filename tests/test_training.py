@@ -3,17 +3,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import caloman
 from caloman.errors import CalomanError
-from caloman.showers.geometry import Geometry
+from caloman.showers.conditions import ENERGY_ONLY, Conditions, known
+from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.observables import compute_observables
 from caloman.showers.showers import Showers
 from caloman.training import EnergyTask, LatentTask, fit
 from caloman.training.config import load_pipeline
-from caloman.training.data import DataConfig, ShowerDataModule, alpha_symmetries
+from caloman.training.data import DataConfig, ShowerDataModule
 from caloman.training.progress import time_left
+from caloman.training.symmetries import find_moves
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
@@ -68,7 +71,7 @@ def test_a_trained_stage_is_lost_only_when_that_is_wanted(config, tmp_path):
     for overrides, change in (
         ([rows, "--model.energy.flow.hidden=12"], r"model.energy.flow.hidden 16 -> 12\); choose another --output, or"),
         ([rows, "--stages.energy.trainer.max_epochs=3"], r"stages.energy.trainer.max_epochs 2 -> 3"),
-        ([rows, "--seed=2", "--data.symmetries=false"], r"seed 1 -> 2, data.symmetries true -> false"),
+        ([rows, "--seed=2", "--data.symmetries=[]"], r"seed 1 -> 2, data.symmetries \[.*\] -> \[\]"),
         ([f'--data.train=["{SAMPLE}[0:501]"]'], r"data.train .*\[0:500\]\"\] -> .*\[0:501\]"),
     ):
         with pytest.raises(CalomanError, match=change):
@@ -131,7 +134,7 @@ def test_one_stage_can_be_run_alone_but_not_before_its_upstream(config, tmp_path
 
 def test_a_stage_changes_nothing_but_its_part(config, tmp_path):
     pipeline, _ = load_pipeline(config)
-    model = pipeline.model(Geometry.load("1-photons"))
+    model = pipeline.model(Geometry.load("1-photons"), ENERGY_ONLY)
     for task_class, part in ((EnergyTask, "energy"), (LatentTask, "shape.density")):
         task = task_class(model)
         trained = {name for name, parameter in task.model.named_parameters() if parameter.requires_grad}
@@ -179,7 +182,7 @@ def test_training_and_validation_share_no_shower_and_lose_none():
 
 def test_symmetries_move_showers_without_changing_their_radial_observables():
     geometry = Geometry.load("1-photons")
-    orders = alpha_symmetries(geometry)
+    orders = find_moves(geometry, ENERGY_ONLY, ["alpha_rotation", "alpha_reflection"]).orders.numpy()
     assert orders.shape == (20, 368)
     assert len(np.unique(orders, axis=0)) == 20
     showers = Showers.load(SAMPLE, geometry)[:50]
@@ -190,3 +193,30 @@ def test_symmetries_move_showers_without_changing_their_radial_observables():
             np.testing.assert_allclose(getattr(moved, name), getattr(original, name), rtol=1e-5, atol=1e-4)
         radius = np.hypot(original.center_eta, original.center_phi)
         np.testing.assert_allclose(np.hypot(moved.center_eta, moved.center_phi), radius, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("names", [["alpha_reflection"], ["theta_mirror"], ["alpha_reflection", "theta_mirror"]])
+def test_symmetries_move_angles_as_they_say(rng, names):
+    geometry = Geometry.load("2")
+    conditions = Conditions(map(known, ("incident_energy", "theta")))
+    alpha = np.concatenate([layer.alpha for layer in geometry.layers])
+    hit = rng.integers(geometry.n_voxels, size=200)
+    voxels = np.eye(geometry.n_voxels, dtype=np.float32)[hit]
+    given = np.stack([np.full(200, 1e3), rng.uniform(0.9, 1.5, 200)], axis=1).astype(np.float32)
+    moved, asked = find_moves(geometry, conditions, names).apply(*map(torch.from_numpy, (voxels, given)), rng)
+    mirrored = asked[:, 1].numpy() > np.pi / 2
+    np.testing.assert_allclose(asked[:, 1], np.where(mirrored, np.pi - given[:, 1], given[:, 1]), rtol=1e-6)
+    assert mirrored.any() == ("theta_mirror" in names)
+    before = np.where(mirrored, np.pi - alpha[hit], alpha[hit])
+    after = alpha[moved.numpy().argmax(axis=1)]
+    reflected = ~np.isclose(np.exp(1j * after), np.exp(1j * before))
+    np.testing.assert_allclose(np.exp(1j * after[reflected]), np.exp(-1j * before[reflected]), atol=1e-9)
+    assert reflected.any() == ("alpha_reflection" in names)
+
+
+def test_symmetries_that_the_showers_cannot_have_are_refused():
+    with pytest.raises(CalomanError, match=r"data\.symmetries: theta_mirror needs theta as a condition"):
+        find_moves(Geometry.load("2"), ENERGY_ONLY, ["theta_mirror"])
+    uneven = Geometry("uneven", "photon", (Layer(0, (0, 1), 2), Layer(1, (0, 1), 3)))
+    with pytest.raises(CalomanError, match=r"data\.symmetries: layers of 'uneven' have \[2, 3\] angular bins"):
+        find_moves(uneven, ENERGY_ONLY, ["alpha_rotation"])

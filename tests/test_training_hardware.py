@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from caloman.errors import CalomanError
 from caloman.flows.elementwise import Spline
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.showers.geometry import Geometry
 from caloman.training import DistillationTask, EnergyTask, fit
 from caloman.training.config import load_pipeline
@@ -45,7 +46,7 @@ def train_as_rank(rank, port, record, *arguments, **options):
     rows, take = [], ShowerDataset.__getitem__
 
     def taken(self, positions):
-        if self.symmetries is not None and not isinstance(positions, slice):  # a batch to train on
+        if self.moves is not None and not isinstance(positions, slice):  # a batch to train on
             rows.append(self.rows[positions])
         return take(self, positions)
 
@@ -144,15 +145,15 @@ def test_every_shipped_config_builds_stages_of_which_all_that_is_trained_is_comp
     geometry = Geometry.load(pipeline.geometry)
     showers = make_showers(8, geometry)
     batch = torch.from_numpy(showers.voxels), torch.from_numpy(showers.incident_energies)[:, None]
-    model = pipeline.model(geometry)
+    model = pipeline.model(geometry, ENERGY_ONLY)
     names = list(model.state_dict())
-    model.energy_range.copy_(torch.tensor([100.0, 1e8]))
+    model.conditions = Conditions.energies(100.0, 1e8)
     model.prepare([batch[0]])
     for stage in pipeline.stages.values():
         task = stage.task(model)
         if isinstance(task, DistillationTask):
             teacher, _ = load_pipeline(path.with_stem(path.stem.replace("_student", "")))
-            vars(task)["teacher"] = teacher.model(geometry).shape.density
+            vars(task)["teacher"] = teacher.model(geometry, ENERGY_ONLY).shape.density
             task.teacher.fit(lambda task=task: [task.inputs(batch)])
         task.fit_statistics(lambda: [batch])
         state = torch.get_rng_state()
@@ -170,7 +171,7 @@ def test_compiled_networks_have_the_losses_and_gradients_of_plain_ones(config, m
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # without minutes of C++
     pipeline, _ = load_pipeline(config, ["--model.energy.flow.transforms=1"])
     geometry = Geometry.load("1-photons")
-    task = EnergyTask(pipeline.model(geometry))
+    task = EnergyTask(pipeline.model(geometry, ENERGY_ONLY))
     data = ShowerDataModule(geometry, DataConfig(pipeline.data.train, max_showers=200), 0)
     task.fit_statistics(data.statistics_batches)
     randomize(task.module, std=0.1)
@@ -197,7 +198,7 @@ def test_compiled_networks_have_the_losses_and_gradients_of_plain_ones(config, m
 def test_the_batch_size_leaves_half_of_what_fits(config, monkeypatch):
     pipeline, _ = load_pipeline(config)
     geometry = Geometry.load("1-photons")
-    task = EnergyTask(pipeline.model(geometry))
+    task = EnergyTask(pipeline.model(geometry, ENERGY_ONLY))
     data = ShowerDataModule(geometry, DataConfig(pipeline.data.train, max_showers=600), 0)
     task.fit_statistics(data.statistics_batches)
     full = EnergyTask.losses

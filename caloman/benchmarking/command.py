@@ -16,7 +16,7 @@ from caloman import __version__, bundle, files
 from caloman.benchmarking.engines import ENGINES, Generate, read_export
 from caloman.benchmarking.report import SCHEMA, Benchmark
 from caloman.benchmarking.rivals import PHOTONS, RIVALS, build_rival
-from caloman.benchmarking.timing import energies_at, measure, shares, stream_weights
+from caloman.benchmarking.timing import conditions_at, measure, shares, stream_weights
 from caloman.errors import CalomanError, first_line
 from caloman.evaluation.leaderboard import entries
 from caloman.exporting.timing import threads as on_threads
@@ -97,12 +97,12 @@ class Session:
 
     def add_engine(self, name: str, model: ShowerModel, engine: str, generate: Generate) -> None:
         """Measures one way to run a generator."""
-        device = model.energy_range.device.type
+        device = model.device.type
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         what = {"generator": name, "parameters": n_parameters, "engine": engine, "device": device}
         for batch in self.batches:
             self.progress.begin(f"{name}, {engine}, {device}, batch {batch}")
-            timing = measure(generate, model, energies_at(model, batch), self.runs, self.showers)
+            timing = measure(generate, model, conditions_at(model, batch), self.runs, self.showers)
             self.rows.append({**what, **asdict(timing)})
 
 
@@ -140,13 +140,13 @@ def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Genera
 def _look_inside(session: Session, model: ShowerModel) -> dict[str, Any]:
     """What the time depends on: energy, parts of the model, and weights; all in eager mode on the CPU."""
     batch = session.batches[len(session.batches) // 2]
-    energies = {place: energies_at(model, batch, place) for place in (0.0, 0.5, 1.0)}
+    energies = {place: conditions_at(model, batch, place) for place in (0.0, 0.5, 1.0)}
     generate = ENGINES["eager"](model)
     times = [measure(generate, model, at, session.runs, session.showers).mean for at in energies.values()]
     milliseconds, gigabytes = stream_weights(model, session.runs)
     return {
-        "energies": {"batch": batch, "mev": [float(at[0]) for at in energies.values()], "ms": times},
-        "shares": {str(n): shares(model, energies_at(model, n), session.runs) for n in session.batches[:2]},
+        "energies": {"batch": batch, "mev": [float(at[0, 0]) for at in energies.values()], "ms": times},
+        "shares": {str(n): shares(model, conditions_at(model, n), session.runs) for n in session.batches[:2]},
         "weights": {"ms": milliseconds, "gb": gigabytes},
     }
 

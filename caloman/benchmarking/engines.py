@@ -16,12 +16,12 @@ from caloman.exporting.verify import reference_inputs
 from caloman.models import ShowerModel
 
 Generate = Callable[[Tensor, Tensor], object]
-"""Turns noise (N, noise_dim) and incident energies (N, 1) [MeV] into showers in the memory of the host."""
+"""Turns noise (N, noise_dim) and conditions (N, C) into showers in the memory of the host."""
 
 
 def eager(model: ShowerModel) -> Generate:
     """The model as it is, on its device."""
-    return lambda noise, energies: model(noise, energies).cpu()
+    return lambda noise, conditions: model(noise, conditions).cpu()
 
 
 def compiled(model: ShowerModel) -> Generate:
@@ -33,7 +33,7 @@ def compiled(model: ShowerModel) -> Generate:
     if not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         raise CalomanError("there is no C++ compiler")
     program = torch.compile(model, dynamic=False)
-    return lambda noise, energies: program(noise, energies).cpu()
+    return lambda noise, conditions: program(noise, conditions).cpu()
 
 
 def exported(model: ShowerModel) -> Generate:
@@ -42,14 +42,15 @@ def exported(model: ShowerModel) -> Generate:
     Raises:
         CalomanError: if the model cannot be exported, or the extra packages are missing.
     """
-    if model.energy_range.device.type != "cpu":
+    if model.device.type != "cpu":
         raise CalomanError("onnxruntime runs on the CPU here")
     from caloman.exporting import onnx
 
     target = make_target(model, "calochallenge")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "generator.onnx"
-        write_onnx(target, reference_inputs(model, 2, seed=0), {"caloman": __version__}, path)
+        inputs = target.arguments(*reference_inputs(model, 2, seed=0))
+        write_onnx(target, inputs, {"caloman": __version__}, path)
         return _on_tensors(onnx.read(path, torch.get_num_threads()))
 
 
@@ -57,7 +58,7 @@ def read_export(path: Path, model: ShowerModel) -> Generate:
     """The graph of an ONNX file of the model.
 
     Raises:
-        CalomanError: if the file does not take the noise and the energies of the model.
+        CalomanError: if the file does not take the noise and the conditions of the model.
     """
     from caloman.exporting import onnx
 
@@ -66,14 +67,14 @@ def read_export(path: Path, model: ShowerModel) -> Generate:
         generate(*reference_inputs(model, 2, seed=0))
     except Exception as error:  # onnxruntime has its own kinds
         raise CalomanError(
-            f"{path}: does not take {model.noise_dim} numbers of noise and an energy as the run does; "
-            f"make it with `caloman export` for the target calochallenge ({type(error).__name__})"
+            f"{path}: does not take {model.noise_dim} numbers of noise and {', '.join(model.conditions.names)} as the "
+            f"run does; make it with `caloman export` for the target calochallenge ({type(error).__name__})"
         ) from None
     return generate
 
 
 def _on_tensors(run: Run) -> Generate:
-    return lambda noise, energies: run(noise.numpy(), energies.numpy())[0]
+    return lambda noise, conditions: run(noise.numpy(), *(column.numpy() for column in conditions.split(1, 1)))[0]
 
 
 ENGINES: dict[str, Callable[[ShowerModel], Generate]] = {"eager": eager, "compiled": compiled, "ONNX": exported}

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from caloman import bundle
 from caloman.models import ShowerModel
+from caloman.showers.conditions import Conditions
 from caloman.showers.geometry import BUILT_IN
 from caloman.specification import read_layers
 
@@ -16,6 +15,5 @@ RIVALS = {"CaloINN": "1-photons/caloinn", "CaloFlow student": "1-photons/caloflo
 
 def build_rival(name: str) -> ShowerModel:
     """One of the `RIVALS`: 18.8 M (CaloINN) or 56.55 M parameters (CaloFlow's student)."""
-    model = bundle.build_model(read_layers(RIVALS[name])["model"], PHOTONS, Path(RIVALS[name]))
-    model.energy_range.copy_(torch.tensor([256.0, 4_194_304.0]))
-    return model.eval()
+    conditions = Conditions.energies(256.0, 4_194_304.0)
+    return bundle.build_model(read_layers(RIVALS[name])["model"], PHOTONS, conditions, Path(RIVALS[name])).eval()

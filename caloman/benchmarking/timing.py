@@ -45,25 +45,27 @@ class Timing:
     peak_gb: float
 
 
-def measure(generate: Generate, model: ShowerModel, energies: Tensor, runs: int, showers: int | None = None) -> Timing:
-    """Times a generator at one batch of incident energies (N, 1) [MeV].
+def measure(
+    generate: Generate, model: ShowerModel, conditions: Tensor, runs: int, showers: int | None = None
+) -> Timing:
+    """Times a generator at one batch of conditions (N, C).
 
     Args:
         generate: makes the showers.
         model: what they are made of, which tells the noise.
-        energies: those of each batch.
+        conditions: those of each batch.
         runs: number of complete runs.
         showers: number of showers in each, in whole batches; by default as many as take about a second.
     """
-    batch = len(energies)
+    batch = len(conditions)
 
     def call() -> None:
-        generate(torch.randn(batch, model.noise_dim, device=energies.device), energies)
+        generate(torch.randn(batch, model.noise_dim, device=conditions.device), conditions)
 
     with torch.inference_mode():
         call()  # compiles, and fills caches
         needed = max(1, round(SECONDS / seconds(call))) if showers is None else -(-showers // batch)
-        with _peak_memory(energies.device) as peak:
+        with _peak_memory(conditions.device) as peak:
             wall, processor = np.array([_clocks(call, needed) for _ in range(runs)]).T * 1e3 / (needed * batch)
     numbers = (wall.mean(), wall.std(), wall.min(), processor.min())
     mean, std, fastest, least = map(float, numbers)
@@ -77,11 +79,11 @@ def _clocks(call: Callable[[], object], times: int) -> tuple[float, float]:
     return wall, time.process_time() - before
 
 
-def energies_at(model: ShowerModel, rows: int, place: float | None = None) -> Tensor:
-    """Incident energies (rows, 1) [MeV] of the trained range, from 0 (lowest) to 1 (highest), or log-uniform in it."""
-    low, high = model.energy_range.clamp(1.0, 1e9).tolist()
-    places = torch.rand(rows, 1) if place is None else torch.full((rows, 1), place)
-    return (low * (high / low) ** places).to(model.energy_range.device)
+def conditions_at(model: ShowerModel, rows: int, place: float | None = None) -> Tensor:
+    """Conditions (rows, C) of the trained ranges, at a place from 0 (lowest energy) to 1 (highest), or anywhere."""
+    shape = (rows, len(model.conditions))
+    places = torch.rand(shape) if place is None else torch.full(shape, place)
+    return torch.from_numpy(model.conditions.at(places.numpy())).to(model.device)
 
 
 def stream_weights(model: ShowerModel, runs: int) -> tuple[float, float]:
@@ -95,14 +97,14 @@ def stream_weights(model: ShowerModel, runs: int) -> tuple[float, float]:
     return 1e3 * min(_clocks(call, 1)[1] for _ in range(max(10, runs))), weights.nbytes / 1e9
 
 
-def shares(model: ShowerModel, energies: Tensor, runs: int) -> dict[str, float]:
+def shares(model: ShowerModel, conditions: Tensor, runs: int) -> dict[str, float]:
     """Where the time of generation goes: part of the model -> percentage, the parts' sum being 100."""
     clock = dict.fromkeys(_parts(model), 0.0)
-    with torch.inference_mode(), _timed(_parts(model), clock, energies.device):
-        noise = torch.randn(len(energies), model.noise_dim, device=energies.device)
-        model(noise, energies)
+    with torch.inference_mode(), _timed(_parts(model), clock, conditions.device):
+        noise = torch.randn(len(conditions), model.noise_dim, device=conditions.device)
+        model(noise, conditions)
         clock.update(dict.fromkeys(clock, 0.0))
-        total = seconds(lambda: _finished(model(noise, energies)), runs)
+        total = seconds(lambda: _finished(model(noise, conditions)), runs)
     clock["rest"] = total - sum(clock.values())
     return {name: 100 * taken / total for name, taken in clock.items()}
 

@@ -22,7 +22,7 @@ ROUNDING = 1e-3
 """By how much a file that was stored with few digits may fall below the threshold."""
 PLAUSIBLE_MEAN = (0.2, 2.0)
 LARGEST_RESPONSE = 10.0
-UNITS = 30.0
+UNITS = 10.0
 """A mean E_tot / E_inc within this factor of 1000 or 1/1000 is a matter of units."""
 NAMED = 5
 """Most extra datasets that are named."""

@@ -8,12 +8,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from caloman.data.lemurs import LemursFile
 from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.showers.conditions import check_equal_names
@@ -23,6 +24,9 @@ from caloman.showers.showers import ShowerFile, Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
 from caloman.showers.spectra import check_seed
 from caloman.showers.writer import ShowerWriter
+
+Format = Literal["calochallenge", "lemurs"]
+Source = ShowerFiles | LemursFile
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def prepare(
     compress: bool = False,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    format: Format = "calochallenge",
 ) -> PreparedFile:
     """Joins shower files into one that training reads at disk speed.
 
@@ -67,12 +72,13 @@ def prepare(
     is complete, was read back and equals what was read from the sources.
 
     Args:
-        inputs: HDF5 files in the CaloChallenge format, or some of their rows, such as file.hdf5[0:1000].
+        inputs: HDF5 files, or some of their rows, such as file.hdf5[0:1000].
         output: the file to make; an older one is replaced when the new one is complete.
         dataset: dataset id (1-photons, 1-pions, 2, 3) or a binning .xml file; may be left out if the first file says.
         compress: gzip in chunks of whole rows: smaller, but slower to read, and it cannot be memory-mapped.
         validation_fraction: part of the showers that is set aside for validation, recorded as ``validation_rows``.
         seed: seed of the choice of these showers.
+        format: layout of the files; that of LEMURS needs --dataset.
 
     Raises:
         CalomanError: if a source is unreadable or does not fit, or if the file cannot be written.
@@ -87,19 +93,26 @@ def prepare(
     _check_distinct(parts, target)
     geometry = find_geometry(parts[0].path, dataset)
     with ExitStack() as stack:
-        sources = [stack.enter_context(ShowerFiles([str(part)], geometry)) for part in parts]
-        names = sources[0].condition_names
-        for part, source in zip(parts, sources, strict=True):
-            check_equal_names(source.condition_names, names, part.path)
+        sources: list[Source] = []
+        for part in parts:
+            sources.append(_open(part, geometry, format))
+            stack.enter_context(sources[-1])
+            check_equal_names(sources[-1].condition_names, sources[0].condition_names, part.path)
         n_showers = sum(map(len, sources))
         rows = choose_validation_rows(n_showers, validation_fraction, seed)
-        writer = _VerifiedWriter(target, geometry, {}, "gzip" if compress else "none", n_showers, names)
+        writer = _VerifiedWriter(
+            target, geometry, {}, "gzip" if compress else "none", n_showers, sources[0].condition_names
+        )
         stack.enter_context(writer)
         bar = stack.enter_context(tqdm(total=n_showers, unit="shower", desc="prepare", disable=None))
         origin = _copy(sources, writer, bar)
         split = {"validation_fraction": validation_fraction, "split_seed": seed}
         writer.finish(rows, {**split, "sources": json.dumps(origin)})
     return PreparedFile(output, geometry.name, n_showers, len(rows), target.stat().st_size, origin)
+
+
+def _open(part: ShowerSlice, geometry: Geometry, format: Format) -> Source:
+    return LemursFile(part, geometry) if format == "lemurs" else ShowerFiles([str(part)], geometry)
 
 
 def choose_validation_rows(n_showers: int, fraction: float, seed: int) -> NDArray[np.int64]:
@@ -120,7 +133,7 @@ def _check_distinct(parts: Sequence[ShowerSlice], target: Path) -> None:
         seen.setdefault(path, []).append(part)
 
 
-def _copy(sources: Sequence[ShowerFiles], writer: "_VerifiedWriter", bar: tqdm) -> list[dict[str, str | int]]:
+def _copy(sources: Sequence[Source], writer: "_VerifiedWriter", bar: tqdm) -> list[dict[str, str | int]]:
     """Copies all sources and returns where the showers came from."""
     parts = [part for source in sources for part in source.slices]
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as hashing:

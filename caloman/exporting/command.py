@@ -50,7 +50,7 @@ class Export:
 def export(
     run: Generator, output: str | Path, target: str = "calochallenge", noise: str = "input", seed: int = 0
 ) -> Export:
-    """Exports a generator as one file, from energy to voxels.
+    """Exports a generator as one file, from the conditions to voxels.
 
     Beside OUTPUT appear OUTPUT.json (units, order, ranges, parity, timing), OUTPUT.reference.npz and .bin (inputs and
     outputs for tests of a client), and what the program of the target needs. Nothing appears if the showers of the file
@@ -75,7 +75,7 @@ def export(
     check_seed(seed)
     model = run if isinstance(run, ShowerModel) else bundle.load(run)
     training = {} if isinstance(run, ShowerModel) else bundle.read_training(run)
-    was_training, device = model.training, model.energy_range.device
+    was_training, device = model.training, model.device
     wrapped = make_target(model, target, noise)
     try:
         with torch.no_grad(), Progress("export", 3, "step") as progress:
@@ -86,19 +86,19 @@ def export(
 
 def _write(target: Target, path: Path, manifest: dict[str, object], seed: int, progress: Progress) -> Export:
     form = find_format(path)
-    noise, energies = reference_inputs(target.model, max(BATCHES), seed)
+    noise, conditions = reference_inputs(target.model, max(BATCHES), seed)
     with files.locked(path), files.appearing(path) as partial:
         progress.begin("write the graph")
-        form.write(target, target.arguments(noise[:2], energies[:2]), manifest, partial)
+        form.write(target, target.arguments(noise[:2], conditions[:2]), manifest, partial)
         run = form.read(partial)
         progress.begin("compare it with the model")
-        parity, outputs = check(target, run, noise, energies)
-        own = rounding(target, noise, energies)
+        parity, outputs = check(target, run, noise, conditions)
+        own = rounding(target, noise, conditions)
         if not parity.holds(own):
             raise CalomanError(f"{path}: not written, for it does not give the showers of the model ({parity})")
         progress.begin("measure the time")
-        timing = measure(target, run, noise, energies)
-        inputs = [tensor.numpy() for tensor in target.arguments(noise, energies)]
+        timing = measure(target, run, noise, conditions)
+        inputs = [tensor.numpy() for tensor in target.arguments(noise, conditions)]
         _write_reference(path, dict(zip(target.inputs, inputs, strict=True)), outputs)
         report = {**manifest, "parity": asdict(parity), "rounding": asdict(own), "milliseconds_per_shower": timing}
         files.write(_beside(path, ".json"), json.dumps(report, indent=1) + "\n")

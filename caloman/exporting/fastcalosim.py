@@ -27,7 +27,7 @@ class FastCaloSim(Target):
         FastCaloSim (fcs-proj/FastCaloSim), TFCSMLCalorimeterSimulator and TFCSBinnedShowerONNX.
 
     Raises:
-        CalomanError: if the model needs more noise than the numbers hold.
+        CalomanError: if the model needs more noise than the numbers hold, or other conditions than energy and theta.
     """
 
     snippets = ("fastcalosim.md",)
@@ -42,19 +42,26 @@ class FastCaloSim(Target):
                 f"target fastcalosim: it hands in {n_voxels + n_layers} normal numbers, and this model needs "
                 f"{model.noise_dim}, too many more; export for another target"
             )
-        self.note = "inn_eta_in is |eta| times 10 and does nothing: the model was trained at one point"
+        self.refuse_all_but("theta")
+        self.has_theta = "theta" in model.conditions.names
+        use = "gives theta" if self.has_theta else "does nothing: the model was trained at one point"
+        self.note = f"inn_eta_in is |eta| times 10 and {use}"
 
-    def arguments(self, noise: Tensor, incident_energies: Tensor) -> tuple[Tensor, ...]:
+    def arguments(self, noise: Tensor, conditions: Tensor) -> tuple[Tensor, ...]:
         """Inputs for tests: the simulator's numbers are independent of one another, and so are these."""
         n_voxels, n_layers = self.inputs["cfm_z_shape"], self.inputs["inn_z_energy"]
         unused = noise.new_zeros(len(noise), max(0, n_voxels + n_layers - noise.shape[1]))
         numbers = torch.cat([noise, unused], dim=1)
         energy, shape = numbers[:, :n_layers], numbers[:, n_layers : n_layers + n_voxels]
-        return torch.zeros_like(incident_energies), incident_energies, shape.contiguous(), energy.contiguous()
+        energies = conditions[:, :1].contiguous()
+        eta = -10 * (conditions[:, 1:] / 2).tan().log() if self.has_theta else torch.zeros_like(energies)
+        return eta, energies, shape.contiguous(), energy.contiguous()
 
     def forward(self, eta: Tensor, incident_energies: Tensor, shape: Tensor, energy: Tensor) -> Tensor:
         numbers = torch.cat([energy, shape, *([more_normals(shape, self.missing)] if self.missing else [])], dim=1)
-        return self.model(numbers[:, : self.model.noise_dim], incident_energies)
+        theta = 2 * (-eta / 10).exp().atan()
+        conditions = torch.cat([incident_energies, theta], dim=1) if self.has_theta else incident_energies
+        return self.model(numbers[:, : self.model.noise_dim], conditions)
 
     def write_beside(self, path: Path) -> None:
         """Writes the mesh in the form that the simulator reads."""

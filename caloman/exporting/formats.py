@@ -31,9 +31,9 @@ class Format(NamedTuple):
 def write_torch_export(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
     """Writes a ``.pt2`` of `torch.export`, with the manifest as the extra file ``manifest.json``."""
     batch = torch.export.Dim("batch", min=1)
-    shapes = tuple({0: batch} for _ in inputs)
     with _quiet():
-        program = torch.export.export(target, inputs, dynamic_shapes=shapes, strict=False)
+        axes = target.batch_axes(batch)
+        program = torch.export.export(target, inputs, dynamic_shapes=axes, strict=False)
         buffer = BytesIO()  # torch itself does not tell a full disk from other errors
         torch.export.save(program, buffer, extra_files={"manifest.json": json.dumps(manifest)})
     path.write_bytes(buffer.getvalue())

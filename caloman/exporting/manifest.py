@@ -14,7 +14,6 @@ LICENSE = "MIT for the code that made it; the weights belong to whoever trained 
 def describe(target: Target, name: str, training: dict) -> dict[str, object]:
     """The manifest of a target: inputs, units, order, ranges and provenance."""
     model = target.model
-    low, high = model.energy_range.tolist()
     return {
         "caloman": __version__,
         "target": name,
@@ -23,7 +22,7 @@ def describe(target: Target, name: str, training: dict) -> dict[str, object]:
         "inputs": {key: [-1, columns] for key, columns in target.inputs.items()},
         "noise_blocks": dict(model.noise_blocks),
         "noise": "standard normal",
-        "energy_range_mev": [low, high],
+        "conditions": model.conditions.plain(),
         "output": {"showers": [-1, model.geometry.n_voxels]},
         "units": target.units,
         "order": target.order,

@@ -37,7 +37,7 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
         output_names=outputs,
         opset_version=OPSET,
         dynamo=True,
-        dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+        dynamic_shapes=target.batch_axes("batch"),
         custom_translation_table=TRANSLATIONS,
         optimize=False,  # it would take constants below 1e-8 for zero; folding constants alone does not
         verbose=False,

@@ -62,12 +62,11 @@ class Parity:
 
 
 def reference_inputs(model: ShowerModel, rows: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noise (rows, noise_dim) and incident energies (rows, 1) [MeV], log-uniform in the trained range."""
+    """Noise (rows, noise_dim) and conditions (rows, C), evenly spread over the trained ranges."""
     generator = np.random.default_rng(seed)
-    low, high = np.clip(model.energy_range.cpu().numpy().astype(float), 1.0, 1e9)
-    energies = low * (high / low) ** generator.random((rows, 1))
+    conditions = model.conditions.at(generator.random((rows, len(model.conditions))))
     noise = generator.standard_normal((rows, model.noise_dim), dtype=np.float32)
-    return torch.from_numpy(noise), torch.from_numpy(energies.astype(np.float32))
+    return torch.from_numpy(noise), torch.from_numpy(conditions)
 
 
 def compare(expected: Array, actual: Array, voxel_layer: NDArray[np.int64]) -> Parity:
@@ -92,14 +91,14 @@ def _hits(showers: Array) -> NDArray[np.float64]:
     return np.where(voxels < NOTHING * voxels.sum(axis=1, keepdims=True), 0.0, voxels)
 
 
-def check(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) -> tuple[Parity, list[Array]]:
+def check(target: Target, run: Run, noise: Tensor, conditions: Tensor) -> tuple[Parity, list[Array]]:
     """Compares a file with its model at all `BATCHES` together; also returns what the model gives for the largest."""
     expected, found = [], []
     for batch in BATCHES:
-        inputs = target.arguments(noise[:batch], incident_energies[:batch])
+        inputs = target.arguments(noise[:batch], conditions[:batch])
         outputs = run(*(tensor.numpy() for tensor in inputs))
         if len(outputs) > 1:  # the file drew its noise itself and tells it
-            showers = target.model(torch.from_numpy(outputs[1]), incident_energies[:batch])
+            showers = target.model(torch.from_numpy(outputs[1]), conditions[:batch])
         else:
             showers = target(*inputs)
         expected.append(showers.numpy())
@@ -108,10 +107,10 @@ def check(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) ->
     return parity, [expected[-1], *outputs[1:]]
 
 
-def rounding(target: Target, noise: Tensor, incident_energies: Tensor) -> Parity:
+def rounding(target: Target, noise: Tensor, conditions: Tensor) -> Parity:
     """How much the model differs between float64 and float32, the yardstick of what an export may differ."""
-    wide = copy.deepcopy(target.model).double()(noise.double(), incident_energies.double())
-    return compare(wide.numpy(), target.model(noise, incident_energies).numpy(), target.model.geometry.voxel_layer)
+    wide = copy.deepcopy(target.model).double()(noise.double(), conditions.double())
+    return compare(wide.numpy(), target.model(noise, conditions).numpy(), target.model.geometry.voxel_layer)
 
 
 def _voxel_layer(target: Target) -> NDArray[np.int64]:
@@ -119,12 +118,12 @@ def _voxel_layer(target: Target) -> NDArray[np.int64]:
     return target.reorder(torch.from_numpy(target.model.geometry.voxel_layer)[None])[0].numpy()
 
 
-def measure(target: Target, run: Run, noise: Tensor, incident_energies: Tensor) -> dict[str, dict]:
+def measure(target: Target, run: Run, noise: Tensor, conditions: Tensor) -> dict[str, dict]:
     """Time per shower [ms] of model and file by batch size, on one thread."""
     table: dict[str, dict[str, float]] = {"eager": {}, "exported": {}}
     with threads(1):
         for batch in TIMED_BATCHES:
-            inputs = target.arguments(noise[:batch], incident_energies[:batch])
+            inputs = target.arguments(noise[:batch], conditions[:batch])
             arrays = [tensor.numpy() for tensor in inputs]
             table["eager"][str(batch)] = 1e3 / batch * fastest(partial(target, *inputs))
             table["exported"][str(batch)] = 1e3 / batch * fastest(partial(run, *arrays))

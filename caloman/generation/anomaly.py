@@ -70,9 +70,9 @@ def score(
         torch.no_grad(),
     ):
         start = 0
-        for _, voxels, energies in batches(source, model, 0, Purpose.ENCODINGS, 0):
+        for _, voxels, conditions in batches(source, model, 0, Purpose.ENCODINGS, 0):
             rows = slice(start, start + len(voxels))
-            for name, values in anomaly_scores(model, voxels, energies).items():
+            for name, values in anomaly_scores(model, voxels, conditions).items():
                 tables[name][rows] = values[:, None].cpu().numpy()
             start = rows.stop
     message = f"scores of {start} showers written to {output}"
@@ -85,20 +85,20 @@ def score(
     return Scored(message, Significances(usual, anomalous))
 
 
-def anomaly_scores(model: FactorizedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
-    """The scores, each of shape (N,), of voxels (N, V) at incident energies (N, 1) [MeV]; see `score`.
+def anomaly_scores(model: FactorizedShowerModel, voxels: Tensor, conditions: Tensor) -> dict[str, Tensor]:
+    """The scores, each of shape (N,), of voxels (N, V) [MeV] under conditions (N, C); see `score`.
 
     Raises:
         CalomanError: if the model has no manifold.
     """
     rows = max(1, JACOBIAN_NUMBERS // (model.manifold.autoencoder.latent_dim * model.geometry.n_voxels))
-    parts = zip(voxels.split(rows), incident_energies.split(rows), strict=True)
+    parts = zip(voxels.split(rows), conditions.split(rows), strict=True)
     scores = [_scores(model, *part) for part in parts]
     return {name: torch.cat([part[name] for part in scores]) for name in scores[0]}
 
 
-def _scores(model: FactorizedShowerModel, voxels: Tensor, incident_energies: Tensor) -> dict[str, Tensor]:
-    shapes, context, layer_energies = model.transform(voxels, incident_energies)
+def _scores(model: FactorizedShowerModel, voxels: Tensor, conditions: Tensor) -> dict[str, Tensor]:
+    shapes, context, layer_energies = model.transform(voxels, conditions)
     autoencoder, density = model.manifold.autoencoder, model.manifold.density
 
     def decode(latents: Tensor) -> Tensor:
@@ -114,5 +114,5 @@ def _scores(model: FactorizedShowerModel, voxels: Tensor, incident_energies: Ten
         "projected": latent + log_volume(decode, latents),
     }
     if model.energy and model.energy.dequantization:  # without one an empty layer has no density
-        scores["layer_energies"] = -model.energy.log_prob(layer_energies, incident_energies)
+        scores["layer_energies"] = -model.energy.log_prob(layer_energies, conditions)
     return scores

@@ -25,7 +25,7 @@ from caloman.showers.writer import ShowerWriter
 
 Part = Literal["decoder", "shapes"]
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Noise (n, D), voxels (n, V) [MeV] and incident energies (n, 1) [MeV] of a chunk."""
+"""Noise (n, D), voxels (n, V) [MeV] and conditions (n, C) of a chunk."""
 
 
 def reconstruct(
@@ -46,8 +46,8 @@ def reconstruct(
         A sentence about the file.
 
     Raises:
-        CalomanError: if the model lacks the part, the showers are of another dataset or outside the trained range of
-            energies, or a file cannot be read or written.
+        CalomanError: if the model lacks the part, the showers are of another dataset or outside the trained ranges of
+            conditions, or a file cannot be read or written.
     """
     model = load_manifold(run, device) if part == "decoder" else _load(run, device)
     if part == "shapes" and model.energy is None:
@@ -56,15 +56,19 @@ def reconstruct(
     noise_dim = sum(model.shape.noise_blocks.values())
     with (
         open_showers(showers, model, output) as source,
-        ShowerWriter(output, model.geometry, _attributes(showers, seed, purpose)) as writer,
+        ShowerWriter(
+            output, model.geometry, _attributes(showers, seed, purpose), conditions=model.conditions.further
+        ) as writer,
         torch.inference_mode(),
     ):
-        for noise, voxels, energies in batches(source, model, seed, purpose, noise_dim):
+        for noise, voxels, conditions in batches(source, model, seed, purpose, noise_dim):
             if part == "decoder":
-                made = model.reconstruct(noise, voxels, energies)
+                made = model.reconstruct(noise, voxels, conditions)
             else:
-                made = model.forward_shapes(noise, energies, model.transform(voxels, energies).layer_energies)
-            writer.append(Showers(energies[:, 0].cpu().numpy(), made.cpu().numpy(), model.geometry))
+                made = model.forward_shapes(noise, conditions, model.transform(voxels, conditions).layer_energies)
+            given = conditions.cpu().numpy()
+            columns = model.conditions.columns(given)
+            writer.append(Showers(given[:, 0], made.cpu().numpy(), model.geometry, columns))
         return f"{len(source)} {purpose.name.lower()} written to {output}"
 
 
@@ -73,7 +77,8 @@ def encode(
 ) -> str:
     """Writes the latents of showers, or generated latents under the same contexts.
 
-    The file holds latents (N, d), contexts (N, C) and incident_energies (N, 1) [MeV].
+    The file holds latents (N, d), contexts (N, C), incident_energies (N, 1) [MeV] and the other conditions as in a
+    shower file.
 
     Args:
         run: run folder of `caloman fit`, or a bundle.
@@ -87,13 +92,14 @@ def encode(
         A sentence about the file.
 
     Raises:
-        CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained range of
-            energies, or a file cannot be read or written.
+        CalomanError: if the model has no manifold, the showers are of another dataset or outside the trained ranges of
+            conditions, or a file cannot be read or written.
     """
     model = load_manifold(run, device)
     purpose = Purpose.LATENTS if sampled else Purpose.ENCODINGS
     latent_dim = model.manifold.autoencoder.latent_dim
-    columns = {"latents": latent_dim, "contexts": model.transform.context_dim, "incident_energies": 1}
+    given = dict.fromkeys((condition.table for condition in model.conditions), 1)
+    columns = {"latents": latent_dim, "contexts": model.transform.context_dim, **given}
     attributes = {**_attributes(showers, seed, purpose), "dataset": model.geometry.name}
     with (
         open_showers(showers, model, output) as source,
@@ -101,15 +107,15 @@ def encode(
         torch.inference_mode(),
     ):
         start = 0
-        for noise, voxels, energies in batches(source, model, seed, purpose, latent_dim):
-            shapes, contexts, _ = model.transform(voxels, energies)
+        for noise, voxels, conditions in batches(source, model, seed, purpose, latent_dim):
+            shapes, contexts, _ = model.transform(voxels, conditions)
             latents = (
                 model.manifold.density.sample(noise, contexts)
                 if sampled
                 else model.manifold.encode(shapes, contexts, noise)
             )
             rows = slice(start, start + len(latents))
-            for name, values in zip(columns, (latents, contexts, energies), strict=True):
+            for name, values in zip(columns, (latents, contexts, *conditions.split(1, dim=1)), strict=True):
                 tables[name][rows] = values.cpu().numpy()
             start = rows.stop
     return f"{start} {purpose.name.lower()} written to {output}"
@@ -145,7 +151,9 @@ def open_showers(showers: str, model: FactorizedShowerModel, output: str | Path)
     source = ShowerFiles(showers, model.geometry)
     if Path(output).resolve() in [part.path.resolve() for part in source.slices]:
         raise CalomanError(f"{output}: would replace the showers that are read; choose another name for the output")
-    model.check_energies(source.incident_energies())
+    path = source.slices[0].path
+    matrix = model.conditions.matrix(source.incident_energies(), source.conditions(), path)
+    model.conditions.check_trained(matrix)
     return source
 
 
@@ -153,13 +161,13 @@ def batches(
     source: ShowerFiles, model: FactorizedShowerModel, seed: int, purpose: Purpose, noise_dim: int
 ) -> Iterator[Batch]:
     """Reads the showers chunk by chunk, with the noise of each chunk, and yields parts of chunks."""
-    device = model.energy_range.device
+    device = model.device
     with Progress(purpose.name.lower(), len(source), "shower") as progress, torch.random.fork_rng():
         for chunk in range(-(-len(source) // CHUNK)):
             showers = source.read(chunk * CHUNK, min((chunk + 1) * CHUNK, len(source)))
             noise = chunk_noise(seed, chunk, len(showers), noise_dim, purpose)
-            energies = showers.incident_energies[:, None]
-            numbers = [torch.from_numpy(values).to(device) for values in (noise, showers.voxels, energies)]
+            conditions = model.conditions.matrix(showers.incident_energies, showers.conditions, source.slices[0].path)
+            numbers = [torch.from_numpy(values).to(device) for values in (noise, showers.voxels, conditions)]
             torch.manual_seed(seed + chunk)  # of what a transform draws
             yield from zip(*(rows.split(model.batch_size) for rows in numbers), strict=True)
             progress.add(len(showers))

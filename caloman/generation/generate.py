@@ -15,11 +15,12 @@ from caloman import __version__, bundle
 from caloman.errors import CalomanError, first_line
 from caloman.generation.cluster import run_on_cluster
 from caloman.generation.parts import Parts
+from caloman.generation.requests import Request, read_assignments
 from caloman.generation.shards import count_showers, shard_chunks
 from caloman.models import EnsembleShowerModel, ShowerModel
 from caloman.progress import Progress
 from caloman.showers.showers import CHUNK, Showers
-from caloman.showers.spectra import check_seed, read_request
+from caloman.showers.spectra import check_seed
 from caloman.showers.writer import Compression
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ def generate(
     extrapolate: bool = False,
     dask: str | None = None,
     member: int | None = None,
+    theta: str | None = None,
+    phi: str | None = None,
+    conditions: list[str] | None = None,
 ) -> str:
     """Generates showers into a CaloChallenge file.
 
@@ -54,7 +58,8 @@ def generate(
         output: HDF5 file to write.
         energies: incident energies: a list (1GeV,10GeV), a spectrum (uniform:1GeV:10GeV, log-uniform:1GeV:1TeV,
             discrete:1GeV=3,10GeV=1 with weights, histogram:FILE with lines of LOW HIGH WEIGHT), or HDF5 files with
-            incident_energies, whole or some rows such as file.hdf5[0:1000]; MeV if no unit is given.
+            incident_energies, whole or some rows such as file.hdf5[0:1000]; MeV if no unit is given. Files also tell
+            all other conditions of the model that are not given here.
         n: number of showers; by default each energy of a list or a file once.
         seed: seed of energies and noise, from 0 to 2^63 - 1.
         device: torch device, such as cuda.
@@ -65,17 +70,22 @@ def generate(
         extrapolate: accept energies outside the trained range; the file records it.
         dask: address of a Dask scheduler, such as tcp://host:8786; its workers need the same file system.
         member: number of the ensemble member to generate with; all members by default.
+        theta: polar angles, as a list or a spectrum like the energies, such as uniform:50deg:130deg; rad if no unit is
+            given. Only for a model with this condition, as the next ones.
+        phi: azimuthal angles, likewise.
+        conditions: other conditions, such as detector=3.
 
     Returns:
         A sentence about the file.
 
     Raises:
-        CalomanError: if the run has no bundle, the energies cannot be read or lie outside the trained range, or the
-            file cannot be written.
+        CalomanError: if the run has no bundle, a condition is missing, cannot be read or lies outside the trained
+            range, or the file cannot be written.
     """
+    given = {"theta": theta, "phi": phi, **read_assignments(conditions or [])}
     job = Job(
         str(Path(run).absolute()), str(Path(output).absolute()), energies, n, seed, device, precision, compile,
-        compression, shard, extrapolate, member,
+        compression, shard, extrapolate, member, tuple((name, text) for name, text in given.items() if text is not None)
     )  # fmt: skip
     generation = Generation(job)
     parts, chunks = generation.parts, generation.chunks
@@ -96,7 +106,7 @@ def generate(
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of `generate`."""
+    """The arguments of `generate`, with the conditions beside the energy as pairs of name and text."""
 
     run: str
     output: str
@@ -110,10 +120,11 @@ class Job:
     shard: str = "0/1"
     extrapolate: bool = False
     member: int | None = None
+    conditions: tuple[tuple[str, str], ...] = ()
 
 
 class Generation:
-    """A job with its model, its spectrum and its parts.
+    """A job with its model, its conditions and its parts.
 
     Args:
         job: what was asked for.
@@ -125,30 +136,30 @@ class Generation:
     def __init__(self, job: Job) -> None:
         check_seed(job.seed)
         self.job = job
-        self.spectrum, self.total = read_request(job.energies, job.n)
-        self.chunks = shard_chunks(job.shard, self.total)
         self.model = bundle.load(job.run)
+        self.asked, self.total = Request.read(self.model.conditions, job.energies, job.n, dict(job.conditions))
+        self.chunks = shard_chunks(job.shard, self.total)
         self._chosen(self.model)
-        if not job.extrapolate:
-            self.model.check_energies(self.spectrum.bounds)
+        self.asked.check(job.extrapolate)
         request: dict[str, str | int | float] = {
             "generator": "caloman",
             "caloman": __version__,
             "model": bundle.fingerprint(job.run),
             "trained_on": " ".join(file["sha256"] for file in bundle.read_training(job.run).get("files", [])),
-            "energies": str(self.spectrum),
+            **self.asked.attributes(),
             "n": self.total,
             "seed": job.seed,
             "chunk": CHUNK,
             "shard": job.shard,
-            "extrapolated": not bool(self.model.covers(self.spectrum.bounds).all()),
+            "extrapolated": not self.asked.is_covered,
             "device": job.device.split(":")[0],
             "precision": job.precision,
             "compile": job.compile,
             "compression": job.compression,
             **({} if job.member is None else {"member": job.member}),
         }
-        self.parts = Parts(Path(job.output), self.model.geometry, request, job.compression)
+        names = self.model.conditions.further
+        self.parts = Parts(Path(job.output), self.model.geometry, request, job.compression, names)
 
     def fill(self, chunks: Iterable[int]) -> Iterator[int]:
         """Generates chunks, each written while the next one is computed, and yields them as they are written."""
@@ -166,10 +177,10 @@ class Generation:
         """Generates the showers of a chunk."""
         rows = count_showers([chunk], self.total)
         # compiled code is made for one size
-        energies = self.spectrum.chunk(self.job.seed, chunk, CHUNK if self.job.compile else rows)
+        conditions = self.asked.chunk(self.job.seed, chunk, CHUNK if self.job.compile else rows)
         dtype = AUTOCAST.get(self.job.precision)
         with torch.autocast(torch.device(self.job.device).type, dtype, enabled=dtype is not None):
-            return model.sample_chunk(energies, self.job.seed, chunk)[:rows]
+            return model.sample_chunk(conditions, self.job.seed, chunk)[:rows]
 
     @cached_property
     def _generator(self) -> ShowerModel:

@@ -7,7 +7,7 @@ is complete, so a job that is killed loses at most the chunks it was at, and a d
 import json
 import re
 import shutil
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -31,13 +31,22 @@ class Parts:
         geometry: the mesh of the showers.
         request: what the showers depend on; attributes of the output.
         compression: of parts and output.
+        conditions: names of the conditions beside the energy.
     """
 
-    def __init__(self, output: Path, geometry: Geometry, request: Attributes, compression: Compression) -> None:
+    def __init__(
+        self,
+        output: Path,
+        geometry: Geometry,
+        request: Attributes,
+        compression: Compression,
+        conditions: Sequence[str] = (),
+    ) -> None:
         self.output = output
         self.geometry = geometry
         self.request = request
         self.compression: Compression = compression
+        self.conditions = conditions
         self.folder = output.with_name(f".{output.name}.parts")
 
     @contextmanager
@@ -96,7 +105,7 @@ class Parts:
             CalomanError: if they cannot be written.
         """
         path = self.folder / f"{uuid4().hex}.hdf5"  # a worker that was given up may still write the same chunk
-        with ShowerWriter(path, self.geometry, compression=self.compression) as writer:
+        with ShowerWriter(path, self.geometry, compression=self.compression, conditions=self.conditions) as writer:
             writer.append(showers)
         path.replace(self.folder / f"{chunk:09}.{sha256(path)}.hdf5")
         return chunk
@@ -113,7 +122,9 @@ class Parts:
                 f"{self.output}: chunks were damaged or lost meanwhile; repeat the command, which goes on"
             )
         check_space(self.output, sum(parts[chunk].stat().st_size for chunk in chunks))
-        with ShowerWriter(self.output, self.geometry, self.request, self.compression) as writer:
+        with ShowerWriter(
+            self.output, self.geometry, self.request, self.compression, conditions=self.conditions
+        ) as writer:
             for chunk in chunks:
                 writer.copy(parts[chunk])
         self.remove()

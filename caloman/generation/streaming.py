@@ -9,14 +9,15 @@ from torch import Tensor, distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from caloman.errors import CalomanError
+from caloman.generation.requests import Request
 from caloman.generation.shards import count_showers
 from caloman.models import ShowerModel
 from caloman.showers.showers import CHUNK
-from caloman.showers.spectra import check_seed, parse_energies
+from caloman.showers.spectra import check_seed
 
 
 class GeneratedShowers(IterableDataset[tuple[Tensor, Tensor]]):
-    """Batches of generated voxels (n, V) and incident energies (n, 1), both in MeV.
+    """Batches of generated voxels (n, V) [MeV] and conditions (n, C), incident energies [MeV] first.
 
     Put it into ``DataLoader(dataset, batch_size=None, num_workers=...)``. Ranks of `torch.distributed` and workers
     generate chunks in turn, so that each shower comes once. The same seed gives the showers of `caloman generate`. The
@@ -29,27 +30,35 @@ class GeneratedShowers(IterableDataset[tuple[Tensor, Tensor]]):
         batch_size: showers per batch; the last batch of each chunk of 1000 may be smaller.
         n: number of showers; None goes on for ever. With several ranks a multiple of 1000 for each of them, so that
             none waits for a batch of another one.
+        conditions: the model's other conditions by name, likewise, such as ``theta="uniform:50deg:130deg"``.
 
     Raises:
-        CalomanError: if the energies cannot be read or lie outside the trained range, or a number is not possible.
+        CalomanError: if a condition is missing, cannot be read or lies outside the trained range, or a number is not
+            possible.
     """
 
     _ranks: tuple[int, int] | None = None
     """Rank and number of ranks of the process that sent this data set to a worker."""
 
     def __init__(
-        self, model: ShowerModel, energies: str, seed: int = 0, batch_size: int = 100, n: int | None = None
+        self,
+        model: ShowerModel,
+        energies: str,
+        seed: int = 0,
+        batch_size: int = 100,
+        n: int | None = None,
+        **conditions: str,
     ) -> None:
         super().__init__()
         self.model = model
-        self.spectrum = parse_energies(energies)
         self.seed = seed
         self.batch_size = batch_size
         self.n = n
         check_seed(seed)
         if batch_size < 1 or (n is not None and n < 1):
             raise CalomanError(f"batch_size {batch_size}, n {n}: must be positive")
-        model.check_energies(self.spectrum.bounds)
+        self.asked, _ = Request.read(model.conditions, energies, n or 1, conditions)
+        self.asked.check()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_ranks": _ranks_here()}  # a spawned worker does not know the ranks of its parent
@@ -71,9 +80,10 @@ class GeneratedShowers(IterableDataset[tuple[Tensor, Tensor]]):
         worker = get_worker_info()
         for chunk in self._chunks(worker.id, worker.num_workers) if worker else self._chunks():
             rows = CHUNK if self.n is None else count_showers([chunk], self.n)
-            showers = self.model.sample_chunk(self.spectrum.chunk(self.seed, chunk, rows), self.seed, chunk)
-            voxels, energies = map(torch.from_numpy, (showers.voxels, showers.incident_energies[:, None]))
-            yield from zip(voxels.split(self.batch_size), energies.split(self.batch_size), strict=True)
+            conditions = self.asked.chunk(self.seed, chunk, rows)
+            showers = self.model.sample_chunk(conditions, self.seed, chunk)
+            pairs = (torch.from_numpy(array).split(self.batch_size) for array in (showers.voxels, conditions))
+            yield from zip(*pairs, strict=True)
 
 
 def _ranks_here() -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The energy that each layer receives, p(u | E)."""
+"""The energy that each layer receives, p(u | conditions)."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.flows import Distribution
 from caloman.models.density import Density
+from caloman.preprocessing.conditions import ConditionEncoding
 from caloman.preprocessing.dequantization import LogUniformDequantization
 from caloman.preprocessing.layers import LayerCoordinates, LayerFractions
 from caloman.preprocessing.scaling import Standardize
+from caloman.showers.conditions import Conditions
 from caloman.showers.geometry import Geometry
 
 
@@ -25,7 +27,8 @@ class LayerEnergyModel(nn.Module):
 
     Args:
         geometry: the voxel mesh with L layers.
-        flow: density of the standardized coordinates under the incident energy.
+        conditions: of the generator, C of them.
+        flow: density of the standardized coordinates under the conditions.
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
         alpha: margin of the logit.
         coordinates: of the layer energies, from `alpha`.
@@ -40,6 +43,7 @@ class LayerEnergyModel(nn.Module):
     def __init__(
         self,
         geometry: Geometry,
+        conditions: Conditions,
         flow: Callable[[int, int], Distribution],
         threshold: float = 0.0,
         alpha: float = 1e-6,
@@ -54,39 +58,45 @@ class LayerEnergyModel(nn.Module):
             )
         self.threshold = threshold
         self.dequantization = LogUniformDequantization(threshold) if threshold > 0 else None
-        self.density = Density(geometry.n_layers + self.coordinates.extra, 1, flow, Standardize)
+        self.encoding = ConditionEncoding(conditions)
+        context = 1 + self.encoding.size
+        self.density = Density(geometry.n_layers + self.coordinates.extra, context, flow, Standardize)
         self.noise_dim = self.density.noise_dim
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits all statistics on batches of layer energies (n, L) and incident energies (n, 1) [MeV]."""
-        self.coordinates.fit((self._dequantized(layers)[0], incident) for layers, incident in batches())
+        """Fits all statistics on batches of layer energies (n, L) [MeV] and conditions (n, C)."""
+        self.coordinates.fit((self._dequantized(layers)[0], conditions[:, :1]) for layers, conditions in batches())
         self.density.fit(lambda: (self._prepare(*batch)[:2] for batch in batches()))
 
-    def log_prob(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
-        """Log-density of the logarithms of layer energies (N, L) at incident energies (N, 1), shape (N,).
+    def log_prob(self, layer_energies: Tensor, conditions: Tensor) -> Tensor:
+        """Log-density of the logarithms of layer energies (N, L) under conditions (N, C), shape (N,).
 
         Empty layers count with their probability. While training it is a random lower bound where layers are empty.
         """
-        coordinates, context, minus_log_q = self._prepare(layer_energies, incident_energies)
+        coordinates, context, minus_log_q = self._prepare(layer_energies, conditions)
         return self.density.log_prob(coordinates, context) + minus_log_q
 
-    def loss(self, layer_energies: Tensor, incident_energies: Tensor) -> Tensor:
+    def loss(self, layer_energies: Tensor, conditions: Tensor) -> Tensor:
         """What training minimizes: `log_prob` without the terms that no parameter changes."""
-        coordinates, context, _ = self._prepare(layer_energies, incident_energies)
+        coordinates, context, _ = self._prepare(layer_energies, conditions)
         return self.density.loss(coordinates, context)
 
-    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
-        """Turns normal noise (N, noise_dim) into layer energies (N, L) [MeV] at incident energies (N, 1) [MeV]."""
-        coordinates = self.density.sample(noise, incident_energies.log10())
-        energies = self.coordinates.inverse(coordinates, incident_energies)
+    def forward(self, noise: Tensor, conditions: Tensor) -> Tensor:
+        """Turns normal noise (N, noise_dim) into layer energies (N, L) [MeV] under conditions (N, C)."""
+        coordinates = self.density.sample(noise, self._context(conditions))
+        energies = self.coordinates.inverse(coordinates, conditions[:, :1])
         return torch.where(energies < self.threshold, torch.zeros_like(energies), energies)
 
-    def _prepare(self, layer_energies: Tensor, incident_energies: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Coordinates, their condition (N, 1), and what the log-density of log energies has in addition (N,)."""
+    def _context(self, conditions: Tensor) -> Tensor:
+        return self.encoding.extend(conditions[:, :1].log10(), conditions)
+
+    def _prepare(self, layer_energies: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coordinates, their context, and what the log-density of log energies has in addition (N,)."""
         layer_energies, minus_log_q = self._dequantized(layer_energies)
+        incident_energies = conditions[:, :1]
         coordinates = self.coordinates(layer_energies, incident_energies)
         log_det = self.coordinates.log_det(coordinates, layer_energies, incident_energies)
-        return coordinates, incident_energies.log10(), minus_log_q + log_det
+        return coordinates, self._context(conditions), minus_log_q + log_det
 
     def _dequantized(self, layer_energies: Tensor) -> tuple[Tensor, Tensor]:
         """Layer energies (N, L), noise in empty ones if there is a threshold, and the noise's -log q (N,)."""

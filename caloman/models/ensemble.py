@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.models.shower import ShowerModel
+from caloman.showers.conditions import Conditions
 from caloman.showers.geometry import Geometry
 
 
@@ -18,13 +19,20 @@ class EnsembleShowerModel(ShowerModel):
 
     Args:
         geometry: the voxel mesh.
+        conditions: of all members.
         member: a generator.
         count: number of members.
     """
 
-    def __init__(self, geometry: Geometry, member: Callable[[Geometry], ShowerModel], count: int) -> None:
-        super().__init__(geometry)
-        self.members = nn.ModuleList(member(geometry) for _ in range(count))
+    def __init__(
+        self,
+        geometry: Geometry,
+        conditions: Conditions,
+        member: Callable[[Geometry, Conditions], ShowerModel],
+        count: int,
+    ) -> None:
+        super().__init__(geometry, conditions)
+        self.members = nn.ModuleList(member(geometry, conditions) for _ in range(count))
         self.noise_blocks = {**self.member(0).noise_blocks, "member": 1}
 
     @property
@@ -43,14 +51,14 @@ class EnsembleShowerModel(ShowerModel):
         assert isinstance(member, ShowerModel)  # nn.ModuleList does not know
         return member
 
-    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, conditions: Tensor) -> Tensor:
         noise, column = noise[:, :-1], noise[:, -1]
         chosen = (torch.special.ndtr(column) * len(self.members)).long().clamp(max=len(self.members) - 1)
-        showers = incident_energies.new_zeros(len(noise), self.geometry.n_voxels)
+        showers = conditions.new_zeros(len(noise), self.geometry.n_voxels)
         for index, member in enumerate(self.members):
             rows = chosen == index
             if torch.compiler.is_compiling() or torch.jit.is_tracing():
-                showers = torch.where(rows.unsqueeze(1), member(noise, incident_energies), showers)
+                showers = torch.where(rows.unsqueeze(1), member(noise, conditions), showers)
             else:
-                showers[rows] = member(noise[rows], incident_energies[rows])
+                showers[rows] = member(noise[rows], conditions[rows])
         return showers

@@ -1,11 +1,12 @@
-"""Generators of showers: one signature for all, `forward(noise, incident_energies) -> showers [MeV]`."""
+"""Generators of showers: one signature for all, `forward(noise, conditions) -> showers [MeV]`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
@@ -14,6 +15,7 @@ from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
 from caloman.models.shape import ManifoldShape, ShapeModel
 from caloman.preprocessing import ShowerTransform
+from caloman.showers.conditions import Conditions
 from caloman.showers.geometry import Geometry
 from caloman.showers.showers import CHUNK, Showers
 
@@ -22,19 +24,25 @@ MAX_BATCH_VOXELS = 6_500_000
 
 
 class ShowerModel(Sampler, ABC):
-    """A generator: a pure function of standard normal noise and incident energies.
+    """A generator: a pure function of standard normal noise and conditions.
 
     Args:
         geometry: the voxel mesh with V voxels.
+        conditions: what showers are asked for by, C of them, with their trained ranges.
     """
 
     noise_blocks: dict[str, int]
-    energy_range: Tensor
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, conditions: Conditions) -> None:
         super().__init__()
         self.geometry = geometry
-        self.register_buffer("energy_range", torch.tensor([0.0, torch.inf]))
+        self.conditions = conditions
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        tensor = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
 
     @property
     def noise_dim(self) -> int:
@@ -52,13 +60,13 @@ class ShowerModel(Sampler, ABC):
         return max(1, min(CHUNK, MAX_BATCH_VOXELS // self.geometry.n_voxels))
 
     def __repr__(self) -> str:
-        """Particle, mesh, range of energies, noise and parts, not the tree of modules."""
-        geometry, (low, high) = self.geometry, self.energy_range.tolist()
+        """Particle, mesh, trained conditions, noise and parts, not the tree of modules."""
+        geometry = self.geometry
         blocks = ", ".join(f"{name} {size}" for name, size in self.noise_blocks.items())
         lines = [
             f"{type(self).__name__} of {geometry.particle} showers, geometry {geometry.name!r}",
             f"  mesh        {geometry.n_voxels} voxels in {geometry.n_layers} layers, threshold {self.threshold:g} MeV",
-            f"  energies    {low:g} to {high:g} MeV" if high < np.inf else "  energies    none, the model is untrained",
+            *(f"  {condition.label:<11} {condition.domain}" for condition in self.conditions),
             f"  noise       {self.noise_dim} standard normal numbers: {blocks}",
             f"  parameters  {_size(self):,}",
             *(f"    {name}: {type(part).__name__}, {_size(part):,}" for name, part in self._parts() if _size(part)),
@@ -76,61 +84,54 @@ class ShowerModel(Sampler, ABC):
         """Fits the statistics of the preprocessing on batches of training voxels (n, V) [MeV], before all training."""
 
     @abstractmethod
-    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
-        """Turns noise (N, noise_dim) at incident energies (N, 1) [MeV] into showers (N, V) [MeV]."""
+    def forward(self, noise: Tensor, conditions: Tensor) -> Tensor:
+        """Turns noise (N, noise_dim) under conditions (N, C), incident energies [MeV] first, into showers (N, V) [MeV].
 
-    def sample(self, incident_energies: Sequence[float] | NDArray[np.floating], seed: int = 0) -> Showers:
+        The columns of the conditions have the order of `conditions`.
+        """
+
+    def sample(
+        self, incident_energies: Sequence[float] | NDArray[np.floating], seed: int = 0, **conditions: ArrayLike
+    ) -> Showers:
         """Generates one shower for each incident energy [MeV]; the same seed gives the same showers.
 
+        Args:
+            incident_energies: [MeV], shape (N,).
+            seed: of the noise.
+            conditions: the model's other conditions by name, such as ``theta`` [rad], a number or shape (N,).
+
         Raises:
-            CalomanError: if an energy lies outside the trained range.
+            CalomanError: if a condition is missing, unknown, or outside its trained range.
         """
         energies = np.asarray(incident_energies, dtype=np.float32).reshape(-1)
-        self.check_energies(energies)
-        parts = [
-            self.sample_chunk(energies[start : start + CHUNK], seed, start // CHUNK)
-            for start in range(0, len(energies), CHUNK)
-        ]
-        voxels = [part.voxels for part in parts] or [np.zeros((0, self.geometry.n_voxels), np.float32)]
-        return Showers(energies, np.concatenate(voxels), self.geometry)
+        unknown = next((name for name in conditions if name not in self.conditions.further), None)
+        if unknown is not None:
+            raise CalomanError(f"no condition {unknown!r}; those of this model are {', '.join(self.conditions.names)}")
+        columns = {name: np.asarray(values, np.float32) for name, values in conditions.items()}
+        columns = {k: np.full(len(energies), v) if v.ndim == 0 else v for k, v in columns.items()}
+        matrix = self.conditions.matrix(energies, columns, "sample")
+        self.conditions.check_trained(matrix)
+        starts = range(0, len(energies), CHUNK)
+        parts = [self.sample_chunk(matrix[start : start + CHUNK], seed, start // CHUNK).voxels for start in starts]
+        voxels = np.concatenate(parts or [np.zeros((0, self.geometry.n_voxels), np.float32)])
+        return Showers(energies, voxels, self.geometry, self.conditions.columns(matrix))
 
-    def sample_chunk(self, incident_energies: NDArray[np.float32], seed: int, chunk: int) -> Showers:
-        """Generates the showers of one chunk, at most `CHUNK` of them, at incident energies (n,) [MeV], unchecked."""
-        device = self.energy_range.device
-        noise = torch.from_numpy(chunk_noise(seed, chunk, len(incident_energies), self.noise_dim)).to(device)
-        energies = torch.from_numpy(incident_energies.astype(np.float32)).unsqueeze(1).to(device)
-        parts = zip(noise.split(self.batch_size), energies.split(self.batch_size), strict=True)
+    def sample_chunk(self, conditions: NDArray[np.float32], seed: int, chunk: int) -> Showers:
+        """Generates the showers of one chunk, at most `CHUNK` of them, under conditions (n, C), unchecked."""
+        noise = torch.from_numpy(chunk_noise(seed, chunk, len(conditions), self.noise_dim)).to(self.device)
+        rows = torch.from_numpy(conditions.astype(np.float32)).to(self.device)
+        parts = zip(noise.split(self.batch_size), rows.split(self.batch_size), strict=True)
         with torch.inference_mode():
             voxels = torch.cat([self(*part).float().cpu() for part in parts])
-        return Showers(incident_energies, voxels.numpy(), self.geometry)
-
-    def covers(self, incident_energies: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which incident energies (n,) [MeV] lie within the trained range."""
-        low, high = self.energy_range.tolist()
-        # energies are float32 in files, so the ends of the range may be off by a rounding
-        return (incident_energies >= low * (1 - 1e-6)) & (incident_energies <= high * (1 + 1e-6))
-
-    def check_energies(self, incident_energies: NDArray[np.floating]) -> None:
-        """Refuses incident energies [MeV] outside the trained range.
-
-        Raises:
-            CalomanError: with the range and the first energy outside it.
-        """
-        outside = ~self.covers(incident_energies)
-        if outside.any():
-            low, high = self.energy_range.tolist()
-            raise CalomanError(
-                f"incident energy {incident_energies[outside][0]:g} MeV is outside the range of the training, "
-                f"{low:g} to {high:g} MeV; ask for energies inside it, or insist with "
-                "`caloman generate --extrapolate`"
-            )
+        return Showers(conditions[:, 0], voxels.numpy(), self.geometry, self.conditions.columns(conditions))
 
 
 class FactorizedShowerModel(ShowerModel):
-    """p(shower | E) = p(layer energies | E) p(shape | layer energies, E); without an energy model the shape has it all.
+    """p(shower | c) = p(layer energies | c) p(shape | layer energies, c); without an energy model the shape has it all.
 
     Args:
         geometry: the voxel mesh.
+        conditions: c, C of them.
         transform: between voxels and the variables of the shape model.
         shape: the shape model.
         energy: the layer-energy model; none in the two-step variant.
@@ -139,13 +140,14 @@ class FactorizedShowerModel(ShowerModel):
     def __init__(
         self,
         geometry: Geometry,
-        transform: Callable[[Geometry], ShowerTransform],
+        conditions: Conditions,
+        transform: Callable[[Geometry, Conditions], ShowerTransform],
         shape: Callable[[Geometry, int], ShapeModel],
-        energy: Callable[[Geometry], LayerEnergyModel] | None = None,
+        energy: Callable[[Geometry, Conditions], LayerEnergyModel] | None = None,
     ) -> None:
-        super().__init__(geometry)
-        self.transform = transform(geometry)
-        self.energy = energy(geometry) if energy else None
+        super().__init__(geometry, conditions)
+        self.transform = transform(geometry, conditions)
+        self.energy = energy(geometry, conditions) if energy else None
         self.shape = shape(geometry, self.transform.context_dim)
         energy_block = {"energy": self.energy.noise_dim} if self.energy else {}
         self.noise_blocks = {**energy_block, **self.shape.noise_blocks}
@@ -157,30 +159,30 @@ class FactorizedShowerModel(ShowerModel):
     def prepare(self, batches: Iterable[Tensor]) -> None:
         self.transform.fit(batches)
 
-    def forward(self, noise: Tensor, incident_energies: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, conditions: Tensor) -> Tensor:
         n_energy = self.noise_blocks.get("energy", 0)
-        layer_energies = self.energy(noise[:, :n_energy], incident_energies) if self.energy else None
-        return self.forward_shapes(noise[:, n_energy:], incident_energies, layer_energies)
+        layer_energies = self.energy(noise[:, :n_energy], conditions) if self.energy else None
+        return self.forward_shapes(noise[:, n_energy:], conditions, layer_energies)
 
-    def forward_shapes(self, noise: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    def forward_shapes(self, noise: Tensor, conditions: Tensor, layer_energies: Tensor | None) -> Tensor:
         """Showers (N, V) [MeV] of given layer energies (N, L) [MeV] from the noise (N, S) of the shape model alone."""
-        shapes = self.shape(noise, self.transform.context(incident_energies, layer_energies))
-        return self.transform.inverse(shapes, incident_energies, layer_energies)
+        shapes = self.shape(noise, self.transform.context(conditions, layer_energies))
+        return self.transform.inverse(shapes, conditions, layer_energies)
 
-    def reconstruct(self, noise: Tensor, voxels: Tensor, incident_energies: Tensor) -> Tensor:
+    def reconstruct(self, noise: Tensor, voxels: Tensor, conditions: Tensor) -> Tensor:
         """Showers (N, V) [MeV] decoded from the latents of the given ones, with their layer energies.
 
         Args:
             noise: of the shape model, (N, S).
             voxels: the showers (N, V) [MeV].
-            incident_energies: theirs (N, 1) [MeV].
+            conditions: theirs (N, C).
 
         Raises:
             CalomanError: if the model has no manifold.
         """
-        prepared = self.transform(voxels, incident_energies)
+        prepared = self.transform(voxels, conditions)
         shapes = self.manifold.reconstruct(noise, prepared.shapes, prepared.context)
-        return self.transform.inverse(shapes, incident_energies, prepared.layer_energies)
+        return self.transform.inverse(shapes, conditions, prepared.layer_energies)
 
     @property
     def manifold(self) -> ManifoldShape:

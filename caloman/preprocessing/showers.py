@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
+from caloman.preprocessing.conditions import ConditionEncoding
 from caloman.preprocessing.dequantization import Dequantization
 from caloman.preprocessing.layers import LayerMap, reciprocal
 from caloman.preprocessing.spectrum import SmoothSpectrum
+from caloman.showers.conditions import Conditions
 from caloman.showers.geometry import Geometry
 
 NEWTON_STEPS = 3
@@ -40,35 +42,41 @@ class ShowerTransform(nn.Module, ABC):
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
+        conditions: of the generator, in the order of their columns, K of them.
         threshold: voxels below it are cut before training and after generation [MeV].
     """
 
     context_dim: int
 
-    def __init__(self, geometry: Geometry, threshold: float = 0.0) -> None:
+    def __init__(self, geometry: Geometry, conditions: Conditions, threshold: float = 0.0) -> None:
         super().__init__()
         self.layers = LayerMap(geometry)
+        self.encoding = ConditionEncoding(conditions)
         self.threshold = threshold
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits statistics on batches of training voxels (n, V) [MeV], before any part of the model is trained."""
 
-    def forward(self, voxels: Tensor, incident_energies: Tensor) -> Prepared:
-        """Prepares voxels (N, V) [MeV] and incident energies (N, 1) [MeV]."""
+    def forward(self, voxels: Tensor, conditions: Tensor) -> Prepared:
+        """Prepares voxels (N, V) [MeV] under conditions (N, K), incident energy [MeV] first."""
         voxels = _cut(voxels, self.threshold)
         layer_energies = self.layers.sum(voxels)
-        shapes = self._shapes(voxels, incident_energies, layer_energies)
-        return Prepared(shapes, self.context(incident_energies, layer_energies), layer_energies)
+        shapes = self._shapes(voxels, conditions[:, :1], layer_energies)
+        return Prepared(shapes, self.context(conditions, layer_energies), layer_energies)
+
+    def context(self, conditions: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """The condition (N, C) of the shape model: energies first, then the other conditions (N, K)."""
+        return self.encoding.extend(self._energies(conditions[:, :1], layer_energies), conditions)
 
     @abstractmethod
-    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        """The condition (N, C) of the shape model, incident energy first."""
+    def _energies(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """What the context holds of energies, the incident one first."""
 
     @abstractmethod
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    def inverse(self, shapes: Tensor, conditions: Tensor, layer_energies: Tensor | None) -> Tensor:
         """Turns shapes (N, V) into voxels (N, V) [MeV] with the threshold applied."""
 
 
@@ -80,6 +88,7 @@ class LayerwiseTransform(ShowerTransform):
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
+        conditions: of the generator.
         threshold: voxels below it are cut before training and after generation [MeV].
         renormalize: make the voxels of each layer add up to its energy; the published CaloMan did not.
         dequantization: replaces zeros by noise before a layer is scaled to unit sum, for a flow on the voxels. Its
@@ -94,12 +103,13 @@ class LayerwiseTransform(ShowerTransform):
     def __init__(
         self,
         geometry: Geometry,
+        conditions: Conditions,
         threshold: float = 0.0,
         renormalize: bool = True,
         dequantization: Dequantization | None = None,
         unit_sum: bool = True,
     ) -> None:
-        super().__init__(geometry, threshold)
+        super().__init__(geometry, conditions, threshold)
         if not (renormalize or unit_sum):
             raise CalomanError("energies as shapes have to be scaled to those of the layers; set renormalize: true")
         self.renormalize = renormalize
@@ -107,11 +117,11 @@ class LayerwiseTransform(ShowerTransform):
         self.dequantization = dequantization
         if dequantization:
             dequantization.check(threshold)
-        self.context_dim = 1 + geometry.n_layers
+        self.context_dim = 1 + geometry.n_layers + self.encoding.size
 
-    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    def _energies(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         """[log10 E_inc, log10(E_l / 100 GeV) - 1 for each layer], energies in MeV with an offset of 1 keV."""
-        return _layerwise_context(incident_energies, layer_energies)
+        return _layerwise_energies(incident_energies, layer_energies)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         if self.dequantization:
@@ -121,7 +131,7 @@ class LayerwiseTransform(ShowerTransform):
             return voxels
         return voxels * self.layers.broadcast(reciprocal(layer_energies))
 
-    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    def inverse(self, shapes: Tensor, conditions: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)
         if not self.renormalize:
             return _cut(shapes.clamp(0, 1) * self.layers.broadcast(layer_energies), self.threshold)
@@ -151,20 +161,21 @@ class ExcessTransform(ShowerTransform):
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
+        conditions: of the generator.
         threshold: voxels below it are cut before training [MeV].
     """
 
-    def __init__(self, geometry: Geometry, threshold: float) -> None:
-        super().__init__(geometry, threshold)
+    def __init__(self, geometry: Geometry, conditions: Conditions, threshold: float) -> None:
+        super().__init__(geometry, conditions, threshold)
         self.spectrum = SmoothSpectrum(geometry)
-        self.context_dim = 1 + geometry.n_layers
+        self.context_dim = 1 + geometry.n_layers + self.encoding.size
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         self.spectrum.fit(self._excess(_cut(voxels, self.threshold)) for voxels in batches)
 
-    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        """The condition of the `LayerwiseTransform`."""
-        return _layerwise_context(incident_energies, layer_energies)
+    def _energies(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+        """Those of the `LayerwiseTransform`."""
+        return _layerwise_energies(incident_energies, layer_energies)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         hits = voxels > 0
@@ -175,7 +186,7 @@ class ExcessTransform(ShowerTransform):
             scale = scale * (torch.randn_like(scale) / self.layers.sum(hits).clamp(min=1)).exp()
         return ironed * self.layers.broadcast(scale)
 
-    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    def inverse(self, shapes: Tensor, conditions: Tensor, layer_energies: Tensor | None) -> Tensor:
         layer_energies = _cut(_given(layer_energies), self.threshold)
         hits = (shapes > 0) & self.layers.broadcast(layer_energies > 0)
         energies = self.layers.scaled(shapes, layer_energies)
@@ -201,29 +212,33 @@ class ExcessTransform(ShowerTransform):
 
 
 class GlobalTransform(ShowerTransform):
-    """Two-step variant: voxels over 3.1 E_inc, as in the paper, under the incident energy alone.
+    """Two-step variant: voxels over 3.1 E_inc, as in the paper, under the conditions alone.
 
     Args:
         geometry: the voxel mesh.
+        conditions: of the generator.
         threshold: voxels below it are cut before training and after generation [MeV].
     """
 
-    context_dim = 1
     unit = 3.1
     """Of the voxels, in units of E_inc."""
 
-    def context(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+    def __init__(self, geometry: Geometry, conditions: Conditions, threshold: float = 0.0) -> None:
+        super().__init__(geometry, conditions, threshold)
+        self.context_dim = 1 + self.encoding.size
+
+    def _energies(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
         """log10 of the incident energy in GeV."""
         return (incident_energies / 1e3).log10()
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         return voxels / (self.unit * incident_energies)
 
-    def inverse(self, shapes: Tensor, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        return _cut(shapes.clamp(min=0) * (self.unit * incident_energies), self.threshold)
+    def inverse(self, shapes: Tensor, conditions: Tensor, layer_energies: Tensor | None) -> Tensor:
+        return _cut(shapes.clamp(min=0) * (self.unit * conditions[:, :1]), self.threshold)
 
 
-def _layerwise_context(incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
+def _layerwise_energies(incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
     return torch.cat([(incident_energies + 1e-3).log10(), ((_given(layer_energies) + 1e-3) / 1e5).log10() - 1], dim=1)
 
 

@@ -24,12 +24,12 @@ from caloman.showers.geometry import Geometry
 class LayerwiseFlow(Distribution):
     """A density of all voxels, as the product of those of the layers given the layers before.
 
-    Layer l is conditioned on the incident energy, on its own energy, and on energies and voxels of up to `previous`
-    layers before it; a flow for several layers also on the number of the layer.
+    Layer l is conditioned on the incident energy and the other conditions, on its own energy, and on energies and
+    voxels of up to `previous` layers before it; a flow for several layers also on the number of the layer.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
-        context: size of the condition: 1 + L, the incident energy and the layer energies, on one scale.
+        context: size of the condition: the incident energy, the L layer energies on the same scale, and what follows.
         flow: density of the voxels of one layer.
         rescale: scales voxels (N, D) of a layer to its energy in the condition (N, 1), as input of later layers.
         previous: number of layers before as condition.
@@ -59,7 +59,8 @@ class LayerwiseFlow(Distribution):
                 f"the layers of geometry {geometry.name!r} differ in their bins; give each its flow and leave their "
                 "voxels as they are, with share_weights: false and embedding: 0"
             )
-        if context != 1 + geometry.n_layers:
+        n_further = context - 1 - geometry.n_layers
+        if n_further < 0:
             raise CalomanError("a layer-wise flow is conditioned on layer energies; use it with a LayerwiseTransform")
         n_layers, sizes = geometry.n_layers, geometry.layer_sizes
         n_flows = min(1 + previous, n_layers) if share_weights else n_layers
@@ -69,7 +70,7 @@ class LayerwiseFlow(Distribution):
         embeddings: list[nn.Module] = []
         for group in self.groups:
             before = sizes[max(0, group[0] - previous) : group[0]]
-            numbers = 2 + len(before) + (len(group) if len(group) > 1 else 0)
+            numbers = 2 + len(before) + n_further + (len(group) if len(group) > 1 else 0)
             if embedding:
                 embeddings.append(PlaneEmbedding(numbers, len(before), plane, embedding))
                 flows.append(flow(sizes[group[0]], embedding * sizes[group[0]]))
@@ -123,8 +124,8 @@ class LayerwiseFlow(Distribution):
     def _condition(self, group: Sequence[int], layer: int, layers: Sequence[Tensor], context: Tensor) -> Tensor:
         """Condition of a layer: energies, number and voxels, the nearest layer first, shape (N, C)."""
         first = max(0, layer - self.previous)
-        energies = context[:, [0, *range(1 + layer, first, -1)]]
-        numbers = [energies]
+        further = range(1 + len(self.sizes), context.shape[1])
+        numbers = [context[:, [0, *range(1 + layer, first, -1), *further]]]
         if len(group) > 1:  # one-hot: which layer of the group
             position = layer - group[0]
             numbers.append(F.pad(context.new_ones(len(context), 1), (position, len(group) - 1 - position)))

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 
 import h5py
 import numpy as np
@@ -37,7 +38,7 @@ def stored_chunks(table: h5py.Dataset) -> tuple[int, int]:
 
 
 def read_rows(table: h5py.Dataset, start: int, out: NDArray[np.generic]) -> None:
-    """Reads rows of a table into `out`, shape (n, columns) or (n,), from row `start` on.
+    """Reads rows of a table into `out`, shape (n, ...), from row `start` on.
 
     Raises:
         OSError: if the file is damaged.
@@ -49,13 +50,13 @@ def read_rows(table: h5py.Dataset, start: int, out: NDArray[np.generic]) -> None
             table.read_direct(out, np.s_[start:stop])
         return
     decode = partial(_decode, codes=codes, chunk=chunk, dtype=table.dtype)
-    columns = [()] if table.ndim == 1 else [(column,) for column in range(0, table.shape[1], chunk[1])]
+    corners = list(product(*(range(0, size, step) for size, step in zip(table.shape[1:], chunk[1:], strict=True))))
     with ThreadPoolExecutor(THREADS) as pool:
         for first in range(start - start % chunk[0], stop, chunk[0]):
             low, high = max(first, start), min(first + chunk[0], stop)
             pieces = []
-            for corner in columns:
-                inside = tuple(np.s_[column : column + chunk[1]] for column in corner)
+            for corner in corners:
+                inside = tuple(np.s_[low : low + step] for low, step in zip(corner, chunk[1:], strict=True))
                 target = out[(np.s_[low - start : high - start], *inside)]
                 mask, content = table.id.read_direct_chunk((first, *corner))
                 pieces.append(pool.submit(_fill, target, decode, content, mask, low - first))
@@ -70,7 +71,7 @@ def _fill(target: NDArray[np.generic], decode: Decoder, content: bytes, mask: in
     except (zlib.error, ValueError) as error:
         raise OSError(f"a chunk cannot be unzipped: {error}") from None
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the readers report
-        target[...] = values[:, : target.shape[1]] if target.ndim == 2 else values
+        target[...] = values[tuple(np.s_[:size] for size in target.shape)]
 
 
 def _decode(

@@ -23,7 +23,7 @@ GAP = 0.2
 """Widest gap [rad] between the values of a periodic condition that still counts as trained."""
 ROUNDING = 1e-6
 """Values are float32 in files, so the ends of a range may be off by a rounding."""
-MOST_CATEGORIES = 1000
+MOST_CATEGORIES = 100
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,22 @@ class Condition:
     range: tuple[float, float] | None = None
     categories: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        low, high = self.range or (0.0, 0.0)
+        if not -math.inf < low <= high < math.inf or len(self.categories) > MOST_CATEGORIES:
+            raise CalomanError(f"condition {self.name!r}: needs a finite range, the smaller end first, and at most "
+                               f"{MOST_CATEGORIES} categories")  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and messages."""
+        return self.name.removeprefix("incident_")
+
+    @property
+    def plural(self) -> str:
+        """What several of its values are called."""
+        return "energies" if self.name == ENERGY.name else self.name
+
     @property
     def table(self) -> str:
         """Name of its table in a file."""
@@ -63,26 +79,22 @@ class Condition:
                                    f"{values[row]:g}{self._unit}; {reason}")  # fmt: skip
 
     def _faults(self, values: NDArray[np.floating]) -> Iterator[tuple[NDArray[np.bool_], str]]:
+        if self.name == ENERGY.name:
+            yield ~(np.isfinite(values) & (values > 0)), "energies must be positive, remove or correct that shower"
         yield ~np.isfinite(values), "conditions must be finite numbers, remove or correct that shower"
         if self.unit == "rad":
             yield np.abs(values) > TURN * (1 + ROUNDING), "degrees where radians are meant? give angles within +- 2 pi"
         if self.kind == "category":
             yield (values % 1 != 0) | (np.abs(values) > 2**24), "a category is a whole number up to 2^24"
-        if self.name == ENERGY.name:
-            yield values <= 0, "energies must be positive, remove or correct that shower"
 
     def trained(self, values: NDArray[np.floating]) -> "Condition":
         """The same condition with the range or the categories of training values (N,).
 
         Raises:
-            CalomanError: if there are more than 1000 categories.
+            CalomanError: if there are too many categories.
         """
         if self.kind == "category":
-            categories = tuple(np.unique(values).astype(int).tolist())
-            if len(categories) > MOST_CATEGORIES:
-                raise CalomanError(f"condition {self.name!r} has {len(categories)} categories, {MOST_CATEGORIES} are "
-                                   "the most; declare it continuous")  # fmt: skip
-            return replace(self, categories=categories)
+            return replace(self, categories=tuple(np.unique(values).astype(int).tolist()))
         if self.kind == "periodic":
             return replace(self, range=_arc(values))
         return replace(self, range=(float(values.min()), float(values.max())))
@@ -96,6 +108,15 @@ class Condition:
             return (values - low + ROUNDING) % TURN <= high - low + 2 * ROUNDING
         return (values >= low - ROUNDING * abs(low)) & (values <= high + ROUNDING * abs(high))
 
+    def at(self, places: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Values (N,) at places (N,) in the trained range, from 0 (lowest) to 1; energies in their logarithm."""
+        if self.categories:
+            return np.array(self.categories)[
+                (places * len(self.categories)).astype(int).clip(max=len(self.categories) - 1)
+            ]
+        low, high = self.range or (1.0, 1e9) if self.name == ENERGY.name else self.range or (0.0, 1.0)
+        return low * (high / low) ** places if self.name == ENERGY.name else low + (high - low) * places
+
     def check_trained(self, values: NDArray[np.floating]) -> None:
         """Refuses values (N,) outside the trained range, and unknown categories.
 
@@ -105,17 +126,17 @@ class Condition:
         outside = ~self.covers(values)
         if outside.any():
             raise CalomanError(
-                f"incident {self.name.removeprefix('incident_')} {values[outside][0]:g}{self._unit} is outside the "
-                f"training, {self.domain}; ask for values inside it"
+                f"incident {self.label} {values[outside][0]:g}{self._unit} is outside the "
+                f"range of the training, {self.domain}; ask for values inside it"
                 + ("" if self.kind == "category" else ", or insist with `caloman generate --extrapolate`")
             )
 
     @property
     def domain(self) -> str:
         """The trained values, in words."""
-        if self.kind == "category":
-            return "categories " + ", ".join(map(str, self.categories)) if self.categories else "none"
-        return f"{self.range[0]:g} to {self.range[1]:g}{self._unit}" if self.range else "none"
+        if self.categories:
+            return "categories " + ", ".join(map(str, self.categories))
+        return f"{self.range[0]:g} to {self.range[1]:g}{self._unit}" if self.range else "none, the model is untrained"
 
     @property
     def _unit(self) -> str:
@@ -162,6 +183,11 @@ class Conditions(tuple[Condition, ...]):
         if len(set(self.names)) < len(self) or any(not TABLE.fullmatch(f"incident_{c.name}") for c in self[1:]):
             raise CalomanError(f"conditions: {listed}: needs distinct names of lower-case letters, digits and _")
         return self
+
+    @classmethod
+    def energies(cls, low: float, high: float) -> "Conditions":
+        """The energy alone, trained from `low` to `high` [MeV]."""
+        return cls([replace(ENERGY, range=(low, high))])
 
     @property
     def names(self) -> list[str]:
@@ -215,11 +241,18 @@ class Conditions(tuple[Condition, ...]):
         for condition, values in zip(self, matrix.T, strict=True):
             condition.check_trained(values)
 
+    def at(self, places: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Values (N, C) at places (N, C) in their trained ranges, from 0 (lowest) to 1; energies in their logarithm."""
+        return np.stack([c.at(p) for c, p in zip(self, places.T, strict=True)], axis=1).astype(np.float32)
+
     def plain(self) -> list[dict[str, Any]]:
         """As plain data for a manifest."""
         fields = ("name", "unit", "kind", "range", "categories")
         values = ({field: getattr(condition, field) for field in fields} for condition in self)
         return [{k: list(v) if isinstance(v, tuple) else v for k, v in entry.items() if v} for entry in values]
+
+
+ENERGY_ONLY = Conditions()
 
 
 def check_equal_names(names: Collection[str], expected: Collection[str], source: object) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.files import read_text, write
+from caloman.files import read_text, shipped, write
 
 PDG_CODES = {"photon": 22, "pion": 211, "electron": 11}
 LARGEST_ID = 9999
@@ -143,7 +143,7 @@ class Geometry:
 
     @classmethod
     def load(cls, spec: str | Path) -> "Geometry":
-        """Returns a built-in geometry by its dataset id, or reads a binning XML file.
+        """Returns a built-in geometry by its dataset id, or reads a binning XML file, which may be one of the package.
 
         Raises:
             CalomanError: if `spec` is neither a dataset id nor a readable binning file.
@@ -151,7 +151,7 @@ class Geometry:
         if str(spec) in BUILT_IN:
             return BUILT_IN[str(spec)]
         if Path(spec).suffix == ".xml":
-            return cls.from_xml(spec)
+            return cls.from_xml(shipped(Path(spec)))
         raise CalomanError(f"unknown dataset {str(spec)!r}: use one of {', '.join(BUILT_IN)} or a binning .xml file")
 
     @classmethod

@@ -44,8 +44,14 @@ def open_hdf5(path: Path) -> h5py.File:
         ) from None
 
 
-def find_table(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """A table of numbers with one or two axes, checked to be what it says; None if the file has nothing of this name.
+def find_table(file: h5py.File, name: str, axes: Sequence[int] = (1, 2), records: bool = False) -> h5py.Dataset | None:
+    """A table of numbers, checked to be what it says; None if the file has nothing of this name.
+
+    Args:
+        file: open for reading.
+        name: of the table.
+        axes: how many it may have.
+        records: whether its entries are records of several numbers instead of one number each.
 
     Raises:
         CalomanError: if it is something else, or is stored elsewhere or in a way that could not be read safely.
@@ -62,7 +68,9 @@ def find_table(file: h5py.File, name: str) -> h5py.Dataset | None:
             raise CalomanError(f"{path}: {name!r} is a group instead of a table of numbers; store the numbers there")
         if table.is_virtual or table.external:
             raise _flatten(path, name, "is stored in other files")
-        if table.dtype.kind not in "fiu" or table.shape is None or table.ndim not in (1, 2):
+        numbers = [table.dtype[field].base for field in table.dtype.names or ()] if records else [table.dtype]
+        kinds = {number.kind for number in numbers}
+        if not kinds or not kinds <= set("fiu") or table.shape is None or table.ndim not in axes:
             raise CalomanError(f"{path}: {name!r} is {table.dtype} {table.shape} instead of a table of real numbers; "
                                "store the numbers there")  # fmt: skip
         _check_storage(table, path, name)

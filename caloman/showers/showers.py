@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
 from caloman.showers.chunks import read_rows
-from caloman.showers.conditions import ENERGY, known, table_names
+from caloman.showers.conditions import ENERGY, Condition, known, table_names
 from caloman.showers.geometry import BUILT_IN, Geometry
 from caloman.showers.hdf5 import find_table, open_hdf5, read_table, reading
 
@@ -89,15 +89,16 @@ class ShowerFile:
         self.geometry = geometry
         self._file = open_hdf5(self.path)
         try:
-            names = table_names(self._file)
-            self._energies = self._dataset(ENERGY.table, columns=1)
-            self._voxels = self._dataset("showers", columns=geometry.n_voxels)
-            self._conditions = {name: self._dataset(known(name).table, columns=1) for name in names}
+            self._conditions = tuple(map(known, (ENERGY.name, *table_names(self._file))))
+            columns = dict.fromkeys((condition.table for condition in self._conditions), 1)
+            columns["showers"] = geometry.n_voxels
+            self.tables = {name: self._dataset(name, width) for name, width in columns.items()}
+            """The tables by name, in the order in which they are written."""
             for name, table in self.tables.items():
-                if len(table) != len(self._voxels):
+                if len(table) != len(self):
                     raise CalomanError(
-                        f"{self.path}: 'showers' has {len(self._voxels)} rows but {name!r} has {len(table)}; both need "
-                        "one row per shower"
+                        f"{self.path}: 'showers' has {len(self)} rows but {name!r} has {len(table)}; both need one row "
+                        "per shower"
                     )
         except BaseException:
             self._file.close()
@@ -119,7 +120,7 @@ class ShowerFile:
         return table
 
     def __len__(self) -> int:
-        return len(self._energies)
+        return len(self.tables["showers"])
 
     def __enter__(self) -> Self:
         return self
@@ -135,12 +136,12 @@ class ShowerFile:
     @property
     def chunk_rows(self) -> int:
         """Showers per HDF5 chunk: what has to be decoded for one of them; 1 if the file is contiguous."""
-        return self._voxels.chunks[0] if self._voxels.chunks else 1
+        return self.tables["showers"].chunks[0] if self.tables["showers"].chunks else 1
 
     @property
     def offset(self) -> int | None:
         """Byte at which all voxels follow one another as float32, ready to be mapped; None if they do not."""
-        return self._voxels.id.get_offset() if self._voxels.dtype == np.float32 else None
+        return self.tables["showers"].id.get_offset() if self.tables["showers"].dtype == np.float32 else None
 
     def validation_rows(self) -> NDArray[np.int64] | None:
         """Rows that the file records as held out for validation, ascending, shape (n,); None if it records none."""
@@ -157,26 +158,22 @@ class ShowerFile:
         return rows
 
     @property
-    def tables(self) -> dict[str, h5py.Dataset]:
-        """The tables by name, in the order in which they are written."""
-        conditions = {known(name).table: table for name, table in self._conditions.items()}
-        return {ENERGY.table: self._energies, **conditions, "showers": self._voxels}
-
-    @property
     def condition_names(self) -> list[str]:
         """Names of the conditions beside the energy."""
-        return list(self._conditions)
+        return [condition.name for condition in self._conditions[1:]]
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
-        return checked_energies(read_table(self._energies)[:, 0], self.path, first_row=0)
+        return self._column(ENERGY)
 
     def conditions(self) -> dict[str, NDArray[np.float32]]:
         """Conditions of all showers beside the energy, by name, each of shape (N,)."""
-        columns = {name: read_table(table)[:, 0] for name, table in self._conditions.items()}
-        for name, values in columns.items():
-            known(name).check(values, self.path)
-        return columns
+        return {condition.name: self._column(condition) for condition in self._conditions[1:]}
+
+    def _column(self, condition: Condition) -> NDArray[np.float32]:
+        values = read_table(self.tables[condition.table])[:, 0]
+        condition.check(values, self.path)
+        return values
 
     def read(self, start: int, stop: int) -> Showers:
         """Reads the showers of rows ``start`` to ``stop``.
@@ -191,17 +188,15 @@ class ShowerFile:
             with reading(self.path):
                 for name, table in self.tables.items():
                     read_rows(table, start, arrays[name])
-        energies, voxels = arrays[ENERGY.table][:, 0], arrays["showers"]
-        conditions = {name: arrays[known(name).table][:, 0] for name in self._conditions}
-        checked_energies(energies, self.path, first_row=start)
-        for name, values in conditions.items():
-            known(name).check(values, self.path, first_row=start)
-        _check_voxels(voxels, self.path, first_row=start)
-        return Showers(energies, voxels, self.geometry, conditions)
+        columns = {condition.name: arrays[condition.table][:, 0] for condition in self._conditions}
+        for condition in self._conditions:
+            condition.check(columns[condition.name], self.path, first_row=start)
+        check_voxels(arrays["showers"], self.path, first_row=start)
+        return Showers(columns.pop(ENERGY.name), arrays["showers"], self.geometry, columns)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Showers]:
         """Iterates over rows ``start`` to ``stop`` in blocks of whole HDF5 chunk rows, each at most about 64 MiB."""
-        row_bytes = self.geometry.n_voxels * self._voxels.dtype.itemsize
+        row_bytes = self.geometry.n_voxels * self.tables["showers"].dtype.itemsize
         rows = max(1, BLOCK_BYTES // (row_bytes * self.chunk_rows)) * self.chunk_rows
         stop = len(self) if stop is None else stop
         while start < stop:
@@ -227,23 +222,12 @@ def find_geometry(path: str | Path, dataset: str | None = None) -> Geometry:
     return BUILT_IN[str(attributes["dataset"])]
 
 
-def checked_energies(energies: NDArray[np.float32], path: Path, first_row: int) -> NDArray[np.float32]:
-    """The same incident energies [MeV], shape (N,).
+def check_voxels(voxels: NDArray[np.float32], path: Path, first_row: int) -> None:
+    """Refuses voxels (N, V) that are negative or not finite.
 
     Raises:
-        CalomanError: with the first shower whose energy is not positive and finite.
+        CalomanError: with the first of them.
     """
-    bad = ~(np.isfinite(energies) & (energies > 0))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise CalomanError(
-            f"{path}: 'incident_energies' of shower {first_row + row} is {energies[row]:g} MeV; "
-            "energies must be positive, remove or correct that shower"
-        )
-    return energies
-
-
-def _check_voxels(voxels: NDArray[np.float32], path: Path, first_row: int) -> None:
     # a minimum is NaN if any entry is, so two passes without temporaries find every fault
     if voxels.min(initial=0.0) >= 0 and np.isfinite(voxels.max(initial=0.0)):
         return

@@ -1,9 +1,11 @@
-"""Energy spectra: incident energies chunk by chunk, the same for any number of jobs."""
+"""Spectra: values of a condition chunk by chunk, the same for any number of jobs."""
 
 import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,16 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.files import read_text
+from caloman.showers.conditions import ENERGY, Condition
 from caloman.showers.hdf5 import find_table, open_hdf5, read_table
-from caloman.showers.showers import CHUNK, checked_energies
+from caloman.showers.showers import CHUNK
 from caloman.showers.slices import ShowerSlice, parse_slices
 
-UNITS = {"keV": 1e-3, "MeV": 1.0, "GeV": 1e3, "TeV": 1e6}
+UNITS = {
+    "MeV": {"keV": 1e-3, "MeV": 1.0, "GeV": 1e3, "TeV": 1e6},
+    "rad": {"rad": 1.0, "deg": math.pi / 180},
+}
+"""Units of the values of a condition by its own unit, and their factors."""
 SPECTRUM_HELP = (
     "use a list such as 1GeV,10GeV, a spectrum uniform:LOW:HIGH, log-uniform:LOW:HIGH, discrete:1GeV=3,10GeV=1 or "
     "histogram:FILE (lines of LOW HIGH WEIGHT), or an HDF5 file with 'incident_energies'; units are keV, MeV (also if "
@@ -24,7 +31,7 @@ SPECTRUM_HELP = (
 )
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 SPELLED_OUT = 20
-"""Most listed energies that are named one by one."""
+"""Most listed values that are named one by one."""
 MOST_SHOWERS = 10**10
 """Of one request: 10 million chunks."""
 MOST_SEED = 2**63 - 1
@@ -41,63 +48,73 @@ def check_seed(seed: int) -> None:
         raise CalomanError(f"--seed {seed}: must lie between 0 and {MOST_SEED}")
 
 
-def energy_generator(seed: int, chunk: int) -> np.random.Generator:
-    """Random numbers for the incident energies of a chunk."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(chunk, 0)))
+def value_generator(seed: int, chunk: int, stream: tuple[int, ...]) -> np.random.Generator:
+    """Random numbers for the values of a condition in a chunk; energies have the stream ()."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(chunk, 0, *stream)))
 
 
 class Spectrum(ABC):
-    """Incident energies by chunk, the same whichever chunks are asked for; as text, what tells it from all others."""
+    """Values by chunk, the same whichever chunks are asked for; as text, what tells it from all others."""
 
     size: int | None = None
-    """How many energies there are, if they are counted."""
+    """How many values there are, if they are counted."""
 
     @property
     @abstractmethod
     def bounds(self) -> NDArray[np.float64]:
-        """Lowest and highest energy [MeV], shape (2,)."""
+        """Lowest and highest value, shape (2,)."""
+
+    @property
+    def samples(self) -> NDArray[np.floating]:
+        """Values from everywhere in the spectrum, shape (n,)."""
+        low, high = self.bounds.tolist()
+        return np.linspace(low, high, 257)
 
     @abstractmethod
-    def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
-        """Energies of the first `rows` showers of a chunk [MeV], shape (rows,)."""
+    def chunk(self, seed: int, chunk: int, rows: int, stream: tuple[int, ...] = ()) -> NDArray[np.float32]:
+        """Values of the first `rows` showers of a chunk, shape (rows,); a stream has random numbers of its own."""
 
 
 @dataclass(frozen=True)
 class Listed(Spectrum):
-    """Given energies in turn, from the start again when they are used up.
+    """Given values in turn, from the start again when they are used up.
 
     Args:
-        energies: [MeV], shape (n,).
+        values: shape (n,).
     """
 
-    energies: NDArray[np.float32]
+    values: NDArray[np.float32]
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """How many energies are listed."""
-        return len(self.energies)
+        """How many values are listed."""
+        return len(self.values)
 
     @property
     def bounds(self) -> NDArray[np.float64]:
-        return np.array([self.energies.min(), self.energies.max()], dtype=np.float64)
+        return np.array([self.values.min(), self.values.max()], dtype=np.float64)
+
+    @property
+    def samples(self) -> NDArray[np.floating]:
+        return np.unique(self.values)
 
     def __str__(self) -> str:
-        if len(self.energies) <= SPELLED_OUT:
-            return ",".join(map(str, self.energies.tolist()))
-        digest = hashlib.sha256(np.ascontiguousarray(self.energies).data).hexdigest()
-        return f"{len(self.energies)} energies with SHA-256 {digest}"
+        if len(self.values) <= SPELLED_OUT:
+            return ",".join(map(str, self.values.tolist()))
+        digest = hashlib.sha256(np.ascontiguousarray(self.values).data).hexdigest()
+        return f"{len(self.values)} values with SHA-256 {digest}"
 
-    def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
-        return self.energies[(chunk * CHUNK + np.arange(rows)) % len(self.energies)]
+    def chunk(self, seed: int, chunk: int, rows: int, stream: tuple[int, ...] = ()) -> NDArray[np.float32]:
+        return self.values[(chunk * CHUNK + np.arange(rows)) % len(self.values)]
 
 
 @dataclass(frozen=True)
 class Uniform(Spectrum):
-    """Energies drawn uniformly, or uniformly in their logarithm, between two ends.
+    """Values drawn uniformly, or uniformly in their logarithm, between two ends.
 
     Args:
-        low: lower end [MeV].
-        high: upper end [MeV].
+        low: lower end.
+        high: upper end.
         log: draw the logarithm.
     """
 
@@ -112,8 +129,8 @@ class Uniform(Spectrum):
     def __str__(self) -> str:
         return f"{'log-' * self.log}uniform:{self.low}:{self.high}"
 
-    def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
-        u = energy_generator(seed, chunk).random(rows)
+    def chunk(self, seed: int, chunk: int, rows: int, stream: tuple[int, ...] = ()) -> NDArray[np.float32]:
+        u = value_generator(seed, chunk, stream).random(rows)
         if self.log:
             return (self.low * (self.high / self.low) ** u).astype(np.float32)
         return (self.low + (self.high - self.low) * u).astype(np.float32)
@@ -121,11 +138,11 @@ class Uniform(Spectrum):
 
 @dataclass(frozen=True)
 class Binned(Spectrum):
-    """A histogram: bins are drawn by weight, and energies uniformly within a bin; lines are bins without width.
+    """A histogram: bins are drawn by weight, and values uniformly within a bin; lines are bins without width.
 
     Args:
-        low: lower ends of the bins [MeV], shape (B,).
-        high: their upper ends [MeV], shape (B,).
+        low: lower ends of the bins, shape (B,).
+        high: their upper ends, shape (B,).
         weights: what is drawn in each bin, up to a factor, shape (B,).
     """
 
@@ -137,12 +154,17 @@ class Binned(Spectrum):
     def bounds(self) -> NDArray[np.float64]:
         return np.array([self.low[self.weights > 0].min(), self.high[self.weights > 0].max()])
 
+    @property
+    def samples(self) -> NDArray[np.floating]:
+        bins = self.weights > 0
+        return np.unique([self.low[bins], (self.low[bins] + self.high[bins]) / 2, self.high[bins]])
+
     def __str__(self) -> str:
         bins = zip(self.low.tolist(), self.high.tolist(), self.weights.tolist(), strict=True)
         return "bins:" + ",".join(f"{low}..{high}={weight}" for low, high, weight in bins)
 
-    def chunk(self, seed: int, chunk: int, rows: int) -> NDArray[np.float32]:
-        u = energy_generator(seed, chunk).random((rows, 2))
+    def chunk(self, seed: int, chunk: int, rows: int, stream: tuple[int, ...] = ()) -> NDArray[np.float32]:
+        u = value_generator(seed, chunk, stream).random((rows, 2))
         cumulative = self.weights.cumsum()
         index = np.searchsorted(cumulative / cumulative[-1], u[:, 0], side="right")
         return (self.low[index] + (self.high - self.low)[index] * u[:, 1]).astype(np.float32)
@@ -172,54 +194,107 @@ def parse_energies(spec: str) -> Spectrum:
     Raises:
         CalomanError: if it cannot be read; the message lists the forms.
     """
-    if re.search(r"\.(hdf5|h5)(\[|,|$)", spec):
-        return Listed(np.concatenate([_energies_from_file(part) for part in parse_slices(spec)]))
+    return Listed(values_from_files(spec, ENERGY)) if is_file(spec) else parse_values(spec, ENERGY)
+
+
+def is_file(spec: str) -> bool:
+    """Whether a specification names HDF5 files."""
+    return re.search(r"\.(hdf5|h5)(\[|,|$)", spec) is not None
+
+
+def parse_values(spec: str, condition: Condition) -> Spectrum:
+    """Reads a list of values of a condition, or a spectrum.
+
+    Raises:
+        CalomanError: if it cannot be read; the message lists the forms.
+    """
+    number = _Number(condition, spec)
     kind, *ends = spec.split(":")
     if kind == "discrete" and len(ends) == 1:
         pairs = (item.partition("=") for item in ends[0].split(","))
-        return _binned(((energy, energy, weight) for energy, _, weight in pairs), spec)
+        return _binned(((value, value, weight) for value, _, weight in pairs), number)
     if kind == "histogram":
         lines = read_text(Path(spec.partition(":")[2])).splitlines()
-        return _binned((line.split() for line in lines if line.strip() and not line.startswith("#")), spec)
-    if kind in {"uniform", "log-uniform"} and len(ends) == 2:
-        low, high = (_parse_energy(end, spec) for end in ends)
+        return _binned((line.split() for line in lines if line.strip() and not line.startswith("#")), number)
+    if (kind == "uniform" or (kind == "log-uniform" and condition.name == ENERGY.name)) and len(ends) == 2:
+        low, high = map(number, ends)
         if low > high:
-            raise CalomanError(f"energies {spec!r}: the lower end is above the upper end; {SPECTRUM_HELP}")
+            raise CalomanError(f"{number.what}: the lower end is above the upper end; {number.forms}")
         return Uniform(low, high, log=kind == "log-uniform")
-    return Listed(np.array([_parse_energy(item, spec) for item in spec.split(",")], dtype=np.float32))
+    return Listed(np.array([number(item) for item in spec.split(",")], dtype=np.float32))
 
 
-def _binned(rows: Iterable[Sequence[str]], spec: str) -> Binned:
+def values_from_files(specification: str, condition: Condition) -> NDArray[np.float32]:
+    """Values of a condition in some rows of HDF5 files, shape (N,).
+
+    Raises:
+        CalomanError: if a file lacks them.
+    """
+    return np.concatenate([_values_from_file(part, condition) for part in parse_slices(specification)])
+
+
+@dataclass(frozen=True)
+class _Number:
+    """Reads numbers with a unit, such as 50deg.
+
+    Args:
+        condition: what they are values of.
+        spec: the text that they stand in.
+    """
+
+    condition: Condition
+    spec: str
+
+    @property
+    def what(self) -> str:
+        return f"{self.condition.plural} {self.spec!r}"
+
+    @property
+    def forms(self) -> str:
+        if self.condition.name == ENERGY.name:
+            return SPECTRUM_HELP
+        units = f"; units are {' and '.join(self._units)}" if self._units else ""
+        return f"use a list such as 1,2, or a spectrum uniform:LOW:HIGH, discrete:1=3,2=1 or histogram:FILE{units}"
+
+    @property
+    def _units(self) -> Mapping[str, float]:
+        return UNITS.get(self.condition.unit, {})
+
+    def __call__(self, text: str) -> float:
+        match = re.fullmatch(r"\s*([+-]?[0-9.]+(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*", text)
+        value = float("nan")
+        with suppress(ValueError, KeyError, TypeError):
+            value = float(match[1]) * (self._units[match[2]] if match[2] else 1.0)  # type: ignore[index]
+        if self.condition.name == ENERGY.name and not SMALLEST <= value <= LARGEST:
+            raise CalomanError(f"{self.what}: {text!r} is not a positive energy of float32; {self.forms}")
+        if not abs(value) <= LARGEST:
+            raise CalomanError(f"{self.what}: {text!r} is not a number; {self.forms}")
+        self.condition.check(np.array([value]), self.what)
+        return value
+
+
+def _binned(rows: Iterable[Sequence[str]], number: _Number) -> Binned:
     """A histogram of lower end, upper end and weight of each bin."""
     try:
-        bins = [(_parse_energy(low, spec), _parse_energy(high, spec), float(weight)) for low, high, weight in rows]
+        bins = [(number(low), number(high), float(weight)) for low, high, weight in rows]
     except ValueError:
-        raise CalomanError(f"energies {spec!r}: each energy or bin needs a weight; {SPECTRUM_HELP}") from None
+        raise CalomanError(f"{number.what}: each value or bin needs a weight; {number.forms}") from None
     low, high, weights = np.array(bins).reshape(-1, 3).T
     with np.errstate(over="ignore", invalid="ignore"):
         valid = (low <= high).all() and (weights >= 0).all() and 0 < weights.sum() < np.inf
     if not valid:
-        raise CalomanError(f"energies {spec!r}: needs LOW <= HIGH, and weights that are not negative nor all 0")
+        raise CalomanError(f"{number.what}: needs LOW <= HIGH, and weights that are not negative nor all 0")
     return Binned(low, high, weights)
 
 
-def _parse_energy(text: str, spec: str) -> float:
-    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*(keV|MeV|GeV|TeV)?\s*", text)
-    try:
-        energy = float(match[1]) * UNITS[match[2] or "MeV"] if match else 0.0
-    except ValueError:
-        energy = 0.0
-    if not SMALLEST <= energy <= LARGEST:
-        raise CalomanError(f"energies {spec!r}: {text!r} is not a positive energy of float32; {SPECTRUM_HELP}")
-    return energy
-
-
-def _energies_from_file(part: ShowerSlice) -> NDArray[np.float32]:
+def _values_from_file(part: ShowerSlice, condition: Condition) -> NDArray[np.float32]:
     path = part.path
     with open_hdf5(path) as file:
-        table = find_table(file, "incident_energies")
+        table = find_table(file, condition.table)
         if table is None or table.size != len(table) or not table.size:
-            raise CalomanError(f"{path}: no 'incident_energies' in this file; give a file that has some [MeV]")
-        energies = checked_energies(read_table(table).reshape(-1), path, first_row=0)
-    rows = part.within(len(energies))
-    return energies[rows.start : rows.stop]
+            unit = f" [{condition.unit}]" if condition.unit else ""
+            raise CalomanError(f"{path}: no {condition.table!r} in this file; give a file that has some{unit}")
+        values = read_table(table).reshape(-1)
+    condition.check(values, path)
+    rows = part.within(len(values))
+    return values[rows.start : rows.stop]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from jsonargparse.typing import PositiveInt
 
 from caloman.models import ShowerModel
+from caloman.showers.conditions import ENERGY, Conditions
 from caloman.showers.geometry import Geometry
 from caloman.specification import build, overlay, parse_yaml, read_layers, set_key, split_overrides
 from caloman.training.data import DataConfig
@@ -116,6 +117,7 @@ class Pipeline:
         data: what to train on.
         model: the generator.
         stages: by name, in the order of training.
+        conditions: names of what showers are asked for by, incident_energy first; a file has a table of each.
         seed: of the split, the initial weights and the order of the showers.
         hardware: where to train.
         wandb: also log to Weights & Biases.
@@ -124,8 +126,9 @@ class Pipeline:
 
     geometry: str
     data: DataConfig
-    model: Callable[[Geometry], ShowerModel]
+    model: Callable[[Geometry, Conditions], ShowerModel]
     stages: dict[str, Stage]
+    conditions: list[str] = field(default_factory=lambda: [ENERGY.name])
     seed: int = 0
     hardware: Hardware = field(default_factory=Hardware)
     wandb: Wandb | None = None

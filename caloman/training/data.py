@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 from zlib import crc32
 
@@ -17,13 +17,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from caloman.errors import CalomanError
 from caloman.files import sha256
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.showers.geometry import Geometry
 from caloman.showers.slices import ShowerFiles, ShowerSlice, recorded_sources
 from caloman.training.batches import EpochBatches
 from caloman.training.stores import ShowerStore, StreamedShowers, open_store
+from caloman.training.symmetries import Moves, Symmetry, find_moves
 
 Batch = tuple[Tensor, Tensor]
-"""Voxels (n, V) and incident energies (n, 1), both in MeV."""
+"""Voxels (n, V) [MeV] and conditions (n, C), incident energies [MeV] first."""
 
 STATISTICS_ROWS = 2000
 STATISTICS_BYTES = 64 * 2**20
@@ -40,8 +42,10 @@ class DataConfig:
             validation rows, as prepared files do.
         max_showers: use only the first so many showers of all files together.
         leave_out: incident energies [MeV] without training, to test a generator between those it has seen.
-        symmetries: show each training shower under a random rotation and reflection in alpha; right for a detector
-            that is the same all around the incident particle.
+        symmetries: of the showers; each training shower is seen under a random one. ``alpha_rotation`` and
+            ``alpha_reflection`` are those of a detector that is the same all around a particle of normal incidence,
+            of inclined ones there are only ``alpha_reflection`` and ``theta_mirror`` (theta to pi - theta, and alpha
+            to pi - alpha).
         forbidden: files, or their SHA-256, that must not be trained on, such as the test file; refuses them and all
             files prepared from them.
         memory_limit: largest size of the voxels in memory [GB]; more are read from the files in each epoch.
@@ -53,7 +57,7 @@ class DataConfig:
     validation_fraction: float = 0.2
     max_showers: int | None = None
     leave_out: list[float] = field(default_factory=list)
-    symmetries: bool = False
+    symmetries: list[Symmetry] = field(default_factory=list)
     forbidden: list[str] = field(default_factory=list)
     memory_limit: float = 4.0
     workers: int = 0
@@ -63,23 +67,23 @@ class DataConfig:
 class ShowerDataset(Dataset[Batch]):
     """Some rows of a store, ascending, shape (N,), taken by lists of positions.
 
-    With symmetries, which are orders of the voxels, shape (S, V), each shower gets one that depends on its list.
+    With moves, each shower gets one that depends on its list.
     """
 
     store: ShowerStore
     rows: NDArray[np.int64]
-    symmetries: Tensor | None = None
+    moves: Moves | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, positions: NDArray[np.int64] | slice) -> Batch:
         rows = self.rows[positions]
-        voxels = torch.from_numpy(self.store.take(rows))
-        if self.symmetries is not None:
-            rng = np.random.default_rng(crc32(rows.tobytes()))  # the same in any process, and after a kill
-            voxels = voxels.gather(1, self.symmetries[rng.integers(len(self.symmetries), size=len(rows))])
-        return voxels, torch.from_numpy(self.store.incident_energies[rows])
+        voxels, conditions = torch.from_numpy(self.store.take(rows)), torch.from_numpy(self.store.conditions[rows])
+        if self.moves is None:
+            return voxels, conditions
+        rng = np.random.default_rng(crc32(rows.tobytes()))  # the same in any process, and after a kill
+        return self.moves.apply(voxels, conditions, rng)
 
 
 class ShowerDataModule(pl.LightningDataModule):
@@ -87,13 +91,13 @@ class ShowerDataModule(pl.LightningDataModule):
 
     The split is that of the files' records, or else depends on the seed only, as does the order of the showers.
     `EpochBatches` shares them out among devices, so Lightning's distributed sampler has to be off. `batch_size` and
-    `first_epoch` are set before training.
+    `first_epoch` are set before training. `conditions` are those of the arguments, with the ranges of the showers.
 
     Raises:
-        CalomanError: if a file is unusable or forbidden, or the split leaves one side empty.
+        CalomanError: if a file is unusable or forbidden, lacks a condition, or the split leaves one side empty.
     """
 
-    def __init__(self, geometry: Geometry, config: DataConfig, seed: int) -> None:
+    def __init__(self, geometry: Geometry, config: DataConfig, seed: int, conditions: Conditions = ENERGY_ONLY) -> None:
         super().__init__()
         self.batch_size = 1
         self.first_epoch = 0
@@ -107,13 +111,12 @@ class ShowerDataModule(pl.LightningDataModule):
                 self._refuse_forbidden(config.forbidden)
             count = len(files) if config.max_showers is None else min(len(files), max(0, config.max_showers))
             held_out = _held_out(files, count, config, seed)
-            store = open_store(files, count, 1e9 * config.memory_limit)
-        used = _used(store.incident_energies.ravel(), config.leave_out)
-        energies = store.incident_energies[used]
-        self.energy_range = (float(energies.min()), float(energies.max()))
+            store = open_store(files, conditions, count, 1e9 * config.memory_limit)
+        used = _used(store.conditions[:, 0], config.leave_out)
+        self.conditions = conditions.trained(store.conditions[used])
         self.workers = config.workers if isinstance(store, StreamedShowers) else 0
-        symmetries = torch.from_numpy(alpha_symmetries(geometry)) if config.symmetries else None
-        self.train = ShowerDataset(store, np.flatnonzero(used & ~held_out), symmetries)
+        moves = find_moves(geometry, conditions, config.symmetries)
+        self.train = ShowerDataset(store, np.flatnonzero(used & ~held_out), moves)
         self.validation = ShowerDataset(store, np.flatnonzero(used & held_out))
 
     @cached_property
@@ -171,24 +174,6 @@ class ShowerDataModule(pl.LightningDataModule):
                         f"{file['path']}: holds the showers of {refused[digest]}, which data.forbidden keeps from "
                         "training; remove it from data.train"
                     )
-
-
-def alpha_symmetries(geometry: Geometry) -> NDArray[np.int64]:
-    """Orders of the voxels that rotate showers by whole angular bins or reflect them in alpha, shape (2 n_alpha, V).
-
-    All layers with several angular bins need the same number of them.
-    """
-    numbers = {layer.n_alpha for layer in geometry.layers} - {1}
-    if len(numbers) != 1:
-        raise CalomanError(
-            f"data.symmetries: layers of {geometry.name!r} have {sorted(numbers)} angular bins; turn it off"
-        )
-    layers = zip(geometry.layer_slices, geometry.layers, strict=True)
-    grids = [np.arange(part.start, part.stop).reshape(layer.n_alpha, layer.n_r) for part, layer in layers]
-    moves = product((1, -1), range(*numbers))
-    return np.stack(
-        [np.concatenate([np.roll(grid[::sign], shift, axis=0).ravel() for grid in grids]) for sign, shift in moves]
-    )
 
 
 def _held_out(files: ShowerFiles, count: int, config: DataConfig, seed: int) -> NDArray[np.bool_]:

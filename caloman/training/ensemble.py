@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from caloman import bundle
@@ -93,12 +92,10 @@ def _write_bundle(members: Sequence[Path], folder: Path) -> None:
         "init_args": {"member": first["model"], "count": len(members)},
     }
     models = [bundle.load(member) for member in members]
-    ensemble = bundle.build_model(spec, models[0].geometry, members[0])
+    ensemble = bundle.build_model(spec, models[0].geometry, models[0].conditions, members[0])
     assert isinstance(ensemble, EnsembleShowerModel)  # it was just specified
     for i, model in enumerate(models):
         ensemble.member(i).load_state_dict(model.state_dict())
-    ranges = torch.stack([model.energy_range for model in models])
-    ensemble.energy_range.copy_(torch.stack([ranges[:, 0].max(), ranges[:, 1].min()]))
     manifests = [read_manifest(member) for member in members]
     record = {"members": [{key: value for key, value in m.items() if key != "process"} for m in manifests]}
     bundle.save(ensemble, spec, first["training"], folder, record)

@@ -19,11 +19,11 @@ class ManifoldTask(ShapeTask):
 
     def showers(self, batch: Batch) -> Tensor:
         """Decoded showers with the true layer energies."""
-        _, incident_energies = batch
+        _, conditions = batch
         shapes, context, layer_energies = self.model.transform(*batch)
         noise = normal_noise(shapes, self.shape.autoencoder.head.noise_dim)
         decoded = self.decode(self.latents(shapes, context), context, noise)
-        return self.model.transform.inverse(decoded, incident_energies, layer_energies)
+        return self.model.transform.inverse(decoded, conditions, layer_energies)
 
     def latents(self, shapes: Tensor, context: Tensor) -> Tensor:
         """The points to decode: those of the true shapes by default."""

@@ -61,13 +61,13 @@ class ShowerMonitor(pl.Callback):
         geometry = task.model.geometry
         rows = min(self.config.showers, len(self.validation), MAX_BYTES // (4 * geometry.n_voxels))
         # files may be ordered by energy, so the showers are taken from everywhere
-        voxels, incident_energies = self.validation[np.linspace(0, len(self.validation) - 1, rows).astype(np.int64)]
+        voxels, conditions = self.validation[np.linspace(0, len(self.validation) - 1, rows).astype(np.int64)]
         with isolate_rng(), torch.no_grad():
             torch.manual_seed(0)
-            batches = zip(voxels.split(BATCH), incident_energies.split(BATCH), strict=True)
-            parts = [task.showers((true.to(task.device), energies.to(task.device))) for true, energies in batches]
+            batches = zip(voxels.split(BATCH), conditions.split(BATCH), strict=True)
+            parts = [task.showers((true.to(task.device), given.to(task.device))) for true, given in batches]
         reference, generated = (
-            LoadedSample.of(Showers(incident_energies[:, 0].numpy(), showers.cpu().numpy(), geometry))
+            LoadedSample.of(Showers(conditions[:, 0].numpy(), showers.cpu().numpy(), geometry))
             for showers in (voxels, torch.cat(parts))
         )
         expected = summarize(reference)

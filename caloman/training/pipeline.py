@@ -18,6 +18,7 @@ from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
 from caloman.run_folders import MEMBERS, PIPELINE, STAGES
+from caloman.showers.conditions import Conditions, known
 from caloman.showers.geometry import Geometry
 from caloman.specification import to_yaml
 from caloman.training.changes import digest, options_of
@@ -95,10 +96,10 @@ class Run:
         self.stages = {name: StageFolder(folder, name) for name in pipeline.stages}
         self.fabric = fabric
         self.geometry = Geometry.load(pipeline.geometry)
-        self.data = ShowerDataModule(self.geometry, pipeline.data, pipeline.seed)
+        conditions = Conditions(map(known, pipeline.conditions))
+        self.data = ShowerDataModule(self.geometry, pipeline.data, pipeline.seed, conditions)
         torch.manual_seed(pipeline.seed)
-        self.model = pipeline.model(self.geometry)
-        self.model.energy_range.copy_(torch.tensor(self.data.energy_range))
+        self.model = pipeline.model(self.geometry, self.data.conditions)
         self.model.prepare(voxels for voxels, _ in self.data.statistics_batches())
         self._finished: set[str] = set()  # parts of the model
         self.configurations = self._describe()
@@ -130,11 +131,11 @@ class Run:
             self._run_stage(name, task)
         task.module.load_state_dict(record["weights"])
         task.to(self.fabric.device)
-        voxels, energies = self.data.train[np.searchsorted(self.data.train.rows, record["rows"].numpy())]
+        voxels, conditions = self.data.train[np.searchsorted(self.data.train.rows, record["rows"].numpy())]
         bfloat16 = self.pipeline.hardware.precision == "bf16-mixed"
         with torch.no_grad(), torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=bfloat16):
             set_random_state(record["random"], self.fabric.device)
-            losses = task.losses_of((voxels.to(self.fabric.device), energies.to(self.fabric.device)))
+            losses = task.losses_of((voxels.to(self.fabric.device), conditions.to(self.fabric.device)))
         return {name: float(loss) for name, loss in losses.items()}
 
     def _task(self, name: str) -> Task:
@@ -186,6 +187,7 @@ class Run:
         shared = {
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,
+            "conditions": self.pipeline.conditions,
             "data": {
                 "train": [file["sha256"] + file["rows"] for file in self.data.files],
                 **{name: getattr(data, name) for name in DECISIVE},
@@ -219,7 +221,6 @@ class Run:
         training = {
             "files": [{"name": Path(f["path"]).name + f["rows"], "sha256": f["sha256"]} for f in files],
             "showers": len(self.data.train),
-            "energy_range": list(self.data.energy_range),
             "seed": self.pipeline.seed,
         }
         bundle.save(self.model, self.config["model"], training, self.folder / "bundle", self.manifest.content)

@@ -45,10 +45,10 @@ class FlowTask(ShapeTask):
 
     def showers(self, batch: Batch) -> Tensor:
         """Generated shapes with the true layer energies."""
-        _, incident_energies = batch
+        _, conditions = batch
         layer_energies = self.model.transform(*batch).layer_energies
         noise = normal_noise(layer_energies, self.density.noise_dim)
-        return self.model.forward_shapes(noise, incident_energies, layer_energies)
+        return self.model.forward_shapes(noise, conditions, layer_energies)
 
     def losses(self, x: Tensor, context: Tensor) -> dict[str, Tensor]:
         return {"loss": self.density.loss(x, context)}  # refuses the density of a model that is no FlowShape

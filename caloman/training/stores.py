@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
+from caloman.showers.conditions import Conditions
 from caloman.showers.showers import ShowerFile
 from caloman.showers.slices import ShowerFiles
 
@@ -20,10 +21,10 @@ Rows = NDArray[np.int64]
 
 @dataclass(eq=False)
 class LoadedShowers:
-    """Showers in memory: voxels [MeV], shape (N, V), and incident energies [MeV], shape (N, 1)."""
+    """Showers in memory: voxels [MeV], shape (N, V), and conditions, shape (N, C)."""
 
     voxels: NDArray[np.float32]
-    incident_energies: NDArray[np.float32]
+    conditions: NDArray[np.float32]
     group: int = 1
     """Number of blocks at hand at the same time, so that their rows may be taken in any order."""
 
@@ -44,8 +45,8 @@ class StreamedShowers:
     count as memory of the process.
     """
 
-    def __init__(self, files: ShowerFiles, incident_energies: NDArray[np.float32]) -> None:
-        self.incident_energies = incident_energies
+    def __init__(self, files: ShowerFiles, conditions: NDArray[np.float32]) -> None:
+        self.conditions = conditions
         self.geometry = files.geometry
         self._row_bytes = 4 * files.geometry.n_voxels
         self._paths = [part.path for part in files.slices]
@@ -125,18 +126,19 @@ class StreamedShowers:
 ShowerStore = LoadedShowers | StreamedShowers
 
 
-def open_store(files: ShowerFiles, count: int, memory_bytes: float) -> ShowerStore:
+def open_store(files: ShowerFiles, conditions: Conditions, count: int, memory_bytes: float) -> ShowerStore:
     """Reads and checks the first `count` showers once, and keeps them in memory if their voxels fit."""
     n_voxels = files.geometry.n_voxels
     voxels = np.empty((count, n_voxels), np.float32) if 4 * count * n_voxels <= memory_bytes else None
-    energies = np.empty((count, 1), np.float32)
+    matrix = np.empty((count, len(conditions)), np.float32)
     start = 0
     for block in files.blocks():
         rows = block[: count - start]
-        energies[start : start + len(rows), 0] = rows.incident_energies
+        values = conditions.matrix(rows.incident_energies, rows.conditions, files.slices[0].path)
+        matrix[start : start + len(rows)] = values
         if voxels is not None:
             voxels[start : start + len(rows)] = rows.voxels
         start += len(rows)
         if start == count:
             break
-    return StreamedShowers(files, energies) if voxels is None else LoadedShowers(voxels, energies)
+    return StreamedShowers(files, matrix) if voxels is None else LoadedShowers(voxels, matrix)

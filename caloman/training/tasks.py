@@ -96,8 +96,8 @@ class Task(pl.LightningModule, ABC):
 
     def showers(self, batch: Batch) -> Tensor:
         """Showers [MeV], shape (n, V): the trained part's, with all else true; by default the whole generator's."""
-        _, incident_energies = batch
-        return self.model(normal_noise(incident_energies, self.model.noise_dim), incident_energies)
+        _, conditions = batch
+        return self.model(normal_noise(conditions, self.model.noise_dim), conditions)
 
     def fit_statistics(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fits the statistics of the part on the training showers."""
@@ -168,19 +168,18 @@ class EnergyTask(Task):
     model: FactorizedShowerModel
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        voxels, incident_energies = batch
-        return self.model.transform(voxels, incident_energies).layer_energies, incident_energies
+        return self.model.transform(*batch).layer_energies, batch[1]
 
     def showers(self, batch: Batch) -> Tensor:
         """True shapes with generated layer energies."""
         assert self.model.energy is not None
-        _, incident_energies = batch
+        _, conditions = batch
         shapes = self.model.transform(*batch).shapes
         layers = self.model.transform.layers
         # an empty layer has no shape, and what is generated there goes to one voxel
         shapes = shapes + (layers.broadcast(layers.sum(shapes) == 0) & layers.is_largest(shapes))
-        layer_energies = self.model.energy(normal_noise(shapes, self.model.energy.noise_dim), incident_energies)
-        return self.model.transform.inverse(shapes, incident_energies, layer_energies)
+        layer_energies = self.model.energy(normal_noise(shapes, self.model.energy.noise_dim), conditions)
+        return self.model.transform.inverse(shapes, conditions, layer_energies)
 
 
 class ShapeTask(Task):

@@ -88,9 +88,9 @@ int main(int argc, char** argv) try {
   if (argc < 3) throw std::runtime_error("usage: client FILE.onnx ENERGY [ENERGY ...]   (MeV)");
   const std::string path = argv[1];
   Generator generator(path);
-  std::printf("%s: dataset %s, %lld voxels [%s], trained for %s MeV\n", path.c_str(),
+  std::printf("%s: dataset %s, %lld voxels [%s], trained for %s\n", path.c_str(),
               generator.metadata("dataset").c_str(), static_cast<long long>(generator.n_voxels()),
-              generator.metadata("units").c_str(), generator.metadata("energy_range_mev").c_str());
+              generator.metadata("units").c_str(), generator.metadata("conditions").c_str());
   const bool good = repeats_reference(generator, path + ".reference.bin");
 
   std::mt19937_64 engine(1);  // stands for the random engine of the experiment

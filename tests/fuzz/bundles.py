@@ -12,11 +12,11 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import torch
 from conftest import TINY_MODEL as MODEL
 
 from caloman import bundle
 from caloman.files import sha256
+from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.specification import read_yaml, to_yaml
 from fuzz import Case
 from fuzz._plain import Rng, damaged
@@ -30,8 +30,8 @@ COMMANDS = ("generate", "load")
 def whole() -> dict[str, bytes]:
     """The files of a bundle of a random model."""
     with tempfile.TemporaryDirectory() as folder:
-        model = bundle.build_model(MODEL, MESH, Path(folder))
-        model.energy_range.copy_(torch.tensor([1e2, 1e5]))
+        model = bundle.build_model(MODEL, MESH, ENERGY_ONLY, Path(folder))
+        model.conditions = Conditions.energies(1e2, 1e5)
         bundle.save(model, MODEL, {"files": [], "showers": 0}, Path(folder) / "bundle")
         return {path.name: path.read_bytes() for path in (Path(folder) / "bundle").iterdir()}
 

@@ -116,7 +116,7 @@ class Loop:
         geometry = Geometry.load(loaded.geometry)
         self.device = device
         self.data = ShowerDataModule(geometry, loaded.data, loaded.seed)
-        self.model = loaded.model(geometry)
+        self.model = loaded.model(geometry, self.data.conditions)
         self.model.prepare(voxels for voxels, _ in self.data.statistics_batches())
         self.stages = loaded.stages
 

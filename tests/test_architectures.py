@@ -95,6 +95,15 @@ def test_a_network_tells_cells_of_different_z_and_r_apart_but_not_of_different_a
     assert outputs[0, 0, :, 0].unique().numel() == 3 * 2
 
 
+def test_directions_tell_cells_of_different_alpha_apart(randomize):
+    latents, context = torch.ones(1, LATENT), torch.zeros(1, CONTEXT)
+    for directions in (False, True):
+        architecture = CylinderArchitecture(**TINY, directions=directions)
+        decoder = randomize(architecture.decoder(REGULAR, CONTEXT, LATENT, REGULAR.n_voxels)).eval()
+        alphas = decoder(latents, context).unflatten(1, REGULAR.grid)[0, 0, :, 0]
+        assert torch.allclose(alphas, alphas[0]) != directions
+
+
 def test_patches_restore_the_cells_and_hold_neighbors():
     cells = torch.arange(2 * 4 * 6 * 9.0).reshape(1, 2, 4, 6, 9)
     patches = to_patches(cells, (2, 3, 9))

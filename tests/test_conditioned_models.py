@@ -15,9 +15,9 @@ import caloman
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
+from caloman.exporting.clients import make_target
 from caloman.exporting.command import export
 from caloman.exporting.formats import find_format
-from caloman.exporting.clients import make_target
 from caloman.exporting.verify import reference_inputs
 from caloman.files import sha256
 from caloman.flows import CouplingFlow

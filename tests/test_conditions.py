@@ -200,4 +200,4 @@ def test_plain_data_leave_out_what_is_empty():
         {"name": "incident_energy", "unit": "MeV", "kind": "continuous", "range": [1000.0, 2000.0]},
         {"name": "detector", "kind": "category", "categories": [3, 4]},
     ]
-    assert Condition("x").domain == "none"
+    assert Condition("x").domain == "none, the model is untrained"

@@ -134,7 +134,8 @@ def test_graph_with_noise_of_its_own(exported, suffix):
     assert abs(noise.std() - 1) < 0.05
 
 
-def test_par04_vector_and_order():
+def test_par04_vector_and_order(monkeypatch):
+    monkeypatch.setattr("caloman.exporting.targets.CALIBRATED", ("regular",))
     model, regular = make_model(mesh="regular"), MESHES["regular"]
     noise, energies = reference_inputs(model, 5, seed=1)
     vector = torch.cat([noise, energies / 1_024_000, torch.rand(5, 1), torch.tensor([[0.0, 1.0]]).expand(5, 2)], dim=1)

@@ -1,6 +1,7 @@
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from caloman.cli import main
 from caloman.data.prepare import prepare
@@ -62,7 +63,7 @@ def test_showers_come_in_the_order_of_shower_files(content, tmp_path, prepared, 
 
 def test_sample_of_the_package_is_of_this_layout_once_prepared():
     mesh = Geometry.load("configs/angles/siw.xml")
-    showers = Showers.load("data_prep/samples/angles.hdf5", mesh)
+    showers = Showers.load(ROOT / "data_prep" / "samples" / "angles.hdf5", mesh)
     assert mesh.grid == (45, 16, 9)
     assert 0.03 < (showers.voxels.sum(axis=1) / showers.incident_energies).mean() < 0.034
     cells = showers.voxels.reshape(-1, *mesh.grid)

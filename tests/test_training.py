@@ -220,3 +220,27 @@ def test_symmetries_that_the_showers_cannot_have_are_refused():
     uneven = Geometry("uneven", "photon", (Layer(0, (0, 1), 2), Layer(1, (0, 1), 3)))
     with pytest.raises(CalomanError, match=r"data\.symmetries: layers of 'uneven' have \[2, 3\] angular bins"):
         find_moves(uneven, ENERGY_ONLY, ["alpha_rotation"])
+
+
+def test_a_training_starts_from_the_weights_of_another_generator(config, tmp_path, caplog):
+    first = fit(config, tmp_path / "first")
+    options = [f"--start_from={first}", "--data.max_showers=300", "--seed=5",
+               *(f"--stages.{name}.task.learning_rate=0" for name in load_pipeline(config)[0].stages)]  # fmt: skip
+    with caplog.at_level("INFO", logger="caloman"):
+        second = fit(config, tmp_path / "second", overrides=options)
+    assert "tensors taken over from" in caplog.text
+    assert "; new are" not in caplog.text
+    known, found = caloman.load(first), caloman.load(second)
+    for (name, old), new in zip(known.named_parameters(), found.parameters(), strict=True):
+        assert torch.equal(old, new), name  # the learning rate is 0
+    scaling = "energy.density.scaling.mean"
+    assert not torch.equal(known.get_buffer(scaling), found.get_buffer(scaling))
+    with caplog.at_level("INFO", logger="caloman"):
+        fit(config, tmp_path / "third", overrides=[f"--start_from={first}", "--model.shape.autoencoder.latent_dim=5",
+                                                   "--stages.energy.trainer.max_epochs=1"], stage="energy")  # fmt: skip
+    assert "; new are shape.autoencoder." in caplog.text
+
+
+def test_a_start_without_weights_of_these_shapes_is_refused(config, run, tmp_path):
+    with pytest.raises(CalomanError, match="no finished model here"):
+        fit(config, tmp_path / "run2", overrides=[f"--start_from={tmp_path}"])

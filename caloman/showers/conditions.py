@@ -103,7 +103,9 @@ class Condition:
         """Which values (N,) lie in the trained range, or are trained categories."""
         if self.kind == "category":
             return np.isin(values, self.categories)
-        low, high = self.range or (-math.inf, math.inf)
+        if self.range is None:
+            return np.isfinite(values)
+        low, high = self.range
         if self.kind == "periodic":
             return (values - low + ROUNDING) % TURN <= high - low + 2 * ROUNDING
         return (values >= low - ROUNDING * abs(low)) & (values <= high + ROUNDING * abs(high))
@@ -111,11 +113,13 @@ class Condition:
     def at(self, places: NDArray[np.floating]) -> NDArray[np.floating]:
         """Values (N,) at places (N,) in the trained range, from 0 (lowest) to 1; energies in their logarithm."""
         if self.categories:
-            return np.array(self.categories)[
-                (places * len(self.categories)).astype(int).clip(max=len(self.categories) - 1)
-            ]
-        low, high = self.range or (1.0, 1e9) if self.name == ENERGY.name else self.range or (0.0, 1.0)
-        return low * (high / low) ** places if self.name == ENERGY.name else low + (high - low) * places
+            last = len(self.categories) - 1
+            return np.array(self.categories)[np.minimum(places * (last + 1), last).astype(int)]
+        if self.name == ENERGY.name:
+            low, high = self.range or (1.0, 1e9)
+            return low * (high / low) ** places
+        low, high = self.range or (0.0, 1.0)
+        return low + (high - low) * places
 
     def check_trained(self, values: NDArray[np.floating]) -> None:
         """Refuses values (N,) outside the trained range, and unknown categories.
@@ -125,11 +129,9 @@ class Condition:
         """
         outside = ~self.covers(values)
         if outside.any():
-            raise CalomanError(
-                f"incident {self.label} {values[outside][0]:g}{self._unit} is outside the "
-                f"range of the training, {self.domain}; ask for values inside it"
-                + ("" if self.kind == "category" else ", or insist with `caloman generate --extrapolate`")
-            )
+            insist = "" if self.kind == "category" else ", or insist with `caloman generate --extrapolate`"
+            raise CalomanError(f"incident {self.label} {values[outside][0]:g}{self._unit} is outside the range of the "
+                               f"training, {self.domain}; ask for values inside it{insist}")  # fmt: skip
 
     @property
     def domain(self) -> str:
@@ -154,7 +156,7 @@ KNOWN = {
         Condition("pdg", kind="category"),
     )
 }
-"""Conditions with a fixed meaning; others are numbers without a unit unless they are declared otherwise."""
+"""Conditions with a fixed meaning; others are numbers without a unit."""
 
 
 def known(name: str) -> Condition:

@@ -53,7 +53,7 @@ class ShowerWriter:
         self._compression = compression
         self._rows = n_showers if compression == "none" else None
         self._end = 0
-        self._conditions = list(conditions)
+        self._conditions = sorted(conditions)
 
     def __enter__(self) -> Self:
         n_bytes = 4 * (self._rows or 0) * (1 + len(self._conditions) + self.geometry.n_voxels)

@@ -118,6 +118,8 @@ class Pipeline:
         model: the generator.
         stages: by name, in the order of training.
         conditions: names of what showers are asked for by, incident_energy first; a file has a table of each.
+        start_from: bundle or run folder with the weights to start from, where their shapes agree; statistics are fitted
+            anew. Lower learning rates suit it.
         seed: of the split, the initial weights and the order of the showers.
         hardware: where to train.
         wandb: also log to Weights & Biases.
@@ -129,6 +131,7 @@ class Pipeline:
     model: Callable[[Geometry, Conditions], ShowerModel]
     stages: dict[str, Stage]
     conditions: list[str] = field(default_factory=lambda: [ENERGY.name])
+    start_from: str | None = None
     seed: int = 0
     hardware: Hardware = field(default_factory=Hardware)
     wandb: Wandb | None = None

@@ -31,6 +31,7 @@ from caloman.training.manifest import Manifest
 from caloman.training.processes import connect, launch
 from caloman.training.progress import FitProgress
 from caloman.training.stage import train_stage
+from caloman.training.start import take_over
 from caloman.training.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,8 @@ class Run:
         self.data = ShowerDataModule(self.geometry, pipeline.data, pipeline.seed, conditions)
         torch.manual_seed(pipeline.seed)
         self.model = pipeline.model(self.geometry, self.data.conditions)
+        if pipeline.start_from:
+            take_over(self.model, pipeline.start_from)
         self.model.prepare(voxels for voxels, _ in self.data.statistics_batches())
         self._finished: set[str] = set()  # parts of the model
         self.configurations = self._describe()
@@ -188,6 +191,7 @@ class Run:
             "geometry": repr(self.geometry),
             "seed": self.pipeline.seed,
             "conditions": self.pipeline.conditions,
+            **({"start_from": bundle.fingerprint(self.pipeline.start_from)} if self.pipeline.start_from else {}),
             "data": {
                 "train": [file["sha256"] + file["rows"] for file in self.data.files],
                 **{name: getattr(data, name) for name in DECISIVE},

@@ -57,7 +57,10 @@ def train_stage(
     checkpoint = fabric.broadcast(folder.start(configuration, task.part_state()) if first else None)
     if not checkpoint:
         if first:
+            weights = {name: weight.detach().clone() for name, weight in task.module.named_parameters()}
             task.fit_statistics(data.statistics_batches)
+            if pipeline.start_from:  # statistics may set first values of weights, too
+                task.module.load_state_dict(weights, strict=False)
         task.module.load_state_dict(fabric.broadcast(task.module.state_dict()))
     data.batch_size = fabric.broadcast(
         _batch_size(task, data, folder, pipeline.stages[folder.name].trainer, fabric) if first else 1

@@ -25,6 +25,8 @@ class CylinderArchitecture(Architecture):
         pool: cells along z, alpha and r that make a cell of the latent.
         hidden: channels of the convolutions.
         blocks: residual blocks of each network.
+        directions: whether the networks know the alpha of a cell, for particles that come from one side; a turned
+            shower is another one then.
     """
 
     def __init__(
@@ -33,14 +35,16 @@ class CylinderArchitecture(Architecture):
         pool: Sequence[int] = (3, 4, 1),
         hidden: int = 64,
         blocks: int = 2,
+        directions: bool = False,
     ) -> None:
         self.patch = patch
         self.pool = pool
         self.hidden = hidden
         self.blocks = blocks
+        self.directions = directions
 
     def encoder(self, geometry: Geometry, context: int, n_outputs: int) -> nn.Module:
-        mesh = Mesh(geometry, context, self.patch)
+        mesh = Mesh(geometry, context, self.patch, self.directions)
         in_channels = math.prod(self.patch) + mesh.context_channels
         net = self._network(mesh, in_channels, context, self._latent_channels(mesh, n_outputs))
         return _CellEncoder(mesh, net, self.pool)
@@ -51,7 +55,7 @@ class CylinderArchitecture(Architecture):
                 f"a head with {n_parameters} parameters for {geometry.n_voxels} voxels needs a DenseArchitecture; the "
                 "CylinderArchitecture gives each voxel the same number"
             )
-        mesh = Mesh(geometry, context, self.patch)
+        mesh = Mesh(geometry, context, self.patch, self.directions)
         in_channels = self._latent_channels(mesh, latent_dim) + seen * math.prod(self.patch) + mesh.context_channels
         out_channels = n_parameters // geometry.n_voxels * math.prod(self.patch)
         return _CellDecoder(mesh, self._network(mesh, in_channels, context, out_channels), self.pool, latent_dim)

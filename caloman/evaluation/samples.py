@@ -90,6 +90,9 @@ class Sample:
 
     def blocks(self) -> Iterator[Showers]:
         """Iterates over the showers in blocks; voxels below the geometry's threshold are zero."""
+        return map(self._cut, self._as_stored())
+
+    def _as_stored(self) -> Iterator[Showers]:
         start = 0
         with ShowerFiles(self.files, self.geometry) as opened:
             for block in opened.blocks():
@@ -97,7 +100,7 @@ class Sample:
                 start += len(block)
                 chosen = block if rows.all() else block[rows]
                 if len(chosen):
-                    yield self._cut(chosen)
+                    yield chosen
 
     def shower(self, position: int) -> Showers:
         """Reads one shower of the sample; voxels below the geometry's threshold are zero."""
@@ -159,8 +162,8 @@ class LoadedSample(Sample):
         """Returns the sample of all the showers."""
         return cls("", showers.geometry, showers.incident_energies, np.ones(len(showers), dtype=bool), showers)
 
-    def blocks(self) -> Iterator[Showers]:
-        yield self._cut(self.showers[self.rows])
+    def _as_stored(self) -> Iterator[Showers]:
+        yield self.showers[self.rows]
 
 
 @dataclass(frozen=True)

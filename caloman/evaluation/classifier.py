@@ -18,11 +18,12 @@ from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
-from torch import nn
+from torch import Tensor, nn
 
 from caloman.evaluation.fitting import fit, predict
 from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.presets import ClassifierPreset
+from caloman.evaluation.trees import fit_trees
 
 Array = NDArray[np.float64]
 
@@ -162,33 +163,45 @@ class Posterior(NamedTuple):
     consistency: Array
 
 
-def train_classifier(inputs: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]) -> Training:
-    """Trains one classifier.
+def train_classifier(
+    inputs: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module], fold: int = 0
+) -> Training:
+    """Trains one network to tell two classes apart.
 
     Args:
         inputs: two classes, generated and reference.
         preset: settings.
-        seed: decides split, initialization and batches.
+        seed: decides initialization and batches, and together with `fold` the split.
         network: makes a network with one output and random initial weights.
+        fold: number of the training; see `caloman.evaluation.fitting.split`.
 
     Raises:
         CalomanError: if a sample is too small to be split.
     """
-    judge, parts = fit(inputs, preset, seed, network, QUALITIES[preset.select_by])
-    known, new = (predict(judge, inputs, rows)[:, 0] for rows in (parts.select, parts.score))
-    known_labels, labels = (inputs.labels[rows.numpy()] for rows in (parts.select, parts.score))
-    return Training(labels, new, recalibrate(known, known_labels, new), log_ratios(known, known_labels, new))
+    judge, parts = fit(inputs, preset, seed, network, QUALITIES[preset.select_by], fold)
+    known, new = ((predict(judge, inputs, rows)[:, 0], rows) for rows in (parts.select, parts.score))
+    return _calibrated(inputs, known, new)
+
+
+def train_trees(inputs: Inputs, preset: ClassifierPreset, seed: int, fold: int = 0) -> Training:
+    """Trains boosted trees to tell two classes apart, with arguments as `train_classifier`."""
+    return _calibrated(inputs, *fit_trees(inputs, preset, seed, fold))
 
 
 def train_multiclass(
-    inputs: Inputs, reference: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module]
+    inputs: Inputs,
+    reference: Inputs,
+    preset: ClassifierPreset,
+    seed: int,
+    network: Callable[[], nn.Module],
+    fold: int = 0,
 ) -> Posterior:
     """Trains a classifier to tell the samples from one another and shows it the reference, which belongs to no class.
 
     Arguments are as for `train_classifier`, but there is one class for each sample, and the network has one
     log-probability for each class. The best epoch is that with the largest log-posterior of the right sample.
     """
-    judge, parts = fit(inputs, preset, seed, network, _log_posterior)
+    judge, parts = fit(inputs, preset, seed, network, _log_posterior, fold)
     scored, labels = predict(judge, inputs, parts.score), inputs.labels[parts.score.numpy()]
     return Posterior(
         reference=predict(judge, reference).mean(axis=0),
@@ -219,6 +232,12 @@ def log_ratios(logits: Array, labels: NDArray[np.int64], new: Array) -> Array:
     scale = max(float(np.abs(logits).max()), 1e-12)
     regression = LogisticRegression(class_weight="balanced").fit(logits[:, None] / scale, labels)
     return regression.decision_function(new[:, None] / scale)
+
+
+def _calibrated(inputs: Inputs, known: tuple[Array, Tensor], new: tuple[Array, Tensor]) -> Training:
+    """What outputs say of new rows if they are calibrated by their values and the labels of known rows."""
+    (logits, labels), (outputs, truth) = ((values, inputs.labels[rows.numpy()]) for values, rows in (known, new))
+    return Training(truth, outputs, recalibrate(logits, labels, outputs), log_ratios(logits, labels, outputs))
 
 
 def _log_posterior(outputs: Array, labels: NDArray[np.int64]) -> float:

@@ -58,12 +58,18 @@ def frechet_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[float,
 
     In seconds it measures what `fpd` does in minutes.
     """
+    value, *left_out = frechet_distances(reference, generated).tolist()
+    return value, jackknife_error(left_out)
+
+
+def frechet_distances(reference: ArrayLike, generated: ArrayLike) -> Array:
+    """What `frechet_distance` reduces: with all points, then without each tenth, shape (1 + GROUPS,)."""
     x, y = checked_pair(reference, generated)
     scale, shift = largest_magnitude(x), x.mean(axis=0, dtype=np.float64)
     groups = [group_moments(points, shift) for points in (x, y)]
     first, second = (reduce(add, group) for group in groups)
     left_out = [_frechet(first - a, second - b, scale) for a, b in zip(*groups, strict=True)]
-    return _frechet(first, second, scale), jackknife_error(left_out)
+    return np.array([_frechet(first, second, scale), *left_out])
 
 
 def kpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[float, float]:

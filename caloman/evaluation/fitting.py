@@ -31,17 +31,23 @@ class Parts(NamedTuple):
 
 
 def fit(
-    inputs: Inputs, preset: ClassifierPreset, seed: int, network: Callable[[], nn.Module], quality: Quality
+    inputs: Inputs,
+    preset: ClassifierPreset,
+    seed: int,
+    network: Callable[[], nn.Module],
+    quality: Quality,
+    fold: int = 0,
 ) -> tuple[nn.Module, Parts]:
     """Trains one network and returns it as it was after its best epoch, with the split that it was trained on.
 
-    `seed` decides split, initial weights and batches, and `quality`, on the part to select with, which epoch is best.
+    `seed` decides initial weights and batches, with `fold` the split, and `quality`, on the part to select with, which
+    epoch is best.
 
     Raises:
         CalomanError: if a class is too small to be split.
     """
     generator = torch.Generator().manual_seed(seed)
-    parts = split(inputs.sizes, preset, generator)
+    parts = split(inputs.sizes, preset, seed, fold)
     judge = _initialized(network, inputs, parts.train, preset, seed)
     updates = max(len(parts.train) // preset.batch_size, 1)
     passes = max(math.ceil(preset.min_updates / (preset.epochs * updates)), 1)
@@ -72,24 +78,27 @@ def predict(judge: nn.Module, inputs: Inputs, rows: Tensor | None = None) -> NDA
     return torch.cat(outputs).numpy()
 
 
-def split(sizes: tuple[int, ...], preset: ClassifierPreset, generator: torch.Generator) -> Parts:
+def split(sizes: tuple[int, ...], preset: ClassifierPreset, seed: int, fold: int = 0) -> Parts:
     """Splits each class at random, all in the same order.
 
     A shower and its reconstruction, which have the same number in their classes, are in the same part: otherwise a
-    judge would meet what it was trained on with the other label.
+    judge would meet what it was trained on with the other label. The parts to score of the trainings with seeds s,
+    s + 1, ... and folds 0, 1, ... are disjoint, as many as the preset has folds.
 
     Raises:
         CalomanError: if a class is too small.
     """
+    generator = torch.Generator().manual_seed(seed - fold % preset.folds)
     per_class, order = [], torch.randperm(max(sizes), generator=generator)
     for label, size in enumerate(sizes):
         counts = preset.split_sizes(size)
         if min(counts) < 1:
             raise CalomanError(
                 f"classifier preset {preset.name!r}: sample {label} has only {size} showers, too few to train, select "
-                "and score with different ones; use a larger sample"
+                f"and score with different ones; give at least {preset.least}"
             )
-        per_class.append((sum(sizes[:label]) + order[order < size]).split(counts))
+        rows = sum(sizes[:label]) + order[order < size]
+        per_class.append(rows.roll(fold % preset.folds * counts[2]).split(counts))
     return Parts(*map(torch.cat, zip(*per_class, strict=True)))
 
 

@@ -246,19 +246,24 @@ def _moment_range(observable: str, layer: Layer, geometry: Geometry) -> tuple[fl
 def _response_windows(reference: Observables, geometry: Geometry) -> Iterator[Binning]:
     """E_tot/E_inc in windows of the incident energy that the reference populates."""
     energies = reference.incident_energies
-    values = distinct_energies(energies)
-    if values is None:
-        bounds = np.geomspace(energies.min(), energies.max() * (1 + 1e-6), N_ENERGY_WINDOWS + 1).tolist()
-        windows = list(pairwise(bounds))
-    else:
-        windows = [(float(value) * (1 - ENERGY_TOLERANCE), float(value) * (1 + ENERGY_TOLERANCE)) for value in values]
-    official = values is not None and geometry.name in ("1-photons", "1-pions")
-    for window in windows:
+    official = distinct_energies(energies) is not None and geometry.name in ("1-photons", "1-pions")
+    for window in energy_windows(energies):
         inside = (energies >= window[0]) & (energies < window[1])
         if inside.any():
             response = reference.total_energy[inside] / energies[inside]
             edges = _official_response(window, geometry) if official else _core_range(response)
             yield Binning(RESPONSE_AT_ENERGY, edges, window=window)
+
+
+def energy_windows(energies: Array) -> list[tuple[float, float]]:
+    """Windows of the incident energy, from (included) and to (excluded) [MeV]: around each energy that occurs, or six
+    of equal ratio if the spectrum is continuous.
+    """
+    values = distinct_energies(energies)
+    if values is None:
+        bounds = np.geomspace(energies.min(), energies.max() * (1 + 1e-6), N_ENERGY_WINDOWS + 1).tolist()
+        return list(pairwise(bounds))
+    return [(float(value) * (1 - ENERGY_TOLERANCE), float(value) * (1 + ENERGY_TOLERANCE)) for value in values]
 
 
 def _official_response(window: tuple[float, float], geometry: Geometry) -> Array:

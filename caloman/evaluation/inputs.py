@@ -1,4 +1,4 @@
-"""What the classifiers see of each shower: all voxels, voxels within their layer, or observables.
+"""What the classifiers see of each shower: all voxels, voxels within their layer, observables, or more of these.
 
 References:
     Krause and Shih, CaloFlow (arXiv:2106.05285); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.evaluation.samples import Sample
-from caloman.showers.observables import Observables
+from caloman.showers.observables import Observables, compute_observables
 from caloman.showers.showers import Showers
 
 Array = NDArray[np.float32]
@@ -89,6 +89,43 @@ def high_level_inputs(observables: Observables) -> Array:
         *(np.log10(o.total_energy + 1e-8)[:, None], o.sparsity, o.center_r / 100, o.width_r / 100),
     ]
     return np.concatenate(columns, axis=1, dtype=np.float32)
+
+
+def relative_observables(observables: Observables) -> Array:
+    """Returns observables at their incident energy, shape (N, F - 1): energies as a fraction of it, lengths in mm."""
+    o = observables
+    energies = o.incident_energies[:, None]
+    columns = [
+        *(o.layer_energies / energies, o.total_energy[:, None] / energies, o.sparsity),
+        *(o.center_r, o.width_r, o.center_eta, o.center_phi, o.width_eta, o.width_phi),
+    ]
+    return np.concatenate(columns, axis=1, dtype=np.float32)
+
+
+def detailed_inputs(samples: Sequence[Sample]) -> Inputs:
+    """Log10 of the incident energy [MeV], `relative_observables`, and of each layer the smallest hit [MeV], the share
+    of the largest hit and the mean logarithm of the hits, D = F + 3 L; a sample is a class.
+    """
+    geometry = samples[0].geometry
+    angular = sum(layer.n_alpha > 1 for layer in geometry.layers)
+    return _collect(samples, 2 + 7 * geometry.n_layers + 4 * angular, _detailed)
+
+
+def _detailed(block: Showers, out: Array) -> None:
+    starts = [columns.start for columns in block.geometry.layer_slices]
+    voxels, hit = block.voxels, block.voxels > 0
+    n_hits = np.add.reduceat(hit, starts, axis=1, dtype=np.int64)
+    logs = np.log(voxels, out=np.zeros_like(voxels), where=hit)
+    smallest = np.minimum.reduceat(np.where(hit, voxels, np.inf), starts, axis=1)
+    largest = np.maximum.reduceat(voxels, starts, axis=1)
+    energies = np.maximum(block.geometry.layer_energies(voxels), 1e-16)
+    out[:, 0] = np.log10(block.incident_energies)
+    columns = [
+        relative_observables(compute_observables([block], threshold=0.0)),
+        *(np.where(n_hits > 0, smallest, 0), largest / energies),
+        np.add.reduceat(logs, starts, axis=1) / np.maximum(n_hits, 1),
+    ]
+    np.concatenate(columns, axis=1, out=out[:, 1:])
 
 
 def _low_level(block: Showers, out: Array) -> None:

@@ -27,6 +27,7 @@ class ClassifierPreset:
         select: fraction or number on which the best epoch is selected and scores are calibrated; the rest is scored.
         select_by: what the best epoch has most of.
         clip: inputs are standardized and clipped to this magnitude; None leaves them as they are.
+        folds: trainings that share a split, each scored on other showers, so that all are scored once.
         recalibrated: whether the AUC to quote is that of the recalibrated scores or of the network's own.
         max_showers: largest number of showers of each class; None for all.
     """
@@ -45,6 +46,7 @@ class ClassifierPreset:
     select: float = 0.2
     select_by: Literal["auc", "accuracy"] = "auc"
     clip: float | None = 10.0
+    folds: int = 5
     recalibrated: bool = False
     max_showers: int | None = 50_000
 
@@ -52,6 +54,11 @@ class ClassifierPreset:
         """Number of showers of a class of `count` to train on, to select with, and to score."""
         train, select = (int(part if part >= 1 else part * count) for part in (self.train, self.select))
         return train, select, count - train - select
+
+    @property
+    def least(self) -> int:
+        """Smallest number of showers of a class that can be split."""
+        return next(count for count in range(3, 10**7) if min(self.split_sizes(count)) >= 1)
 
 
 QUICK = ClassifierPreset()
@@ -70,6 +77,7 @@ OFFICIAL = ClassifierPreset(
     select=20_000,
     select_by="accuracy",
     clip=None,
+    folds=1,
     recalibrated=True,
     max_showers=None,
 )

@@ -41,6 +41,13 @@ def kolmogorov_smirnov_of_dimensions(reference: ArrayLike, generated: ArrayLike)
     return _of_dimensions(reference, generated, _ks_p_value)
 
 
+def kolmogorov_smirnov_distances(reference: ArrayLike, generated: ArrayLike) -> Array:
+    """Mean over dimensions of the largest distance of the distribution functions: with all points, then without each
+    tenth, shape (1 + GROUPS,).
+    """
+    return _of_dimensions(reference, generated, _ks_distance).mean(axis=0)
+
+
 def anderson_darling(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
     """Anderson-Darling two-sample statistic of each dimension, standardized: mean 0 and standard deviation 1 for equal
     distributions, and positive for others. A dimension in which all points are equal gives 0.
@@ -57,10 +64,18 @@ def sliced_wasserstein(
     reference: ArrayLike, generated: ArrayLike, directions: int = 100, seed: int = 0
 ) -> tuple[float, float]:
     """Mean Wasserstein distance W1 of the projections on random directions."""
+    value, *left_out = sliced_wasserstein_distances(reference, generated, directions, seed).tolist()
+    return value, jackknife_error(left_out)
+
+
+def sliced_wasserstein_distances(
+    reference: ArrayLike, generated: ArrayLike, directions: int = 100, seed: int = 0
+) -> Array:
+    """What `sliced_wasserstein` reduces: with all points, then without each tenth, shape (1 + GROUPS,)."""
     x, y = checked_pair(reference, generated)
     axes = np.random.default_rng(seed).standard_normal((x.shape[1], directions))
     axes /= np.linalg.norm(axes, axis=0)
-    return reduced(_of_dimensions(x @ axes, y @ axes, _wasserstein))
+    return _of_dimensions(x @ axes, y @ axes, _wasserstein).mean(axis=0)
 
 
 def correlation_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[float, float]:
@@ -111,10 +126,14 @@ def _with_and_without(x: NDArray, y: NDArray, statistic: Statistic) -> list[floa
     return [statistic(values[last], total), *(statistic(values[last], total - group) for group in counts)]
 
 
+def _ks_distance(values: Array, counts: Array) -> float:
+    first, second = counts / counts[:, -1:]
+    return float(np.abs(first - second).max())
+
+
 def _ks_p_value(values: Array, counts: Array) -> float:
     n, m = counts[:, -1].tolist()
-    distance = np.abs(counts[0] / n - counts[1] / m).max()
-    return float(kstwo.sf(distance, round(n * m / (n + m))))
+    return float(kstwo.sf(_ks_distance(values, counts), round(n * m / (n + m))))
 
 
 def _wasserstein(values: Array, counts: Array) -> float:

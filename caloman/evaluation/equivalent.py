@@ -1,0 +1,177 @@
+"""How many Geant4 showers a generator is worth: the n at which they are as far from a reference as its showers are.
+
+Squared distances of n Geant4 showers fall like 1/n to what the finite reference leaves. The line is fitted to subsamples
+of different size, and the n at the generator's distance read off. The generated showers are finite themselves, which is
+subtracted: 1/n = 1/n_read - 1/N for N generated ones. Errors come from leaving out a tenth of all showers in turn.
+
+References:
+    CMS Collaboration, CMS-DP-2026-049, for the quantity.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.evaluation.distances import frechet_distances
+from caloman.evaluation.histograms import energy_windows
+from caloman.evaluation.inputs import high_level_inputs, relative_observables
+from caloman.evaluation.pairs import GROUPS, jackknife_error
+from caloman.evaluation.samples import Summary
+from caloman.evaluation.two_sample import kolmogorov_smirnov_distances, sliced_wasserstein_distances
+from caloman.showers.observables import Observables
+
+Array = NDArray[np.float64]
+
+SPLITS = (16, 8, 4, 2, 1)
+"""Parts that the Geant4 showers are split into."""
+PARTS = 4
+"""Parts of a split that are measured, at most."""
+SMALLEST_PART = 25
+MIN_SHOWERS = SMALLEST_PART * SPLITS[-3]
+"""Fewest showers of each sample, for three points on the line."""
+MOST_SHOWERS = 20_000
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """Number of Geant4 showers that are as far from the reference as the generated ones, by one distance.
+
+    Args:
+        inverse: one over that number, and its error; not positive if the generated showers are not farther than
+            their own number explains.
+        distance: of the generated showers from the reference.
+        curve: distance of n Geant4 showers, by n, ascending.
+    """
+
+    inverse: tuple[float, float]
+    distance: float
+    curve: Sequence[tuple[int, float]]
+
+    @property
+    def at_least(self) -> bool:
+        """Whether only a lower limit can be told, at two standard errors."""
+        return self.inverse[0] <= 2 * self.inverse[1]
+
+    @property
+    def showers(self) -> int:
+        """The number, or its lower limit."""
+        value, error = self.inverse
+        return round(1 / (max(value, 0.0) + 2 * error if self.at_least else value))
+
+    @property
+    def error(self) -> int | None:
+        """Standard error of the number, if it is no limit."""
+        return None if self.at_least else round(self.inverse[1] / self.inverse[0] ** 2)
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return f"at least {_rounded(self.showers, self.showers)}"
+        return f"{_rounded(self.showers, self.error)} ± {_rounded(self.error, self.error)}"
+
+
+@dataclass(frozen=True)
+class Equivalents:
+    """Equivalent numbers by key of `MEASURES`: of all showers, and of those in windows of the incident energy."""
+
+    overall: dict[str, Equivalent]
+    windows: dict[tuple[float, float], dict[str, Equivalent]]
+
+    @property
+    def statement(self) -> str:
+        """The headline."""
+        first, *others = self.overall.items()
+        words = ", ".join(f"{other} by {MEASURES[key].label}" for key, other in others)
+        return f"worth {'' if first[1].at_least else 'about '}{first[1]} Geant4 showers ({words})"
+
+
+def equivalents(generated: Summary, geant4: Summary, reference: Summary) -> Equivalents:
+    """Measures how many Geant4 showers the generated ones are worth.
+
+    Args:
+        generated: generated showers.
+        geant4: Geant4 showers that are independent of the reference, with the same spectrum.
+        reference: Geant4 showers.
+    """
+    samples = [_by_energy(summary.observables[:MOST_SHOWERS]) for summary in (generated, geant4, reference)]
+    windows = {}
+    for low, high in energy_windows(reference.observables.incident_energies):
+        inside = [o[(o.incident_energies >= low) & (o.incident_energies < high)] for o in samples]
+        if min(map(len, inside)) >= MIN_SHOWERS:
+            windows[low, high] = _by_distance(*inside)
+    return Equivalents(_by_distance(*samples), windows)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A distance between samples.
+
+    Args:
+        label: its name.
+        features: the points (N, D) that represent showers.
+        distances: from the reference, with all points and without each tenth, shape (1 + GROUPS,).
+        power: which power of the distance falls like 1/n.
+        least: points per dimension from which on it does.
+    """
+
+    label: str
+    features: Callable[[Observables], NDArray[np.float32]]
+    distances: Callable[[NDArray, NDArray], Array]
+    power: int
+    least: int = 0
+
+
+MEASURES = {
+    "ks": Measure("KS distance, mean over observables", relative_observables, kolmogorov_smirnov_distances, 2),
+    "fpd": Measure("FPD", high_level_inputs, frechet_distances, 1, least=4),
+    "sliced_wasserstein": Measure(
+        "sliced Wasserstein distance", relative_observables, partial(sliced_wasserstein_distances, directions=50), 2
+    ),
+}
+"""The distances that equivalent numbers are read from; the first one makes the headline."""
+
+
+def equivalent(generated: NDArray, geant4: NDArray, reference: NDArray, measure: Measure) -> Equivalent:
+    """Reads off how many of the Geant4 points (M, D) are as far from the reference (K, D) as generated ones (N, D)."""
+    least = max(SMALLEST_PART, measure.least * geant4.shape[1])
+    splits = [k for k in SPLITS if len(geant4) >= k * least] or [1]
+    parts = [[geant4[first::k] for first in range(min(k, PARTS))] for k in splits]
+    curve = np.array([np.mean([measure.distances(reference, part) for part in split], axis=0) for split in parts])
+    distances = measure.distances(reference, generated)
+    left = np.array([1.0, *[1 - 1 / GROUPS] * GROUPS])
+    sizes = len(geant4) / np.array(splits)
+    # squared distances have about the same relative error, over the root of the number of parts
+    weights = sizes * np.sqrt([len(split) for split in parts])
+    lines = [
+        np.polyfit(1 / (sizes * part), values, 1, w=weights)
+        for part, values in zip(left, (curve**measure.power).T, strict=True)
+    ]
+    slope, rest = np.transpose(lines)
+    inverses = (distances**measure.power - rest) / slope - 1 / (len(generated) * left)
+    points = list(zip(sizes.astype(int).tolist(), curve[:, 0].tolist(), strict=True))
+    return Equivalent((float(inverses[0]), jackknife_error(inverses[1:])), float(distances[0]), points)
+
+
+def _by_distance(generated: Observables, geant4: Observables, reference: Observables) -> dict[str, Equivalent]:
+    found = {}
+    for key, measure in MEASURES.items():
+        samples = [measure.features(observables) for observables in (generated, geant4, reference)]
+        if key != "fpd":
+            std = samples[-1].std(axis=0)
+            samples = [points / np.where(std > 0, std, 1) for points in samples]
+        found[key] = equivalent(*samples, measure)
+    return found
+
+
+def _by_energy(observables: Observables) -> Observables:
+    """Ordered by energy, equal energies at random, so that every k-th shower has the spectrum of all."""
+    tie = np.random.default_rng(0).random(len(observables))
+    return observables[np.lexsort([tie, observables.incident_energies])]
+
+
+def _rounded(number: float, error: float) -> int:
+    """A number to two digits of its error."""
+    return round(number, 1 - math.floor(math.log10(max(error, 1))))

@@ -38,7 +38,7 @@ def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool)
 
 def _identical_files(hashes: Sequence[str]) -> Iterator[str]:
     if hashes[0] == hashes[1]:
-        yield "The generated file is byte-identical to the reference: the comparison says nothing about a model."
+        yield "The generated file is identical to the reference: the comparison says nothing about a model."
     if len(hashes) == 3 and hashes[2] in hashes[:2]:
         yield "The floor file is byte-identical to another file: give an independent Geant4 file with --floor."
 

@@ -7,10 +7,10 @@ References:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,10 @@ QUALITIES = {
 """What the best epoch has most of, by the name in the preset."""
 NUMBERS = ("auc", "recalibrated_auc", "jsd", "accuracy", "mean_weight", "effective_fraction")
 """The numbers of a `Training`, for tables."""
+
+
+OVERLAP = 1.75
+"""Variance of a mean of areas from cross-validation over that of independent ones, see `auc_error`."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,12 @@ class ClassifierTest:
     Args:
         trainings: each with its own split and initialization.
         recalibrated: whether the area of the recalibrated scores is quoted, or that of the networks' own outputs.
+        folds: how many of them are scored on different showers.
     """
 
     trainings: tuple[Training, ...]
     recalibrated: bool
+    folds: int = 1
 
     def of(self, number: str) -> tuple[float, ...]:
         """One of the `NUMBERS` for every training."""
@@ -135,19 +141,34 @@ class ClassifierTest:
 
     @property
     def auc(self) -> tuple[float, float]:
-        """Mean of the quoted area under the ROC curve and its error.
-
-        The error is the standard deviation, but no less than that of guessing on the scored part (Mann-Whitney).
-        """
-        n, m = self.n_scored
+        """Mean of the quoted area under the ROC curve and its error; see `auc_error`."""
         values = self.of("recalibrated_auc" if self.recalibrated else "auc")
-        return float(np.mean(values)), max(float(np.std(values)), math.sqrt((n + m + 1) / (12 * n * m)))
+        return float(np.mean(values)), auc_error(values, self.n_scored, self.folds)
 
     @property
     def jsd(self) -> tuple[float, float]:
         """Mean of the divergence and its error: the standard deviation, but no less than the statistical error."""
         values = self.of("jsd")
         return float(np.mean(values)), max(float(np.std(values)), self.trainings[0].jsd_error)
+
+
+def auc_error(areas: Sequence[float], n_scored: tuple[int, int], folds: int) -> float:
+    """Error of the mean of areas under the ROC curve that were found with different parts of the same showers.
+
+    It is the error of the mean of the `folds` that are scored on different showers, but no less than that of guessing
+    (Mann-Whitney). `OVERLAP` is for showers that train one classifier and are scored by another: their fluctuations
+    count twice. Areas of one fold are scored on the same showers, so that repeating them does not make them better.
+    """
+    n, m = n_scored
+    independent = min(folds, len(areas))
+    guessing = math.sqrt((n + m + 1) / (12 * n * m)) * (math.sqrt(OVERLAP) if independent > 1 else 1)
+    return max(float(np.std(areas)), guessing) / math.sqrt(independent)
+
+
+class Trainer(Protocol):
+    """Trains one classifier; see `train_classifier`."""
+
+    def __call__(self, inputs: Inputs, preset: ClassifierPreset, seed: int, *, fold: int) -> Training: ...
 
 
 class Posterior(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
+from caloman.evaluation.classifier import train_classifier
 from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.judge import CLASSIFIERS, Judge
 from caloman.evaluation.networks import dense
@@ -68,7 +69,8 @@ class ClosureFiles:
 def _latents_auc(judge: Judge, truth: Summary, files: Sequence[str | Path]) -> tuple[float, float]:
     preset = judge.preset_of(truth)
     inputs = Inputs.of(*(_coordinates(Path(file))[: preset.max_showers] for file in files))
-    return judge.train(inputs, preset, partial(dense, inputs.n_features, preset.hidden), "latent classifier").auc
+    trainer = partial(train_classifier, network=partial(dense, inputs.n_features, preset.hidden))
+    return judge.train(inputs, preset, trainer, "latent classifier").auc
 
 
 def _coordinates(path: Path) -> NDArray[np.float32]:

@@ -3,14 +3,13 @@
 Each distortion takes showers and a size, and returns distorted ones; `rng` makes its random choices.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.evaluation.samples import Sample
 from caloman.showers.geometry import Layer
 from caloman.showers.showers import Showers
 
@@ -101,30 +100,10 @@ DISTORTIONS: dict[Name, Distortion] = {
 """The planted distortions by name."""
 
 
-@dataclass(frozen=True)
-class DistortedSample(Sample):
-    """A sample whose showers are distorted as they are read.
-
-    Args:
-        distortion: name of the distortion.
-        size: its size.
-        seed: of its random choices.
-    """
-
-    distortion: Name
-    size: float
-    seed: int = 0
-
-    @classmethod
-    def of(cls, sample: Sample, distortion: Name, size: float, seed: int = 0) -> "DistortedSample":
-        """Returns the sample with a distortion."""
-        return cls(sample.files, sample.geometry, sample.energies, sample.rows, distortion, size, seed)
-
-    def _as_stored(self) -> Iterator[Showers]:
-        rng = np.random.default_rng(self.seed)
-        for block in super()._as_stored():
-            voxels = DISTORTIONS[self.distortion].distort(block, self.size, rng)
-            yield Showers(block.incident_energies, voxels, self.geometry)
+def distorted(showers: Showers, name: Name, size: float, seed: int = 0) -> Showers:
+    """Returns showers with a distortion of this size."""
+    voxels = DISTORTIONS[name].distort(showers, size, np.random.default_rng(seed))
+    return replace(showers, voxels=voxels)
 
 
 def _tilt(layer: Layer, mean: NDArray[np.float64], size: float) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
 """How many Geant4 showers a generator is worth: the n at which they are as far from a reference as its showers are.
 
-Squared distances of n Geant4 showers fall like 1/n to what the finite reference leaves. The line is fitted to subsamples
-of different size, and the n at the generator's distance read off. The generated showers are finite themselves, which is
-subtracted: 1/n = 1/n_read - 1/N for N generated ones. Errors come from leaving out a tenth of all showers in turn.
+Squared distances of n Geant4 showers fall like 1/n to what the finite reference leaves. The line is fitted to
+subsamples of different size, and the n at the generator's distance read off. The generated showers are finite
+themselves, which is subtracted: 1/n = 1/n_read - 1/N for N generated ones. Errors come from leaving out a tenth of all
+showers in turn.
 
 References:
     CMS Collaboration, CMS-DP-2026-049, for the quantity.
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +28,15 @@ from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]
 
+POINTS = 3
+"""Fewest numbers of showers that a line is fitted to."""
 SPLITS = (16, 8, 4, 2, 1)
 """Parts that the Geant4 showers are split into."""
 PARTS = 4
 """Parts of a split that are measured, at most."""
 SMALLEST_PART = 25
-MIN_SHOWERS = SMALLEST_PART * SPLITS[-3]
-"""Fewest showers of each sample, for three points on the line."""
+MIN_SHOWERS = SMALLEST_PART * SPLITS[-POINTS]
+"""Fewest Geant4 showers for three points on a line; the Fréchet distance needs more."""
 MOST_SHOWERS = 20_000
 
 
@@ -67,6 +71,12 @@ class Equivalent:
         """Standard error of the number, if it is no limit."""
         return None if self.at_least else round(self.inverse[1] / self.inverse[0] ** 2)
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as a dictionary; a lower limit has no error."""
+        curve = [{"showers": n, "distance": distance} for n, distance in self.curve]
+        numbers = {"showers": self.showers, "error": self.error, "at_least": self.at_least}
+        return {**numbers, "words": str(self), "distance": self.distance, "curve": curve}
+
     def __str__(self) -> str:
         if self.error is None:
             return f"at least {_rounded(self.showers, self.showers)}"
@@ -85,7 +95,22 @@ class Equivalents:
         """The headline."""
         first, *others = self.overall.items()
         words = ", ".join(f"{other} by {MEASURES[key].label}" for key, other in others)
-        return f"worth {'' if first[1].at_least else 'about '}{first[1]} Geant4 showers ({words})"
+        about = "" if first[1].at_least else "about "
+        return f"worth {about}{first[1]} Geant4 showers by {MEASURES[first[0]].label}" + (
+            f" ({words})" if words else ""
+        )
+
+    def to_json(self, training_showers: int | None) -> dict[str, Any]:
+        """The same as a dictionary, beside the number of showers that the generator was trained on."""
+        return {
+            "statement": self.statement,
+            "training_showers": training_showers,
+            "measures": {key: {"label": MEASURES[key].label, **found.to_json()} for key, found in self.overall.items()},
+            "windows": [
+                {"window": list(window), "measures": {key: equal.to_json() for key, equal in found.items()}}
+                for window, found in self.windows.items()
+            ],
+        }
 
 
 def equivalents(generated: Summary, geant4: Summary, reference: Summary) -> Equivalents:
@@ -125,7 +150,7 @@ class Measure:
 
 
 MEASURES = {
-    "ks": Measure("KS distance, mean over observables", relative_observables, kolmogorov_smirnov_distances, 2),
+    "ks": Measure("mean KS distance", relative_observables, kolmogorov_smirnov_distances, 2),
     "fpd": Measure("FPD", high_level_inputs, frechet_distances, 1, least=4),
     "sliced_wasserstein": Measure(
         "sliced Wasserstein distance", relative_observables, partial(sliced_wasserstein_distances, directions=50), 2
@@ -136,8 +161,7 @@ MEASURES = {
 
 def equivalent(generated: NDArray, geant4: NDArray, reference: NDArray, measure: Measure) -> Equivalent:
     """Reads off how many of the Geant4 points (M, D) are as far from the reference (K, D) as generated ones (N, D)."""
-    least = max(SMALLEST_PART, measure.least * geant4.shape[1])
-    splits = [k for k in SPLITS if len(geant4) >= k * least] or [1]
+    splits = _splits(len(geant4), geant4.shape[1], measure)
     parts = [[geant4[first::k] for first in range(min(k, PARTS))] for k in splits]
     curve = np.array([np.mean([measure.distances(reference, part) for part in split], axis=0) for split in parts])
     distances = measure.distances(reference, generated)
@@ -159,11 +183,19 @@ def _by_distance(generated: Observables, geant4: Observables, reference: Observa
     found = {}
     for key, measure in MEASURES.items():
         samples = [measure.features(observables) for observables in (generated, geant4, reference)]
+        if len(_splits(len(geant4), samples[0].shape[1], measure)) < POINTS:
+            continue
         if key != "fpd":
             std = samples[-1].std(axis=0)
             samples = [points / np.where(std > 0, std, 1) for points in samples]
         found[key] = equivalent(*samples, measure)
     return found
+
+
+def _splits(n_showers: int, dimensions: int, measure: Measure) -> list[int]:
+    """Numbers of parts that are large enough for the distance to fall like its power says."""
+    least = max(SMALLEST_PART, measure.least * dimensions)
+    return [k for k in SPLITS if n_showers >= k * least]
 
 
 def _by_energy(observables: Observables) -> Observables:

@@ -8,24 +8,39 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from caloman.errors import CalomanError
 from caloman.evaluation import two_sample
-from caloman.evaluation.classifier import ClassifierTest, Posterior, train_classifier, train_multiclass
+from caloman.evaluation.classifier import (
+    ClassifierTest,
+    Posterior,
+    Trainer,
+    train_classifier,
+    train_multiclass,
+    train_trees,
+)
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import Binning, fill_histograms
-from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
+from caloman.evaluation.inputs import Inputs, detailed_inputs, high_level_inputs, low_level_inputs, normed_inputs
+from caloman.evaluation.learning import LearningCurve, subsamples
 from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
 from caloman.evaluation.networks import ResNet, dense
 from caloman.evaluation.presets import ClassifierPreset, preset_for
 from caloman.evaluation.results import Comparison, Values, mean_separations
 from caloman.evaluation.samples import Summary
 
-CLASSIFIERS = {"cls-low": "low", "cls-low-normed": "low_normed", "cls-high": "high", "cls-resnet": "resnet"}
+TREES = "cls-trees"
+CLASSIFIERS = {
+    "cls-low": "low",
+    "cls-low-normed": "low_normed",
+    "cls-high": "high",
+    TREES: "trees",
+    "cls-resnet": "resnet",
+}
 """Mode -> key of the classifier, as in ``auc_low``."""
 MULTICLASS = "cls-multi"
 DISTANCES = ("fpd", "kpd", "prdc", "tests")
-MODES = ("hist", *CLASSIFIERS, MULTICLASS, *DISTANCES)
-DEFAULT_MODES = ("hist", "cls-low", "cls-high", *DISTANCES)
+EQUIVALENT, POWER = "equivalent", "power"
+MODES = ("hist", *CLASSIFIERS, MULTICLASS, *DISTANCES, EQUIVALENT, POWER)
+DEFAULT_MODES = ("hist", "cls-low", "cls-high", TREES, *DISTANCES, EQUIVALENT, POWER)
 
 
 @dataclass(frozen=True)
@@ -67,25 +82,41 @@ class Judge:
         """Trains the classifiers of a mode; `step` is what the progress calls them."""
         preset = self.preset_of(generated, reference)
         inputs = _inputs(mode, (generated, reference), preset.max_showers)
+        if mode == TREES:
+            return self.train(inputs, preset, train_trees, f"{step} {mode}")
         network: Callable[[], nn.Module] = partial(dense, inputs.n_features, preset.hidden)
         if mode == "cls-resnet":
             network = partial(ResNet, reference.sample.geometry)
-        return self.train(inputs, preset, network, f"{step} {mode}")
+        return self.train(inputs, preset, partial(train_classifier, network=network), f"{step} {mode}")
 
-    def train(
-        self, inputs: Inputs, preset: ClassifierPreset, network: Callable[[], nn.Module], name: str
-    ) -> ClassifierTest:
+    def train(self, inputs: Inputs, preset: ClassifierPreset, trainer: Trainer, name: str) -> ClassifierTest:
         """Trains one classifier per seed."""
-        trainings = tuple(train_classifier(inputs, preset, seed, network) for seed in self._announced(name))
-        return ClassifierTest(trainings, preset.recalibrated)
+        seeds = enumerate(self._announced(name))
+        trainings = tuple(trainer(inputs, preset, seed, fold=fold) for fold, seed in seeds)
+        return ClassifierTest(trainings, preset.recalibrated, preset.folds)
+
+    def learning_curve(self, comparison: Comparison) -> LearningCurve:
+        """AUC of boosted trees by the number of showers, from subsamples of those that were compared."""
+        summaries = comparison.generated, comparison.reference
+        preset = self.preset_of(*summaries)
+        inputs = _inputs(TREES, summaries, preset.max_showers)
+        most = min(inputs.sizes)
+        points = [(most, comparison.classifiers["trees"].auc)]
+        for count, parts in subsamples(inputs):
+            name = f"learning curve, {count} showers"
+            areas, errors = zip(
+                *(self.train(part, preset.in_shares(most), train_trees, name).auc for part in parts), strict=True
+            )
+            points.append((count, (float(np.mean(areas)), float(np.linalg.norm(errors)) / len(parts))))
+        return LearningCurve(*zip(*sorted(points), strict=True))
 
     def posteriors(self, samples: Sequence[Summary], reference: Summary) -> list[Posterior]:
         """Trains classifiers to tell samples from one another and asks them whose Geant4 showers are."""
         preset = self.preset_of(*samples)
         inputs, truth = (_inputs("cls-low", summaries, preset.max_showers) for summaries in (samples, [reference]))
         network = partial(dense, inputs.n_features, preset.hidden, len(samples))
-        seeds = self._announced("multi-class classifier")
-        return [train_multiclass(inputs, truth, preset, seed, network) for seed in seeds]
+        seeds = enumerate(self._announced("multi-class classifier"))
+        return [train_multiclass(inputs, truth, preset, seed, network, fold) for fold, seed in seeds]
 
     def preset_of(self, *summaries: Summary) -> ClassifierPreset:
         """Settings of the classifiers for samples of these sizes."""
@@ -123,28 +154,12 @@ class Judge:
         return value, error
 
 
-def check_modes(modes: Sequence[str] | None, n_samples: int) -> tuple[str, ...]:
-    """Returns the modes in their usual order, or the default ones.
-
-    Raises:
-        CalomanError: if there is no such mode, or too few samples for one.
-    """
-    if modes is None:
-        return (*DEFAULT_MODES, MULTICLASS) if n_samples > 1 else DEFAULT_MODES
-    unknown = [mode for mode in modes if mode not in MODES]
-    if unknown:
-        raise CalomanError(f"unknown mode {unknown[0]!r}: choose of {', '.join(MODES)}")
-    if MULTICLASS in modes and n_samples < 2:
-        raise CalomanError(f"mode {MULTICLASS!r} compares several samples: give more than one generated file")
-    return tuple(mode for mode in MODES if mode in modes)
-
-
 def _inputs(mode: str, summaries: Sequence[Summary], limit: int | None) -> Inputs:
     """What the classifiers of a mode see of the first showers of each sample."""
     if mode == "cls-high":
         return Inputs.of(*(high_level_inputs(summary.observables[:limit]) for summary in summaries))
-    samples = [summary.sample.first(limit) for summary in summaries]
-    return normed_inputs(samples) if mode == "cls-low-normed" else low_level_inputs(samples)
+    collect = {TREES: detailed_inputs, "cls-low-normed": normed_inputs}.get(mode, low_level_inputs)
+    return collect([summary.sample.first(limit) for summary in summaries])
 
 
 def _in_thousandths(value: float, error: float) -> tuple[float, float]:

@@ -31,6 +31,7 @@ CLASSIFIERS = {
     "low": "low-level classifier",
     "low_normed": "low-level classifier within layers",
     "high": "high-level classifier",
+    "trees": "boosted-tree classifier",
     "resnet": "3-D ResNet",
 }
 """Key of a classifier -> its name."""

@@ -23,6 +23,9 @@ OTHER_MODES = {"hist": "histograms", "fpd": "FPD", "kpd": "KPD", "prdc": "neighb
 """Mode -> what it measures, in words."""
 
 
+IDENTICAL = "the generated showers are identical to those of the reference"
+
+
 def collect_metrics(results: Results) -> dict:
     """Returns the content of metrics.json."""
     reference = results.reference.sample
@@ -50,6 +53,8 @@ def collect_metrics(results: Results) -> dict:
         },
         "samples": entries,
     }
+    if results.power is not None:
+        document["power"] = results.power.to_json()
     if results.posteriors:
         document["posterior"] = _posterior(list(results.comparisons), results.posteriors)
     if results.calibration is not None:
@@ -66,17 +71,22 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
     file, floor = _file(comparison.generated.sample), Floor(results.floor, comparison.sizes)
     floors = floor.values
     measured = {key: Measured(*value, *floors[key], MEASURES[key].target) for key, value in comparison.values.items()}
-    identical = file["sha256"] == comparison.reference.sample.sha256
+    words = IDENTICAL if comparison.identical else ""
     windows = [histogram.binning.window for histogram in comparison.histograms if histogram.binning.window]
     layers = [layer.id for layer in comparison.reference.sample.geometry.layers]
     tails = extremes(comparison.reference.observables, comparison.generated.observables, windows, layers)
     return {
         "name": name,
         **file,
-        "verdict": verdict(measured, results.modes, min(comparison.sizes), identical),
+        "verdict": verdict(measured, results.modes, min(comparison.sizes), comparison.identical),
         "warnings": [*cautions(comparison, results.floor, results.independent_floor), *unusual(tails)],
         "metrics": {
-            key: {"label": MEASURES[key].label, **asdict(entry), "significance": entry.excess, "words": entry.words}
+            key: {
+                "label": MEASURES[key].label,
+                **asdict(entry),
+                "significance": entry.excess,
+                "words": words or entry.words,
+            }
             for key, entry in measured.items()
         },
         "classifiers": {
@@ -86,7 +96,20 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
         "histograms": [_histogram(*pair) for pair in zip(comparison.histograms, floor.separations, strict=True)],
         "extremes": [{**asdict(tail), "window": list(tail.window)} for tail in tails],
         "field": _field(comparison, results, reference_md5),
+        **_worth(name, comparison, results),
     }
+
+
+def _worth(name: str, comparison: Comparison, results: Results) -> dict:
+    """What was measured beyond numbers with a floor."""
+    found: dict[str, dict] = {}
+    if comparison.identical:
+        return found
+    if name in results.equivalents:
+        found["equivalent"] = results.equivalents[name].to_json(comparison.generated.sample.training_showers)
+    if name in results.learning_curves:
+        found["learning_curve"] = results.learning_curves[name].to_json()
+    return found
 
 
 def _trainings(test: ClassifierTest) -> dict:
@@ -122,7 +145,7 @@ def _posterior(names: Sequence[str], trainings: Sequence[Posterior]) -> dict:
 def verdict(measured: Mapping[str, Measured], modes: Sequence[str], n_showers: int, identical: bool) -> str:
     """Says in a sentence whether the generated showers, `n_showers` of them, can be told from Geant4."""
     if identical:
-        return "Nothing was judged: the generated file is the reference file."
+        return f"Nothing was judged: {IDENTICAL}."
     aucs = {key: entry for key, entry in measured.items() if key.startswith("auc_")}
     strongest = max(aucs, key=lambda key: aucs[key].excess, default=None)
     differing = [key for key, entry in measured.items() if key not in aucs and entry.excess > CLEAR]

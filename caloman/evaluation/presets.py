@@ -55,6 +55,11 @@ class ClassifierPreset:
         train, select = (int(part if part >= 1 else part * count) for part in (self.train, self.select))
         return train, select, count - train - select
 
+    def in_shares(self, count: int) -> "ClassifierPreset":
+        """The same settings with the split of a class of `count` showers as fractions."""
+        train, select, _ = self.split_sizes(count)
+        return replace(self, train=train / count, select=select / count)
+
     @property
     def least(self) -> int:
         """Smallest number of showers of a class that can be split."""

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from caloman.evaluation.bands import Calibration
 from caloman.evaluation.classifier import ClassifierTest, Posterior
+from caloman.evaluation.equivalent import Equivalents
 from caloman.evaluation.histograms import Histogram
+from caloman.evaluation.learning import LearningCurve
 from caloman.evaluation.measures import MEASURES
+from caloman.evaluation.power import Power
 from caloman.evaluation.presets import ClassifierPreset
 from caloman.evaluation.samples import Summary
 
@@ -32,6 +36,15 @@ class Comparison:
     def sizes(self) -> tuple[int, int]:
         """Number of generated and of reference showers."""
         return len(self.generated.sample), len(self.reference.sample)
+
+    @cached_property
+    def identical(self) -> bool:
+        """Whether both samples hold the same showers, in whatever order."""
+        if self.sizes[0] != self.sizes[1]:
+            return False
+        energies = [summary.observables.layer_energies for summary in (self.generated, self.reference)]
+        ordered = [rows[np.argsort(rows.sum(axis=1).round(6), kind="stable")] for rows in energies]
+        return np.allclose(*ordered, rtol=1e-6, atol=1e-6)
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class Results:
 
     `comparisons` are with the reference, by name of the sample. `floor` took a file of its own if it is independent, or
     halves of the reference. `neighbors` is the number of showers that precision to coverage were measured with.
+    `learning_curves` and `equivalents` are by name of the sample too, `power` is for all of them.
     `closure_tests` (of the first sample), `posteriors` (one for each training) and `calibration` (of an ensemble) are
     empty or None if they were not asked for.
     """
@@ -84,6 +98,9 @@ class Results:
     comparisons: dict[str, Comparison]
     floor: Comparison
     independent_floor: bool
+    learning_curves: dict[str, LearningCurve]
+    equivalents: dict[str, Equivalents]
+    power: Power | None
     closure_tests: ClosureTests
     posteriors: Sequence[Posterior]
     calibration: Calibration | None

@@ -75,6 +75,12 @@ class Sample:
         return {digest for attribute in self._attributes("trained_on") for digest in attribute.split()}
 
     @property
+    def training_showers(self) -> int | None:
+        """Number of showers that the generator was trained on, if the sample records it."""
+        found = self._attributes("training_showers") - {"", "0"}
+        return int(found.pop()) if len(found) == 1 else None
+
+    @property
     def generators(self) -> set[str]:
         """What made the showers, as far as the sample records it."""
         return self._attributes("generator")
@@ -101,6 +107,16 @@ class Sample:
                 chosen = block if rows.all() else block[rows]
                 if len(chosen):
                     yield chosen
+
+    def load(self, count: int) -> Showers:
+        """Reads the first showers of the sample as they are stored, at most `count`, with energies and voxels only."""
+        blocks: list[Showers] = []
+        for block in self._as_stored():
+            blocks.append(block[: count - sum(map(len, blocks))])
+            if sum(map(len, blocks)) == count:
+                break
+        energies, voxels = ([getattr(block, name) for block in blocks] for name in ("incident_energies", "voxels"))
+        return Showers(np.concatenate(energies), np.concatenate(voxels), self.geometry)
 
     def shower(self, position: int) -> Showers:
         """Reads one shower of the sample; voxels below the geometry's threshold are zero."""

@@ -18,7 +18,7 @@ from caloman.evaluation.presets import ClassifierPreset
 
 Array = NDArray[np.float64]
 
-TREES = 150
+TREES = 100
 SETTINGS = {"learning_rate": 0.1, "max_leaf_nodes": 8, "min_samples_leaf": 20, "l2_regularization": 1.0}
 
 

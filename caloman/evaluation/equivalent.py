@@ -94,11 +94,9 @@ class Equivalents:
     def statement(self) -> str:
         """The headline."""
         first, *others = self.overall.items()
-        words = ", ".join(f"{other} by {MEASURES[key].label}" for key, other in others)
         about = "" if first[1].at_least else "about "
-        return f"worth {about}{first[1]} Geant4 showers by {MEASURES[first[0]].label}" + (
-            f" ({words})" if words else ""
-        )
+        further = "".join(f", {other} by {MEASURES[key].label}" for key, other in others)
+        return f"worth {about}{first[1]} Geant4 showers by {MEASURES[first[0]].label}{further}"
 
     def to_json(self, training_showers: int | None) -> dict[str, Any]:
         """The same as a dictionary, beside the number of showers that the generator was trained on."""

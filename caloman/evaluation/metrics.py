@@ -71,7 +71,6 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
     file, floor = _file(comparison.generated.sample), Floor(results.floor, comparison.sizes)
     floors = floor.values
     measured = {key: Measured(*value, *floors[key], MEASURES[key].target) for key, value in comparison.values.items()}
-    words = IDENTICAL if comparison.identical else ""
     windows = [histogram.binning.window for histogram in comparison.histograms if histogram.binning.window]
     layers = [layer.id for layer in comparison.reference.sample.geometry.layers]
     tails = extremes(comparison.reference.observables, comparison.generated.observables, windows, layers)
@@ -79,13 +78,14 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
         "name": name,
         **file,
         "verdict": verdict(measured, results.modes, min(comparison.sizes), comparison.identical),
+        "strongest": _strongest(measured),
         "warnings": [*cautions(comparison, results.floor, results.independent_floor), *unusual(tails)],
         "metrics": {
             key: {
                 "label": MEASURES[key].label,
                 **asdict(entry),
                 "significance": entry.excess,
-                "words": words or entry.words,
+                "words": IDENTICAL if comparison.identical else entry.words,
             }
             for key, entry in measured.items()
         },
@@ -98,6 +98,11 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
         "field": _field(comparison, results, reference_md5),
         **_worth(name, comparison, results),
     }
+
+
+def _strongest(measured: Mapping[str, Measured]) -> str | None:
+    """Key of the AUC farthest above its floor in standard errors."""
+    return max((key for key in measured if key.startswith("auc_")), key=lambda key: measured[key].excess, default=None)
 
 
 def _worth(name: str, comparison: Comparison, results: Results) -> dict:
@@ -146,15 +151,14 @@ def verdict(measured: Mapping[str, Measured], modes: Sequence[str], n_showers: i
     """Says in a sentence whether the generated showers, `n_showers` of them, can be told from Geant4."""
     if identical:
         return f"Nothing was judged: {IDENTICAL}."
-    aucs = {key: entry for key, entry in measured.items() if key.startswith("auc_")}
-    strongest = max(aucs, key=lambda key: aucs[key].excess, default=None)
-    differing = [key for key, entry in measured.items() if key not in aucs and entry.excess > CLEAR]
+    strongest = _strongest(measured)
+    differing = [key for key, entry in measured.items() if not key.startswith("auc_") and entry.excess > CLEAR]
     named = ", ".join(MEASURES[key].label for key in differing[:6]) + (", ..." if len(differing) > 6 else "")
     if strongest is None:
         made = " and ".join(OTHER_MODES[mode] for mode in modes if mode in OTHER_MODES)
         found = f"differ from Geant4 in: {named}" if differing else "show no clear difference from Geant4"
         return f"No classifier was trained; {made or 'no other measures'} of {n_showers} showers {found}."
-    best = aucs[strongest]
+    best = measured[strongest]
     label = MEASURES[strongest].label.removeprefix("AUC, ")
     numbers = f"AUC {best} (floor {number(best.floor, best.floor_error)}, {n_showers} showers)"
     if not best.at_floor:

@@ -24,7 +24,8 @@ from caloman.showers.showers import find_geometry
 from caloman.showers.slices import parse_slices
 
 NEIGHBORS = 10_000
-"""Most showers of each sample whose neighbors the quick preset looks for; the time goes with the square."""
+NEIGHBOR_VOXELS = 2**27
+"""Most showers, and voxels, of each sample whose neighbors the quick preset looks for, for time and memory."""
 
 
 def evaluate(
@@ -83,7 +84,8 @@ def evaluate(
     repeats = (QUICK if preset == "quick" else OFFICIAL).repeats if repeats is None else repeats
     _check(len(samples), repeats, times, ensemble)
     smallest = min(map(len, (truth, *samples.values(), *floors)))
-    neighbors = min(smallest, NEIGHBORS) if preset == "quick" else smallest
+    most = min(NEIGHBORS, NEIGHBOR_VOXELS // geometry.n_voxels)
+    neighbors = min(smallest, most) if preset == "quick" else smallest
     seeds, modes = range(seed, seed + repeats), check_modes(modes, len(samples), smallest)
     judge = Judge(preset, modes, seeds, neighbors, lambda step: progress.begin(step))
     sizes = [min(len(sample), len(truth)) for sample in samples.values()]

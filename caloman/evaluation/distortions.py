@@ -48,7 +48,7 @@ def widen(showers: Showers, size: float, rng: np.random.Generator) -> Voxels:
     for layer, columns in zip(geometry.layers, geometry.layer_slices, strict=True):
         cells = result[:, columns]
         energies = cells.sum(axis=1, keepdims=True)
-        cells *= _tilt(layer, cells.sum(axis=0), size)
+        cells *= _tilt(layer, cells, size)
         totals = cells.sum(axis=1, keepdims=True)
         cells *= np.divide(energies, totals, out=np.ones_like(totals), where=totals > 0)
     return result.astype(np.float32)
@@ -106,11 +106,15 @@ def distorted(showers: Showers, name: Name, size: float, seed: int = 0) -> Showe
     return replace(showers, voxels=voxels)
 
 
-def _tilt(layer: Layer, mean: NDArray[np.float64], size: float) -> NDArray[np.float64]:
-    """Factor of each voxel, linear in its radius, that moves the mean radius of a mean shower (V_l,) by `size`."""
-    total = mean.sum()
-    if total <= 0:
-        return np.ones_like(mean)
-    center = mean @ layer.r / total
-    variance = mean @ (layer.r - center) ** 2 / total
-    return 1 + size * center * (layer.r - center) / variance if variance > 0 else np.ones_like(mean)
+def _tilt(layer: Layer, cells: NDArray[np.float64], size: float) -> NDArray[np.float64]:
+    """Factor of each voxel, linear in its radius, that moves the mean radius of showers (N, V_l) by `size`.
+
+    Layers keep their energy, so that what counts is the variance of the radius within a shower.
+    """
+    energies, moments, squares = (cells @ layer.r**power for power in range(3))
+    total = energies.sum()
+    within = (squares - np.divide(moments**2, energies, out=np.zeros_like(moments), where=energies > 0)).sum()
+    if within <= 0:
+        return np.ones(layer.n_voxels)
+    center = moments.sum() / total
+    return np.maximum(1 + size * center * (layer.r - center) * total / within, 0)

@@ -27,7 +27,7 @@ MIN_SHOWERS = SMALLEST * SUBSAMPLES[1]
 """Fewest showers of each class for a learning curve, so that it has three points."""
 FACTORS = (2, 5, 10)
 """Multiples of the largest number of showers that the AUC is extrapolated to."""
-DRAWS = 200
+DRAWS = 100
 BOUNDS = ([-14.0, -3.0], [5.0, 14.0])
 """Of the logarithms of separation and complexity."""
 START = 100.0

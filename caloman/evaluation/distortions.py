@@ -66,7 +66,7 @@ def decorrelate(showers: Showers, size: float, rng: np.random.Generator) -> Voxe
     """
     columns = showers.geometry.layer_slices[min(1, showers.geometry.n_layers - 1)]
     chosen = np.flatnonzero(rng.random(len(showers)) < size)
-    order = chosen[np.lexsort([rng.random(len(chosen)), showers.incident_energies[chosen]])]
+    order = chosen[np.lexsort((rng.random(len(chosen)), showers.incident_energies[chosen]))]
     others = np.roll(order, 1)
     ratio = showers.incident_energies[order] / showers.incident_energies[others]
     result = showers.voxels.copy()

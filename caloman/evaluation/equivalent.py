@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.evaluation.distances import frechet_distances
+from caloman.evaluation.distances import frechet_distances, largest_magnitude
 from caloman.evaluation.histograms import energy_windows
 from caloman.evaluation.inputs import high_level_inputs, relative_observables
 from caloman.evaluation.pairs import GROUPS, jackknife_error
@@ -180,13 +180,10 @@ def equivalent(generated: NDArray, geant4: NDArray, reference: NDArray, measure:
 def _by_distance(generated: Observables, geant4: Observables, reference: Observables) -> dict[str, Equivalent]:
     found = {}
     for key, measure in MEASURES.items():
-        samples = [measure.features(observables) for observables in (generated, geant4, reference)]
-        if len(_splits(len(geant4), samples[0].shape[1], measure)) < POINTS:
-            continue
-        if key != "fpd":
-            std = samples[-1].std(axis=0)
-            samples = [points / np.where(std > 0, std, 1) for points in samples]
-        found[key] = equivalent(*samples, measure)
+        x, y, z = (measure.features(observables) for observables in (generated, geant4, reference))
+        if len(_splits(len(y), y.shape[1], measure)) >= POINTS:
+            scale = largest_magnitude(z) if key == "fpd" else np.where(z.std(axis=0) > 0, z.std(axis=0), 1)
+            found[key] = equivalent(x / scale, y / scale, z / scale, measure)
     return found
 
 
@@ -204,4 +201,4 @@ def _by_energy(observables: Observables) -> Observables:
 
 def _rounded(number: float, error: float) -> int:
     """A number to two digits of its error."""
-    return round(number, 1 - math.floor(math.log10(max(error, 1))))
+    return int(round(number, 1 - math.floor(math.log10(max(error, 1)))))

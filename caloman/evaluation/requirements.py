@@ -67,11 +67,11 @@ def check_overlap(sample: Sample, reference: Sample) -> None:
         CalomanError: if they have none.
     """
     own, other = (s.incident_energies for s in (sample, reference))
-    values = [distinct_energies(energies) for energies in (own, other)]
-    if values[0] is not None and values[1] is not None:
-        common = len(np.intersect1d(*values)) > 0
+    first, second = distinct_energies(own), distinct_energies(other)
+    if first is not None and second is not None:
+        common = bool(np.isin(first, second).any())
     else:
-        common = max(own.min(), other.min()) <= min(own.max(), other.max())
+        common = bool(max(own.min(), other.min()) <= min(own.max(), other.max()))
     if not common:
         ranges = [f"{energies.min():g} to {energies.max():g} MeV" for energies in (own, other)]
         raise CalomanError(

@@ -42,9 +42,9 @@ class Comparison:
         """Whether both samples hold the same showers, in whatever order."""
         if self.sizes[0] != self.sizes[1]:
             return False
-        energies = [summary.observables.layer_energies for summary in (self.generated, self.reference)]
-        ordered = [rows[np.argsort(rows.sum(axis=1).round(6), kind="stable")] for rows in energies]
-        return np.allclose(*ordered, rtol=1e-6, atol=1e-6)
+        observables = [summary.observables for summary in (self.generated, self.reference)]
+        own, other = (o.layer_energies[np.lexsort([o.total_energy, o.incident_energies])] for o in observables)
+        return bool(np.allclose(own, other, rtol=1e-6, atol=1e-6))
 
 
 @dataclass(frozen=True)

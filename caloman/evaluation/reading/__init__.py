@@ -1,0 +1,95 @@
+"""What is wrong with generated showers, in words: which observables, in which layers, in which direction.
+
+Sentences come from deviations of features at fixed incident energy. They are calibrated: two samples of Geant4 have one
+in a thousand comparisons. What a classifier goes by comes from boosted trees on the same features, as do the showers
+that give a generator away.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from caloman.evaluation.reading.deviations import Deviation, deviations, significant, standardize
+from caloman.evaluation.reading.features import energy_bands, tabulate
+from caloman.evaluation.reading.trees import Trees, train
+from caloman.evaluation.reading.words import Sentence, sentences
+from caloman.evaluation.samples import Summary
+
+__all__ = ["GENERATED", "REFERENCE", "Deviation", "Reading", "Telltale", "read"]
+
+LIMIT = 10_000
+"""Most showers of each sample that are read; the time goes with them."""
+GENERATED, REFERENCE = "generated", "reference"
+N_TELLTALE = 2
+SIGMAS = 4.0
+
+
+@dataclass(frozen=True)
+class Telltale:
+    """A shower that gives the generator away: its number in its sample, and ln p(Geant4) / p(generated)."""
+
+    position: int
+    log_ratio: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is wrong with generated showers.
+
+    Args:
+        deviations: of all features.
+        sentences: the significant ones in words, the most significant first.
+        trees: a classifier of these features.
+        positions: numbers of the showers in their samples that were read, generated and reference.
+    """
+
+    deviations: Sequence[Deviation]
+    sentences: Sequence[Sentence]
+    trees: Trees
+    positions: Mapping[str, NDArray]
+
+    @property
+    def statement(self) -> str:
+        """What the sentences amount to."""
+        area, error = self.trees.auc
+        first = next(iter(self.trees.importances))
+        trees = f"boosted trees on all features have AUC {area:.3f} ± {error:.3f}"
+        if area < 0.5 + SIGMAS * error:
+            found = "These features deviate" if self.sentences else "No feature deviates"
+            return f"{found} from Geant4 beyond chance; {trees}, which is guessing."
+        found = "These features deviate" if self.sentences else "No single feature deviates, but together they do"
+        return f"{found} from Geant4 beyond chance; {trees} and go by {first} most."
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a dictionary."""
+        return {
+            "statement": self.statement,
+            "sentences": [sentence._asdict() for sentence in self.sentences],
+            "auc": list(self.trees.auc),
+            "importances": {group: list(found) for group, found in self.trees.importances.items()},
+            "telltale": {name: [asdict(shower) for shower in self.telltale(name)] for name in (GENERATED, REFERENCE)},
+        }
+
+    def telltale(self, sample: str) -> list[Telltale]:
+        """Generated showers that Geant4 would hardly make, or Geant4 showers that the generator hardly makes."""
+        label, sign = (0, 1) if sample == GENERATED else (1, -1)
+        ratios = self.trees.log_ratios[self.trees.labels == label]
+        order = (sign * ratios).argsort()[:N_TELLTALE]
+        return [Telltale(int(self.positions[sample][i]), float(ratios[i])) for i in order]
+
+
+def read(reference: Summary, generated: Summary) -> Reading:
+    """Reads what is wrong with generated showers."""
+    bands = energy_bands(reference)
+    tables = [tabulate(summary, bands, LIMIT) for summary in (reference, generated)]
+    residuals = standardize(*tables)
+    found = list(deviations(residuals))
+    layers = [layer.id for layer in reference.sample.geometry.layers]
+    return Reading(
+        deviations=found,
+        sentences=sentences(significant(found), layers),
+        trees=train(residuals, [table.energies for table in tables]),
+        positions={REFERENCE: tables[0].positions, GENERATED: tables[1].positions},
+    )

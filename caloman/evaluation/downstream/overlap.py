@@ -1,0 +1,137 @@
+"""One photon or two: a classifier that learns from some showers, used on others, and the limit that it gives.
+
+Two showers of nearly the same energy are added, the second one turned around the axis. They are told from single
+showers of the summed energy, which the classifier does not know.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq, minimize_scalar
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+
+from caloman.evaluation.inputs import high_level_inputs
+from caloman.showers.observables import compute_observables
+from caloman.showers.showers import Showers
+
+Array = NDArray[np.float64]
+
+TURN = 0.25
+"""Angle between the two showers, in turns."""
+TOLERANCE = 0.05
+"""Largest relative difference between the energy of a single shower and of a sum."""
+TREES = {"max_iter": 60, "learning_rate": 0.1, "max_leaf_nodes": 8, "min_samples_leaf": 20, "early_stopping": False}
+PAIRINGS = 4
+N_BINS = 8
+CONFIDENCE = 1.92
+"""Increase of -ln L at the upper end of a two-sided interval of 95 %."""
+
+
+def overlap(train: Showers, test: Showers) -> dict[str, float]:
+    """Learns to tell one photon from two, and looks for a signal of two photons among single ones.
+
+    Returns:
+        ``overlap_auc`` of the classifier on the test showers; ``overlap_limit``, the upper limit on the fraction of
+        pairs among single test showers, which have none, and ``overlap_fraction``, the fraction that fits best, in per
+        cent. The distributions of the score that are fitted are those of the showers that the classifier learned from.
+        Means over several ways to pair showers.
+    """
+    found = np.mean([_paired(train, test, seed) for seed in range(PAIRINGS)], axis=0).tolist()
+    return dict(zip(("overlap_auc", "overlap_limit", "overlap_fraction"), found, strict=True))
+
+
+def _paired(train: Showers, test: Showers, seed: int) -> tuple[float, float, float]:
+    features, labels = _classes(train, seed)
+    new, truth = _classes(test, seed)
+    half = np.random.default_rng(seed).permutation(len(labels)) % 2
+    scores, tested = np.empty(len(labels)), np.zeros(len(truth))
+    for part in (0, 1):
+        model = HistGradientBoostingClassifier(**TREES, random_state=part)
+        model.fit(features[half != part], labels[half != part])
+        scores[half == part] = model.decision_function(features[half == part])
+        tested += model.decision_function(new) / 2
+    edges = np.quantile(scores, np.linspace(0, 1, N_BINS + 1)[1:-1])
+    templates = [_shares(scores[labels == label], edges) for label in (0, 1)]
+    fraction, limit = fit_fraction(_counts(tested[truth == 0], edges), *templates)
+    return float(roc_auc_score(truth, tested)), 100 * limit, 100 * fraction
+
+
+def fit_fraction(counts: Array, background: Array, signal: Array) -> tuple[float, float]:
+    """Fits the fraction of signal to counts per bin (B,), and returns it with its upper limit at 95 % confidence.
+
+    The fraction may be negative; the limit is the upper end of an interval around the best one that is not.
+
+    Args:
+        counts: number of showers in each bin.
+        background: expected share of the background in each bin.
+        signal: the same of the signal.
+    """
+
+    def loss(fraction: float) -> float:
+        expected = np.maximum((1 - fraction) * background + fraction * signal, 1e-6)
+        return -float(counts @ np.log(expected))
+
+    excess_of_signal = np.maximum(signal - background, 1e-9)
+    lowest = -float((background / excess_of_signal).min())  # no bin expects fewer than nothing
+    best = float(minimize_scalar(loss, bounds=(lowest, 1), method="bounded").x)
+    start = max(best, 0.0)
+
+    def excess(fraction: float) -> float:
+        return loss(fraction) - loss(start) - CONFIDENCE
+
+    return best, float(brentq(excess, start, 1.0)) if excess(1.0) > 0 else 1.0
+
+
+def _classes(showers: Showers, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Observables of single and of added showers, without the incident energy, and labels 0 and 1."""
+    singles, doubles = single_and_double(showers, seed)
+    inputs = [high_level_inputs(compute_observables([own]))[:, 1:] for own in (singles, doubles)]
+    return np.concatenate(inputs), np.repeat([0, 1], [len(singles), len(doubles)])
+
+
+def single_and_double(showers: Showers, seed: int) -> tuple[Showers, Showers]:
+    """Returns single showers and sums of two, of other showers, with the same incident energies or nearly so."""
+    order = np.random.default_rng(seed).permutation(len(showers))
+    first, second, rest = (part[np.argsort(showers.incident_energies[part])] for part in np.array_split(order, 3))
+    size = min(len(first), len(second))
+    pairs, singles = _matched(
+        showers.incident_energies[first[:size]] + showers.incident_energies[second[:size]],
+        showers.incident_energies[rest],
+    )
+    one, other = (showers[own[:size][pairs]] for own in (first, second))
+    added = Showers(one.incident_energies + other.incident_energies, one.voxels + turned(other), showers.geometry)
+    return showers[rest[singles]], added
+
+
+def turned(showers: Showers) -> NDArray[np.float32]:
+    """Voxels of the showers turned around the axis by a quarter, or as nearly as the bins of a layer allow."""
+    result = showers.voxels.copy()
+    for layer, columns in zip(showers.geometry.layers, showers.geometry.layer_slices, strict=True):
+        cells = showers.voxels[:, columns].reshape(len(showers), layer.n_alpha, layer.n_r)
+        result[:, columns] = np.roll(cells, round(TURN * layer.n_alpha), axis=1).reshape(len(showers), -1)
+    return result
+
+
+def _matched(sums: NDArray, energies: NDArray) -> tuple[list[int], list[int]]:
+    """Positions of sums and of single energies, both ascending, that agree within the tolerance, each used once."""
+    chosen: tuple[list[int], list[int]] = ([], [])
+    i = j = 0
+    while i < len(sums) and j < len(energies):
+        if energies[j] < sums[i] * (1 - TOLERANCE):
+            j += 1
+        elif energies[j] > sums[i] * (1 + TOLERANCE):
+            i += 1
+        else:
+            chosen[0].append(i)
+            chosen[1].append(j)
+            i, j = i + 1, j + 1
+    return chosen
+
+
+def _counts(scores: Array, edges: Array) -> Array:
+    return np.bincount(np.searchsorted(edges, scores), minlength=N_BINS).astype(np.float64)
+
+
+def _shares(scores: Array, edges: Array) -> Array:
+    counts = _counts(scores, edges) + 0.5
+    return counts / counts.sum()

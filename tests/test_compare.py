@@ -10,11 +10,15 @@ from caloman.errors import CalomanError
 def metric(value, error=0.01, floor=0.5, floor_error=0.01, target="low", label="a measure"):
     return {
         "label": label, "value": value, "error": error, "floor": floor, "floor_error": floor_error, "target": target,
+        "significance": 0.0, "words": "",
     }  # fmt: skip
 
 
 def sample(metrics, name="showers.hdf5", showers=1000):
-    return {"name": name, "file": name, "sha256": "1", "showers": showers, "metrics": metrics}
+    return {
+        "name": name, "file": name, "sha256": "1", "showers": showers, "metrics": metrics, "verdict": "",
+        "warnings": [], "classifiers": {}, "histograms": [], "field": {"not_comparable": [], "standings": []},
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -23,10 +27,10 @@ def write(tmp_path):
 
     def apply(folder, *samples, **changes):
         document = {
-            "schema": 3, "caloman": "0.1.0", "dataset": "1-photons", "preset": "quick", "modes": ["hist", "cls-low"],
-            "settings": {"threshold_mev": 1.0},
+            "schema": 4, "caloman": "0.1.0", "dataset": "1-photons", "preset": "quick", "modes": ["hist", "cls-low"],
+            "settings": {"threshold_mev": 1.0, "seeds": [0], "classifier": {}},
             "reference": {"file": "geant4.hdf5", "sha256": "abc", "showers": 1000},
-            "floor": {"kind": "independent file", "file": "other.hdf5", "showers": [1000, 1000]},
+            "floor": {"kind": "independent file", "file": "other.hdf5", "sha256": "2", "showers": [1000, 1000]},
             "samples": list(samples),
         }  # fmt: skip
         (tmp_path / folder).mkdir()
@@ -108,10 +112,11 @@ def test_the_command_prints_a_table_and_writes_json(write, tmp_path, capsys):
     ("changes", "showers", "warning"),
     [
         ({"reference": {"file": "geant4.hdf5", "sha256": "def", "showers": 1000}}, 1000, "reference"),
-        ({"floor": {"kind": "halves of the reference", "showers": [500, 500]}}, 1000, "floor"),
+        ({"floor": {"kind": "halves", "file": "geant4.hdf5", "sha256": "abc", "showers": [500, 500]}}, 1000, "floor"),
         ({"preset": "official"}, 1000, "preset"),
         ({"modes": ["hist"]}, 1000, "modes"),
-        ({"settings": {"threshold_mev": 0.5}}, 1000, "threshold"),
+        ({"settings": {"threshold_mev": 0.5, "seeds": [0], "classifier": {}}}, 1000, "threshold"),
+        ({"schema": 3}, 1000, "format"),
         ({}, 500, "number of showers"),
     ],
 )
@@ -126,8 +131,9 @@ def test_a_warning_tells_what_was_not_the_same(write, changes, showers, warning)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"schema": 1}', "has schema 1 instead of 3; run `caloman evaluate`"),
-        ('{"schema": 3, "samples": [{"name": "x"}]}', "not a metrics.json"),
+        ('{"schema": 1}', "has schema 1, not 2 to 4; run `caloman evaluate` of this version again"),
+        ('{"schema": "four"}', "not a metrics.json"),
+        ('{"schema": 4}', r"caloman is not as metrics.json has it \(Field required\); run `caloman evaluate` again"),
         ("[1, 2]", "not a metrics.json"),
         ("nothing", "not a metrics.json"),
     ],

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 from caloman.errors import CalomanError
-from caloman.evaluation.measures import SCHEMA, SIGNIFICANCE, Measured
+from caloman.evaluation.measures import SIGNIFICANCE, Measured
+from caloman.evaluation.schema import Document, Sample, read_metrics
 from caloman.files import write
 
 Word = Literal["better", "worse", "same within errors", "both at the floor"]
@@ -56,11 +57,10 @@ class Evaluation:
     conditions: Mapping[str, str]
 
     @classmethod
-    def read(cls, path: Path, document: Mapping[str, Any], sample: Mapping[str, Any]) -> "Evaluation":
-        numbers = ("value", "error", "floor", "floor_error")
+    def read(cls, path: Path, document: Document, sample: Sample) -> "Evaluation":
         metrics = {
-            metric: (entry["label"], Measured(**{n: float(entry[n]) for n in numbers}, target=entry["target"]))
-            for metric, entry in sample["metrics"].items()
+            key: (m["label"], Measured(m["value"], m["error"], m["floor"], m["floor_error"], m["target"]))
+            for key, m in sample["metrics"].items()
         }
         reference, floor = document["reference"], document["floor"]
         conditions = {
@@ -70,6 +70,7 @@ class Evaluation:
             "preset": document["preset"],
             "modes": " ".join(document["modes"]),
             "threshold": f"{document['settings']['threshold_mev']:g} MeV",
+            "format": f"schema {document['schema']}",
         }
         return cls(f"{path}:{sample['name']}", document["dataset"], metrics, conditions)
 
@@ -129,8 +130,8 @@ def compare(reports: Sequence[str | Path], json: str | Path | None = None) -> Co
         json: file to which the same is written as JSON.
 
     Raises:
-        CalomanError: if there are fewer than two samples, a file is not a metrics.json of this version, the datasets
-            differ, or the JSON cannot be written.
+        CalomanError: if there are fewer than two samples, a file is not a metrics.json of this version or the two
+            before, the datasets differ, or the JSON cannot be written.
     """
     found = [evaluation for report in reports for evaluation in _read(str(report))]
     if len(found) < 2:
@@ -160,14 +161,8 @@ def _read(report: str) -> list[Evaluation]:
 def _samples(path: Path) -> dict[str, Evaluation]:
     if not path.is_file():
         raise CalomanError(f"{path}: no such file; name a metrics.json of `caloman evaluate` or its folder")
-    try:
-        document = json_format.loads(path.read_text(encoding="utf-8"))
-        schema = document["schema"]
-        if schema == SCHEMA:
-            return {sample["name"]: Evaluation.read(path, document, sample) for sample in document["samples"]}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise CalomanError(f"{path}: not a metrics.json of `caloman evaluate`; name one or its folder") from None
-    raise CalomanError(f"{path}: has schema {schema} instead of {SCHEMA}; run `caloman evaluate` of this version again")
+    document = read_metrics(path)
+    return {sample["name"]: Evaluation.read(path, document, sample) for sample in document["samples"]}
 
 
 def _differences(baseline: Evaluation, sample: Evaluation) -> Differences:

@@ -8,7 +8,7 @@ from caloman.evaluation.histograms import LABELS
 
 Target = Literal["low", "floor"]
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of metrics.json."""
 SIGNIFICANCE, CLEAR = 2.0, 5.0
 """Standard errors beyond which a difference counts, and is clear."""
@@ -53,6 +53,12 @@ MEASURES = {
     "wasserstein": Measure("Wasserstein distance, mean over observables", power=0.5),
     "sliced_wasserstein": Measure("sliced Wasserstein distance", power=0.5),
     "correlations": Measure("correlations of observables", power=0.5),
+    "calibration_bias": Measure("bias of a calibration [%]", "floor"),
+    "calibration_linearity": Measure("nonlinearity of a calibration [%]"),
+    "calibration_resolution": Measure("resolution of a calibration [%]"),
+    "overlap_auc": Measure("AUC, one photon or two", "floor"),
+    "overlap_fraction": Measure("fraction of pairs found where there are none [%]", "floor"),
+    "overlap_limit": Measure("upper limit on the fraction of pairs [%]", "floor"),
 }
 """Key in metrics.json -> what it is."""
 

@@ -21,6 +21,7 @@ from caloman.evaluation.presets import QUICK
 from caloman.evaluation.requirements import check_modes
 from caloman.evaluation.results import Comparison, Floor, mean_separations
 from caloman.evaluation.samples import LoadedSample, Sample, distinct_energies, summarize
+from caloman.evaluation.schema import read_metrics
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.files import sha256
 from caloman.showers.geometry import Geometry, Layer
@@ -272,7 +273,8 @@ def result(tmp_path_factory):
 def test_metrics_are_documented_and_complete(result):
     metrics = json.loads((result.output / "metrics.json").read_text())
     assert metrics == result.metrics
-    assert (metrics["schema"], metrics["caloman"], metrics["dataset"]) == (3, caloman.__version__, "1-photons")
+    read_metrics(result.output / "metrics.json")
+    assert (metrics["schema"], metrics["caloman"], metrics["dataset"]) == (4, caloman.__version__, "1-photons")
     assert (metrics["preset"], metrics["settings"]["seeds"]) == ("quick", [7, 8])
     assert (metrics["reference"]["showers"], metrics["floor"]["showers"]) == (240, [240, 240])
     assert [sample["name"] for sample in metrics["samples"]] == ["<fast> & {light}", ALIKE]

@@ -10,10 +10,11 @@ from caloman.evaluation.closure import ClosureFiles
 from caloman.evaluation.distortions import DISTORTIONS
 from caloman.evaluation.equivalent import Equivalents, equivalents
 from caloman.evaluation.histograms import challenge_binnings
-from caloman.evaluation.judge import EQUIVALENT, MULTICLASS, POWER, TREES, Judge
+from caloman.evaluation.judge import EQUIVALENT, MULTICLASS, POWER, READING, TREES, Judge
 from caloman.evaluation.metrics import collect_metrics
 from caloman.evaluation.power import measure_power
 from caloman.evaluation.presets import OFFICIAL, QUICK
+from caloman.evaluation.reading import Reading, read
 from caloman.evaluation.report import Report
 from caloman.evaluation.requirements import check_modes, check_overlap, enough
 from caloman.evaluation.results import Comparison, Results
@@ -58,7 +59,8 @@ def evaluate(
         floor: HDF5 file with Geant4 showers that are independent of the reference, such as the training file; without
             it the floor is measured between two halves of the reference.
         modes: what to measure, of hist, cls-low, cls-low-normed, cls-high, cls-trees, cls-resnet, cls-multi, fpd, kpd,
-            prdc, tests, equivalent and power; by default all but cls-low-normed and cls-resnet.
+            prdc, tests, equivalent, power, reading and downstream; by default all but cls-low-normed, cls-resnet and
+            downstream.
         preset: quick takes minutes on two cores; official is the protocol of the CaloChallenge.
         repeats: number of trainings of each classifier, every one with its own split and initialization; by default
             5 (quick) or 10 (official).
@@ -130,6 +132,7 @@ def _results(
         equivalents=_equivalents(judge, comparisons, floor) if EQUIVALENT in judge.modes else {},
         power=measure_power(one.sample, other.sample, judge.advance) if POWER in judge.modes else None,
         closure_tests=closure.measure(judge, truth, first),
+        readings=_readings(judge, comparisons) if READING in judge.modes else {},
         posteriors=judge.posteriors(generated, truth) if MULTICLASS in judge.modes else [],
         calibration=calibrate(members, [h.reference for h in first.histograms]) if ensemble else None,
     )
@@ -137,7 +140,7 @@ def _results(
 
 def _steps(judge: Judge, sizes: Sequence[int]) -> int:
     """Number of steps for samples of these sizes."""
-    each = 1 + judge.steps + (EQUIVALENT in judge.modes)
+    each = 1 + judge.steps + (EQUIVALENT in judge.modes) + (READING in judge.modes)
     curves = sum(map(learning.trainings, sizes)) if TREES in judge.modes else 0
     once = 3 + judge.steps + len(DISTORTIONS) * (POWER in judge.modes)
     return once + each * len(sizes) + len(judge.seeds) * (curves + (MULTICLASS in judge.modes))
@@ -152,6 +155,14 @@ def _equivalents(judge: Judge, comparisons: Mapping[str, Comparison], floor: Com
     for name, comparison in comparisons.items():
         judge.advance(f"equivalent number of {name}")
         found[name] = equivalents(comparison.generated, floor.generated, floor.reference)
+    return found
+
+
+def _readings(judge: Judge, comparisons: Mapping[str, Comparison]) -> dict[str, Reading]:
+    found = {}
+    for name, comparison in comparisons.items():
+        judge.advance(f"reading what is wrong with {name}")
+        found[name] = read(comparison.reference, comparison.generated)
     return found
 
 

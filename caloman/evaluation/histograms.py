@@ -75,10 +75,7 @@ class Binning:
             return f"layer {self.layer}"
         if self.window is None:
             return ""
-        low, high = self.window
-        if high / low < (1 + ENERGY_TOLERANCE) ** 3:
-            return format_energy((low + high) / 2)
-        return f"{format_energy(low)} to {format_energy(high)}"
+        return format_window(self.window)
 
     @property
     def title(self) -> str:
@@ -185,6 +182,14 @@ def format_energy(energy: float) -> str:
         if energy >= size:
             return f"{energy / size:.3g} {unit}"
     return f"{energy:.3g} MeV"
+
+
+def format_window(window: tuple[float, float]) -> str:
+    """Writes a range of energies [MeV], or one energy if the range is that of a discrete spectrum."""
+    low, high = window
+    if high / low < (1 + ENERGY_TOLERANCE) ** 3:
+        return format_energy((low + high) / 2)
+    return f"{format_energy(low)} to {format_energy(high)}"
 
 
 def fill_histograms(binnings: Sequence[Binning], reference: Summary, generated: Summary) -> list[Histogram]:

@@ -18,6 +18,7 @@ from caloman.evaluation.classifier import (
     train_trees,
 )
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
+from caloman.evaluation.downstream import downstream
 from caloman.evaluation.histograms import Binning, fill_histograms
 from caloman.evaluation.inputs import Inputs, detailed_inputs, high_level_inputs, low_level_inputs, normed_inputs
 from caloman.evaluation.learning import LearningCurve, subsamples
@@ -38,9 +39,9 @@ CLASSIFIERS = {
 """Mode -> key of the classifier, as in ``auc_low``."""
 MULTICLASS = "cls-multi"
 DISTANCES = ("fpd", "kpd", "prdc", "tests")
-EQUIVALENT, POWER = "equivalent", "power"
-MODES = ("hist", *CLASSIFIERS, MULTICLASS, *DISTANCES, EQUIVALENT, POWER)
-DEFAULT_MODES = ("hist", "cls-low", "cls-high", TREES, *DISTANCES, EQUIVALENT, POWER)
+EQUIVALENT, POWER, READING, DOWNSTREAM = "equivalent", "power", "reading", "downstream"
+MODES = ("hist", *CLASSIFIERS, MULTICLASS, *DISTANCES, EQUIVALENT, POWER, READING, DOWNSTREAM)
+DEFAULT_MODES = ("hist", "cls-low", "cls-high", TREES, *DISTANCES, EQUIVALENT, POWER, READING)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Judge:
     def steps(self) -> int:
         """Number of steps of a comparison."""
         trainings = sum(mode in CLASSIFIERS for mode in self.modes) * len(self.seeds)
-        return trainings + sum(mode in DISTANCES for mode in self.modes)
+        return trainings + sum(mode in (*DISTANCES, DOWNSTREAM) for mode in self.modes)
 
     def measure(self, generated: Summary, reference: Summary, binnings: Sequence[Binning]) -> Comparison:
         """Measures everything between two samples."""
@@ -75,6 +76,7 @@ class Judge:
             **{f"jsd_{key}": test.jsd for key, test in tests.items()},
             **mean_separations(histograms, separations),
             **self._distances(generated, reference),
+            **self._downstream(generated, reference),
         }
         return Comparison(generated, reference, histograms, tests, values)
 
@@ -145,6 +147,12 @@ class Judge:
                 layers = reference.observables.layer_energies, generated.observables.layer_energies
                 measured["layer_correlations"] = two_sample.correlation_distance(*layers)
         return measured
+
+    def _downstream(self, generated: Summary, reference: Summary) -> Values:
+        if DOWNSTREAM not in self.modes:
+            return {}
+        self.advance(DOWNSTREAM)
+        return dict(downstream(generated.sample, reference.sample, self.neighbors))
 
     def _frechet(self, reference: NDArray[np.float32], generated: NDArray[np.float32]) -> tuple[float, float]:
         value, error = frechet_distance(reference, generated)

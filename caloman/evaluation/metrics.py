@@ -19,7 +19,14 @@ from caloman.evaluation.samples import Sample
 from caloman.files import md5
 from caloman.showers.slices import parse_slices
 
-OTHER_MODES = {"hist": "histograms", "fpd": "FPD", "kpd": "KPD", "prdc": "neighbors", "tests": "two-sample tests"}
+OTHER_MODES = {
+    "hist": "histograms",
+    "fpd": "FPD",
+    "kpd": "KPD",
+    "prdc": "neighbors",
+    "tests": "two-sample tests",
+    "downstream": "downstream tasks",
+}
 """Mode -> what it measures, in words."""
 
 
@@ -114,6 +121,8 @@ def _worth(name: str, comparison: Comparison, results: Results) -> dict:
         found["equivalent"] = results.equivalents[name].to_json(comparison.generated.sample.training_showers)
     if name in results.learning_curves:
         found["learning_curve"] = results.learning_curves[name].to_json()
+    if name in results.readings:
+        found["reading"] = results.readings[name].to_json()
     return found
 
 

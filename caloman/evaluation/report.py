@@ -10,7 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from tabulate import tabulate
 
-from caloman.evaluation.histograms import LABELS
+from caloman.evaluation.explanations import explain
+from caloman.evaluation.histograms import LABELS, format_window
 from caloman.evaluation.measures import number
 from caloman.evaluation.plots import Picture
 from caloman.evaluation.plots.style import sample_color
@@ -18,9 +19,19 @@ from caloman.files import write
 
 FLOOR = "the same of {} against {} Geant4 showers ({}), scaled to the number of showers"
 KEY_MEASURES = (
-    *("auc_low", "auc_high", "auc_resnet", "separation_response", "separation_layer_energies"),
+    *("auc_low", "auc_high", "auc_trees", "auc_resnet", "separation_response", "separation_layer_energies"),
     *("separation_voxel_energy", "separation_sparsity", "fpd", "recall", "density"),
 )
+AT_A_GLANCE = (
+    "equivalent",
+    "deviations",
+    "worst_histogram",
+    "likelihood_ratio_trees",
+    "likelihood_ratio_low",
+    "energies",
+)
+"""Pictures for the first screen, of which the first three are shown that exist."""
+MOST_TAILS = 12
 CLOSURE_TESTS = {
     "reconstruction": "reconstructions, true layer energies: encoder and decoder",
     "latents": "sampled against encoded latents: density on the manifold",
@@ -89,15 +100,22 @@ def _page(metrics: Mapping, pictures: Sequence[Picture]) -> str:
         "base64": lambda content: base64.b64encode(content).decode(),
         "thousands": lambda count: f"{count:,}".replace(",", "\u202f"),
         "words": _with_subscripts,
+        "energies": format_window,
+        "capital": lambda text: text[:1].upper() + text[1:],
     }
+    drawn = {picture.name: picture for picture in pictures}
+    glance = [drawn.pop(name) for name in [name for name in AT_A_GLANCE if name in drawn][:3]]
     return environment.get_template("page.html.jinja").render(
         metrics=metrics,
         samples=metrics["samples"],
         keys=[key for key in KEY_MEASURES if key in metrics["samples"][0]["metrics"]],
-        pictures=pictures,
+        glance=glance,
+        pictures=list(drawn.values()),
         labels=LABELS,
         closure_tests=CLOSURE_TESTS,
         color=sample_color,
+        explain=explain,
+        most_tails=MOST_TAILS,
     )
 
 

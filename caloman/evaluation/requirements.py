@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from caloman.errors import CalomanError
-from caloman.evaluation import equivalent, power
-from caloman.evaluation.judge import DEFAULT_MODES, EQUIVALENT, MODES, MULTICLASS, POWER
+from caloman.evaluation import downstream, equivalent, power
+from caloman.evaluation.judge import DEFAULT_MODES, DOWNSTREAM, EQUIVALENT, MODES, MULTICLASS, POWER
 from caloman.evaluation.samples import Sample, distinct_energies
 
 MIN_SHOWERS = 20
 """Fewest showers of a sample for any mode."""
-LEAST = {EQUIVALENT: equivalent.MIN_SHOWERS, POWER: power.MIN_SHOWERS}
+LEAST = {EQUIVALENT: equivalent.MIN_SHOWERS, POWER: power.MIN_SHOWERS, DOWNSTREAM: downstream.MIN_SHOWERS}
 """Mode -> fewest showers of every sample and of both parts of the floor, if it needs more."""
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def check_modes(modes: Sequence[str] | None, n_samples: int, smallest: int) -> t
     """
     impossible = [mode for mode, least in LEAST.items() if smallest < least]
     if modes is None:
-        for mode in impossible:
+        for mode in (mode for mode in impossible if mode in DEFAULT_MODES):
             log.warning("left out: %s", _needs(mode, smallest))
         modes = (*DEFAULT_MODES, MULTICLASS) if n_samples > 1 else DEFAULT_MODES
         return tuple(mode for mode in MODES if mode in modes and mode not in impossible)

@@ -1,6 +1,6 @@
 """What a comparison and a whole evaluation found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from caloman.evaluation.learning import LearningCurve
 from caloman.evaluation.measures import MEASURES
 from caloman.evaluation.power import Power
 from caloman.evaluation.presets import ClassifierPreset
+from caloman.evaluation.reading import Reading
 from caloman.evaluation.samples import Summary
 
 Values = dict[str, tuple[float, float]]
@@ -86,7 +87,7 @@ class Results:
 
     `comparisons` are with the reference, by name of the sample. `floor` took a file of its own if it is independent, or
     halves of the reference. `neighbors` is the number of showers that precision to coverage were measured with.
-    `learning_curves` and `equivalents` are by name of the sample too, `power` is for all of them.
+    `learning_curves`, `equivalents` and `readings` are by name of the sample too, `power` is for all of them.
     `closure_tests` (of the first sample), `posteriors` (one for each training) and `calibration` (of an ensemble) are
     empty or None if they were not asked for.
     """
@@ -102,6 +103,7 @@ class Results:
     equivalents: dict[str, Equivalents]
     power: Power | None
     closure_tests: ClosureTests
+    readings: Mapping[str, Reading]
     posteriors: Sequence[Posterior]
     calibration: Calibration | None
 

@@ -1,5 +1,6 @@
 """Figures of a report."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,10 +11,12 @@ from caloman.evaluation.histograms import LABELS, RESPONSE, RESPONSE_AT_ENERGY, 
 from caloman.evaluation.leaderboard import entries
 from caloman.evaluation.measures import CLASSIFIERS, MEASURES
 from caloman.evaluation.plots.classifiers import closure_tests, likelihood_ratios, quality_against_speed
+from caloman.evaluation.plots.equivalent import equivalent_numbers
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
+from caloman.evaluation.plots.reading import deviation_maps, telltale_showers
 from caloman.evaluation.plots.showers import evenly_spaced, mean_showers, single_showers
 from caloman.evaluation.plots.style import STYLE, Picture, rendered
-from caloman.evaluation.results import Results
+from caloman.evaluation.results import Floor, Results
 from caloman.evaluation.samples import Summary
 from caloman.evaluation.two_sample import correlation_matrix
 
@@ -32,9 +35,19 @@ def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
     """Draws the figures of an evaluation; `times` are the generation times of each sample [ms per shower]."""
     # a name is no formula
     named = {name.replace("$", r"\$"): comparison for name, comparison in results.comparisons.items()}
-    results = replace(results, comparisons=named)
+    readings = {name.replace("$", r"\$"): reading for name, reading in results.readings.items()}
+    equal = {name.replace("$", r"\$"): number for name, number in results.equivalents.items()}
+    results = replace(results, comparisons=named, readings=readings, equivalents=equal)
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figures = [*_classifiers(results, times), *_showers(results), *_histograms(results), *_correlations(results)]
+        figures = [
+            *_equivalents(results),
+            *_readings(results),
+            *_worst(results),
+            *_classifiers(results, times),
+            *_showers(results),
+            *_histograms(results),
+            *_correlations(results),
+        ]
         return [Picture.of(*drawn) for drawn in figures]
 
 
@@ -42,6 +55,60 @@ def panels(histograms: Sequence[Histogram]) -> bytes:
     """Draws histograms as a PNG image, apart from any report."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         return rendered(histogram_panels({"generated": histograms}), "png")
+
+
+def _equivalents(results: Results) -> Iterator[Drawn]:
+    if results.equivalents:
+        yield (
+            equivalent_numbers(results.equivalents),
+            "equivalent",
+            "How many Geant4 showers it is worth",
+            "Distance of n Geant4 showers from the reference, and of the generated ones. The diamond is their "
+            "equivalent number, which allows for their own finite number; an arrow marks a lower limit.",
+        )
+
+
+def _readings(results: Results) -> Iterator[Drawn]:
+    if not results.readings:
+        return
+    layers = [layer.id for layer in results.reference.sample.geometry.layers]
+    yield (
+        deviation_maps(results.readings, layers),
+        "deviations",
+        "What deviates, and where",
+        "Means and standard deviations of generated showers against those of Geant4 at the same incident energy, in "
+        "standard errors: red is too large, blue too small, pale is chance. Numbers are relative differences (centers: "
+        "mm), written where they are beyond chance.",
+    )
+    for name, reading in list(results.readings.items())[:1]:
+        yield (
+            telltale_showers(name, results.comparisons[name], reading),
+            "telltale_showers",
+            "Showers that give the generator away",
+            "Generated showers that Geant4 would hardly make, and Geant4 showers that are hardly generated, as boosted "
+            "trees see them that have not been trained on them. In brackets: how much likelier the shower is from "
+            "where it comes from.",
+        )
+
+
+def _worst(results: Results) -> Iterator[Drawn]:
+    """The histogram whose separation power is farthest above its floor, of the first sample."""
+    first = next(iter(results.comparisons.values()))
+    if not first.histograms:
+        return
+    floors = Floor(results.floor, first.sizes).separations
+    excess = [
+        (histogram.separation - floor) / max(math.hypot(histogram.separation_error, error), 1e-12)
+        for histogram, (floor, error) in zip(first.histograms, floors, strict=True)
+    ]
+    worst = excess.index(max(excess))
+    title = first.histograms[worst].binning.title
+    yield (
+        histogram_panels({name: [c.histograms[worst]] for name, c in results.comparisons.items()}),
+        "worst_histogram",
+        f"Of all histograms farthest from Geant4: {title}",
+        BANDS,
+    )
 
 
 def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:

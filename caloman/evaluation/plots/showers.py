@@ -24,7 +24,7 @@ def mean_showers(samples: Mapping[str, Summary]) -> Figure:
     """Draws the mean shower of each sample in each layer, one row per sample."""
     geometry = next(iter(samples.values())).sample.geometry
     rows = [(name, summary.mean_shower) for name, summary in samples.items()]
-    return _polar_rows(rows, geometry, "mean energy per voxel [MeV]")
+    return polar_rows(rows, geometry, "mean energy per voxel [MeV]")
 
 
 def single_showers(samples: Mapping[str, Summary], quantiles: Sequence[float] = (0.15, 0.6, 0.97)) -> Figure:
@@ -36,7 +36,7 @@ def single_showers(samples: Mapping[str, Summary], quantiles: Sequence[float] = 
             distance = np.abs(np.log(summary.observables.incident_energies / target))
             shower = summary.sample.shower(int(np.argmin(distance)))
             rows.append((f"{name}\n{format_energy(float(shower.incident_energies[0]))}", shower.voxels[0]))
-    return _polar_rows(rows, reference.sample.geometry, "energy per voxel [MeV]")
+    return polar_rows(rows, reference.sample.geometry, "energy per voxel [MeV]")
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
@@ -44,7 +44,7 @@ def evenly_spaced(count: int, most: int) -> list[int]:
     return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
 
 
-def _polar_rows(rows: Sequence[tuple[str, Array]], geometry: Geometry, label: str) -> Figure:
+def polar_rows(rows: Sequence[tuple[str, Array]], geometry: Geometry, label: str) -> Figure:
     """Draws showers, one per row, in the layers of the mesh, one per column, on one color scale."""
     positions = evenly_spaced(geometry.n_layers, MAX_LAYERS)
     layers = [(geometry.layers[i], geometry.layer_slices[i]) for i in positions]

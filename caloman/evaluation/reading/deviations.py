@@ -123,8 +123,8 @@ def _window_edges(energies: Array) -> Array:
     values = distinct_energies(energies)
     if values is None:
         return np.quantile(energies, np.linspace(0, 1, N_WINDOWS + 1)[1:-1])
-    values = values.astype(np.float64)
-    return np.sqrt(values[1:] * values[:-1])
+    known: Array = values.astype(np.float64)
+    return np.sqrt(known[1:] * known[:-1])
 
 
 def _difference(reference: Array, generated: Array) -> tuple[Array, Array]:

@@ -1,17 +1,20 @@
 """Trains each kind of flow on a density whose truth is known, and compares samples and likelihood with the truth.
 
-    python scripts/benchmark_density.py --dimensions 4 16 --output table.json
-    python scripts/benchmark_density.py --dimensions 100 400 1000 --epochs 300 --seeds 0 1 2 --output table.json  # GPU
+    python scripts/benchmark_density.py                            # the page docs/talks/density.md: hours on one core
+    python scripts/benchmark_density.py --causes                   # its second table: which setting matters for C-RQS
+    python scripts/benchmark_density.py --dimensions 2 --train 1000 --output table.json
+    python scripts/benchmark_density.py --dimensions 400 1000 --epochs 100 --output gpu.json  # GPU
 
 Each result is written as it comes, and the same command goes on after an interruption; another seed, size or flow adds
-to the table. `truth` is a second sample of the target in the place of a flow: the floor. The metrics are in the
-convention of arXiv:2302.12024: means over batches of 10 000 points, of the Kolmogorov-Smirnov p-value (1/2 is ideal),
-of the Wasserstein distance of 100 projections (SWD) and of the distance between the correlation matrices (FN). KL is
-the mean of log p_truth - log p_flow on the truth's points [nats]. Choose settings by validation loss, not by these.
+to the table. Figure and tables of the page of the same name are written anew. `truth` is a second sample of the target
+in the place of a flow: the floor. The metrics are in the convention of arXiv:2302.12024: means over batches of 10 000
+points, of the Kolmogorov-Smirnov p-value (1/2 is ideal), of the Wasserstein distance of 100 projections (SWD) and of
+the distance between the correlation matrices (FN). KL is the mean of log p_truth - log p_flow on the truth's points
+[nats]. Choose settings by validation loss, not by these.
 """
 
 import argparse
-import json
+import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -19,20 +22,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import density_report
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from caloman.demonstrations import CorrelatedGaussian, CorrelatedMixture, GaussianMixture, Target, UncorrelatedMixture
+from caloman.demonstrations.results import ResultFile, Row
+from caloman.demonstrations.training import epochs
+from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import correlation_distance, kolmogorov_smirnov, sliced_wasserstein
-from caloman.files import write
-from caloman.flows import AutoregressiveFlow, CouplingFlow
+from caloman.flows import AutoregressiveFlow, Coupling, CouplingFlow, Flow, Permutation, Spline
 from caloman.flows.distribution import Distribution
+from caloman.nn.mlp import ResidualMLP
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
+
+
+def permuted_each_time(features: int, hidden: int, bins: int, bound: float) -> Flow:
+    """C-RQS as it was: a random permutation after every coupling, not after every second, so that entries stay behind.
+
+    Each coupling moves every other entry. After n of them, 2^-n of all entries have never been moved.
+    """
+    chain: list[Any] = []
+    for i in range(6):
+        mask = torch.arange(features) % 2 == i % 2
+        chain += [Coupling(mask, 0, Spline(bins, bound), partial(ResidualMLP, hidden=hidden, blocks=2))]
+        chain += [Permutation(features)]
+    return Flow(features, chain)
+
 
 TARGETS: dict[str, Callable[[int], Target]] = {
     "correlated-mixture": CorrelatedMixture,
@@ -46,29 +65,21 @@ FLOWS: dict[str, Callable[..., Distribution]] = {
     "A-RQS": partial(AutoregressiveFlow, elementwise="spline", transforms=2, mixing="reverse"),
     "Mixture": GaussianMixture,
 }
+COUPLINGS = ("RealNVP", "C-RQS", "C-RQS, permuted each time")
+VARIANTS = {"C-RQS, permuted each time": permuted_each_time}
 TRUTH = "truth"
-METRICS = {"KS": kolmogorov_smirnov, "SWD": sliced_wasserstein, "FN": correlation_distance}
-PUBLISHED = {
-    ("A-RQS", 4): (0.486, 0.027, 0.019),
-    ("MAF", 4): (0.498, 0.028, 0.028),
-    ("RealNVP", 4): (0.502, 0.022, 0.023),
-    ("C-RQS", 4): (0.499, 0.023, 0.013),
-    ("A-RQS", 16): (0.491, 0.022, 0.23),
-    ("MAF", 16): (0.521, 0.029, 0.79),
-    ("RealNVP", 16): (0.371, 0.041, 0.40),
-    ("C-RQS", 16): (0.365, 0.051, 0.42),
-    ("A-RQS", 100): (0.406, 0.056, 0.88),
-    ("MAF", 100): (0.33, 0.108, 1.6),
-    ("RealNVP", 100): (0.338, 0.108, 1.6),
-    ("C-RQS", 100): (0.015, 0.12, 3.0),
-    ("A-RQS", 400): (0.497, 0.040, 12.7),
-    ("MAF", 400): (0.394, 0.073, 27.8),
-    ("RealNVP", 400): (0.265, 0.105, 36.5),
-    ("A-RQS", 1000): (0.535, 0.031, 5.5),
-}
-"""KS, SWD and FN on the correlated mixture: means of the seeds in the logs of github.com/NF4HEP/NormalizingFlowsHD."""
+CAUSES: list[Row] = [
+    {},
+    {"flow": "C-RQS, permuted each time"},
+    {"learning_rate": 2e-3},
+    {"batch": 1000},
+    {"bound": 4.0},
+    {"hidden": 128},
+]
+"""What is changed, one at a time, to see what it is worth for C-RQS in 16 dimensions."""
 
-TEST_SEED = 2**32 - 1
+METRICS = {"KS": kolmogorov_smirnov, "SWD": sliced_wasserstein, "FN": correlation_distance}
+TEST_SEED = 2**32 - 2
 """Of the points that all runs are compared with; those that a run fits, validates with or samples have its own."""
 CHUNK = 10_000
 
@@ -93,7 +104,7 @@ class Standardized:
     @torch.no_grad()
     def log_prob(self, points: Array) -> Array:
         """Logarithm of the density at points (N, D), shape (N,)."""
-        log_prob = self.flow.log_prob(self.inputs(points))
+        log_prob = torch.cat([self.flow.log_prob(self.inputs(chunk)) for chunk in _chunks(points)])
         return log_prob.double().cpu().numpy() - np.log(self.width).sum()
 
     @torch.no_grad()
@@ -106,34 +117,21 @@ class Standardized:
 
 def fit(flow: Distribution, train: Tensor, validation: Tensor, options: argparse.Namespace, name: str = "") -> float:
     """Trains a flow, leaves it with the weights of the best epoch and returns the validation loss of that."""
-    optimizer = torch.optim.Adam(flow.parameters(), options.learning_rate)
-    steps = options.epochs * -(-len(train) // options.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps)
-    best, best_epoch, weights = float("inf"), 0, flow.state_dict()
-    with tqdm(range(options.epochs), desc=name, unit="epoch") as progress:
-        for epoch in progress:
-            for rows in torch.randperm(len(train), device=train.device).split(options.batch):
-                optimizer.zero_grad()
-                (-flow.log_prob(train[rows]).mean()).backward()
-                torch.nn.utils.clip_grad_norm_(flow.parameters(), options.gradient_clip)
-                optimizer.step()
-                schedule.step()
-            with torch.no_grad():
-                loss = -torch.cat([flow.log_prob(chunk) for chunk in validation.split(CHUNK)]).mean().item()
-            if loss < best:
-                best, best_epoch, weights = loss, epoch, deepcopy(flow.state_dict())
-            progress.set_postfix(validation=f"{loss:.4f}", best=f"{best:.4f}")
-            if epoch - best_epoch >= options.patience:
-                break
+    best, weights = float("inf"), flow.state_dict()
+    for _ in epochs(flow.parameters(), flow.loss, train, options.epochs, options.batch, options.learning_rate, name):
+        with torch.no_grad():
+            loss = -torch.cat([flow.log_prob(chunk) for chunk in validation.split(CHUNK)]).mean().item()
+        if loss < best:
+            best, weights = loss, deepcopy(flow.state_dict())
     flow.load_state_dict(weights)
     return best
 
 
 def make(name: str, features: int, options: argparse.Namespace) -> Distribution:
     """An untrained flow of one of the kinds."""
-    sizes = {} if name == "Mixture" else {"hidden": options.hidden, "blocks": options.blocks}
-    spline = {"bins": options.bins, "bound": options.bound} if name.endswith("RQS") else {}
-    return FLOWS[name](features, **sizes, **spline)
+    spline = {"bins": options.bins, "bound": options.bound} if "RQS" in name else {}
+    hidden = options.hidden if name in COUPLINGS else 2 * options.hidden
+    return (FLOWS | VARIANTS)[name](features, hidden=hidden, **spline)
 
 
 def measure(name: str, target: Target, seed: int, options: argparse.Namespace) -> Row:
@@ -144,77 +142,107 @@ def measure(name: str, target: Target, seed: int, options: argparse.Namespace) -
     torch.manual_seed(seed)
     points, others = np.split(target.sample(options.train, seed), [round(0.8 * options.train)])
     model = Standardized(make(name, target.features, options), points, options.device)
-    start = time.perf_counter()
+    start = time.process_time(), time.perf_counter()
     loss = fit(model.flow, model.inputs(points), model.inputs(others), options, f"{target.features}-D {name}")
-    seconds = time.perf_counter() - start
-    chunks = np.array_split(test, -(-len(test) // CHUNK))
-    excess = np.concatenate([target.log_prob(chunk) - model.log_prob(chunk) for chunk in chunks])
+    seconds = time.process_time() - start[0], time.perf_counter() - start[1]
+    excess = {
+        name: target.log_prob(x) - model.log_prob(x)
+        for name, x in {"KL": test, "KL train": points[: len(test)]}.items()
+    }
     return compared(test, model.sample(options.test, seed)) | {
-        "KL": (excess.mean(), excess.std() / np.sqrt(len(excess))),
-        "validation": loss + np.log(model.width).sum(),
-        "seconds": seconds,
+        **{name: (float(e.mean()), float(e.std() / np.sqrt(len(e)))) for name, e in excess.items()},
+        "validation": float(loss + np.log(model.width).sum()),
+        "CPU seconds": seconds[0],
+        "seconds": seconds[1],
         "parameters": sum(parameter.numel() for parameter in model.flow.parameters()),
     }
 
 
 def compared(test: Array, points: Array) -> Row:
     """Each metric: mean over consecutive batches of both samples (arXiv:2302.12024), and its standard error."""
-    batches = [slice(start, start + CHUNK) for start in range(0, min(len(test), len(points)) - CHUNK + 1, CHUNK)]
-    values = {name: [f(test[b], points[b])[0] for b in batches] for name, f in METRICS.items()}
-    return {name: (np.mean(v), np.std(v, ddof=1) / np.sqrt(len(v))) for name, v in values.items()}
+    pairs = list(zip(_chunks(test), _chunks(points), strict=True))
+    values = {name: [f(*pair)[0] for pair in pairs] for name, f in METRICS.items()}
+    return {name: (float(np.mean(v)), float(np.std(v, ddof=1) / np.sqrt(len(v)))) for name, v in values.items()}
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown with the published numbers beside ours."""
-    columns = ["target", "D", "flow", "seed", *METRICS, "KL", "published KS / SWD / FN", "parameters", "minutes"]
-    lines = [" | ".join(columns), "|".join("-" * len(columns))]
-    for row in rows:
-        values = [f"{row[name][0]:.3g} +- {row[name][1]:.1g}" if name in row else "" for name in (*METRICS, "KL")]
-        known = PUBLISHED.get((row["flow"], row["features"])) if row["target"] == "correlated-mixture" else None
-        values.append(" / ".join(map(str, known)) if known else "")
-        values += [str(row["parameters"]), f"{row['seconds'] / 60:.1f}"] if "parameters" in row else ["", ""]
-        lines.append(" | ".join([row["target"], str(row["features"]), row["flow"], str(row["seed"]), *values]))
-    return "\n".join(f"| {line} |" for line in lines)
+def _chunks(points: Array) -> list[Array]:
+    return [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
 
 
-def main() -> None:
-    """Goes on with the measurements and prints all that belong to the same settings."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_argument_group("what is measured")
     what.add_argument("--target", choices=TARGETS, default="correlated-mixture")
-    what.add_argument("--dimensions", type=int, nargs="+", default=[4])
+    what.add_argument("--dimensions", type=_dimension, nargs="+", default=[4, 8, 16, 32, 64, 100])
     what.add_argument("--flows", choices=FLOWS, nargs="+", default=list(FLOWS))
-    what.add_argument("--seeds", type=int, nargs="+", default=[0])
-    what.add_argument("--output", type=Path, default=Path("density.json"))
+    what.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    what.add_argument("--causes", action="store_true", help="C-RQS in 16 dimensions with one setting changed at a time")
+    what.add_argument("--output", type=Path, default=Path("docs/talks/density.json"))
     what.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     settings = parser.add_argument_group("settings, on which the results depend")
     settings.add_argument("--train", type=int, default=100_000, help="points, of which a fifth validates")
-    settings.add_argument("--test", type=int, default=100_000, help="points of each sample, at least 20 000")
-    settings.add_argument("--epochs", type=int, default=40, help="at most; the learning rate falls to 0 in this time")
-    settings.add_argument("--patience", type=int, default=20, help="epochs without a better validation loss")
-    settings.add_argument("--batch", type=int, default=1000)
-    settings.add_argument("--learning-rate", type=float, default=2e-3)
-    settings.add_argument("--gradient-clip", type=float, default=5.0)
-    settings.add_argument("--hidden", type=int, default=128)
-    settings.add_argument("--blocks", type=int, default=2)
+    settings.add_argument("--test", type=_test, default=50_000, help="points of each sample, a multiple of 10 000")
+    settings.add_argument("--epochs", type=int, default=4, help="in which the learning rate falls to 0")
+    settings.add_argument("--batch", type=int, default=250)
+    settings.add_argument("--learning-rate", type=float, default=1e-2)
+    settings.add_argument("--hidden", type=int, default=32, help="of couplings; others have twice that")
     settings.add_argument("--bins", type=int, default=16)
     settings.add_argument("--bound", type=float, default=10.0, help="rare components lie 8 standard deviations away")
-    options = parser.parse_args()
-    chosen = {action.dest: getattr(options, action.dest) for action in settings._group_actions}
-    rows: list[Row] = json.loads(options.output.read_text()) if options.output.is_file() else []
-    wanted = [
+    return parser
+
+
+def _dimension(text: str) -> int:
+    if not text.isdigit() or not 2 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of dimensions from 2 to 1000")
+    return int(text)
+
+
+def _test(text: str) -> int:
+    if not text.isdigit() or int(text) < 2 * CHUNK or int(text) % CHUNK:
+        raise argparse.ArgumentTypeError(f"{text!r} is no multiple of {CHUNK}, at least twice that")
+    return int(text)
+
+
+SETTINGS = ("train", "test", "epochs", "batch", "learning_rate", "hidden", "bins", "bound")
+
+
+def wanted(options: argparse.Namespace) -> list[Row]:
+    """What identifies the rows that the options ask for, in the order in which they are measured."""
+    chosen = {name: getattr(options, name) for name in SETTINGS}
+    if options.causes:
+        rows = [({"flow": "C-RQS", **change}, seed) for seed in options.seeds for change in CAUSES]
+        return [
+            {
+                **{"target": options.target, "features": 16, "flow": change["flow"], "seed": seed},
+                "settings": chosen | {name: value for name, value in change.items() if name != "flow"},
+            }
+            for change, seed in rows
+        ]
+    return [
         {"target": options.target, "features": features, "flow": flow, "seed": seed, "settings": chosen}
-        for features in options.dimensions
         for seed in options.seeds
+        for features in options.dimensions
         for flow in (TRUTH, *options.flows)
     ]
-    for key in wanted:
-        if not any(key.items() <= row.items() for row in rows):
+
+
+def main() -> None:
+    """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
+    options = parser().parse_args()
+    results, keys = ResultFile(options.output), wanted(options)
+    for key in keys:
+        if not results.find(key):
+            options_of_row = argparse.Namespace(**{**vars(options), **key["settings"]})
             target = TARGETS[key["target"]](key["features"])
-            rows.append({**key, **measure(key["flow"], target, key["seed"], options)})
-            write(options.output, json.dumps(rows, indent=1))
-    print(table([row for row in rows if any(key.items() <= row.items() for key in wanted)]))
+            results.add({**key, **measure(key["flow"], target, key["seed"], options_of_row)})
+    rows = [row for key in keys for row in results.find(key)]
+    print(density_report.causes(rows) if options.causes else density_report.table(rows))
+    density_report.write_page(results, {name: parser().get_default(name) for name in SETTINGS})
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CalomanError as error:
+        sys.exit(str(error))

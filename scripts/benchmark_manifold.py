@@ -1,7 +1,7 @@
 """Trains densities on toy manifolds, and measures how well they find the manifold and the density on it.
 
-    python scripts/benchmark_manifold.py                          # circle and polynomial surface, minutes on one core
-    python scripts/benchmark_manifold.py --toys lorenz --seeds 0 1 2
+    python scripts/benchmark_manifold.py                          # the page docs/talks/manifolds.md: half an hour
+    python scripts/benchmark_manifold.py --toys circle --seeds 0 --output circle.json
 
     truth    other points of the toy in the place of a model: the floor
     AF       ambient flow: a density of the whole space
@@ -11,34 +11,39 @@
 
 `distance` is that of samples to the manifold, at most 1 each, `SWD` the sliced Wasserstein distance of samples and
 test points, `reconstruction` the distance of test points to their projections. `log p of samples` is the true
-log-density at the samples, on the manifold. `excess` is log p_model - log p_truth at test points [nats], in the plane
-for AF on the circle, on the manifold otherwise: minus the KL divergence where the manifolds agree, so that one above
-zero shows a model that is wrong about the manifold. All lengths are in the units of the toy.
+log-density at the samples, each at least -100: in the plane on the circle, as in the paper, on the manifold otherwise.
+`excess` is log p_model - log p_truth at test points [nats], in the plane for AF on the circle, on the manifold
+otherwise: minus the KL divergence where the manifolds agree, so that one above zero shows a model that is wrong about
+the manifold. All lengths are in the units of the toy.
 
 Joint training is wrong about it unless the weight of the reconstruction is large: the likelihood, which is that of the
 projections, grows without bound where the manifold shrinks. With two phases there is no weight to find.
 
-arXiv:2003.13913 and its code: distance and true log-density in the plane of samples of the circle are .0081 and 2.0
-(truth), .58 and -86 (AF), .92 and -94 (M/D), .029 and -8.8 (PAE) after 12 epochs with affine couplings.
+Each result is written as it comes, and the same command goes on after an interruption. Figure and table of the page of
+the same name are written anew.
 """
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
+import manifold_report
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
-from tabulate import tabulate
 from torch import Tensor
-from tqdm import tqdm
 
 from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
 from caloman.demonstrations.mflow import ManifoldDensity, MFlow
+from caloman.demonstrations.results import ResultFile, Row
+from caloman.demonstrations.training import epochs
+from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.flows import CouplingFlow, Distribution
 from caloman.nn.mlp import MLP
@@ -47,9 +52,19 @@ Array = NDArray[np.float64]
 Toy = Circle | PolynomialSurface | Lorenz
 Model = Distribution | ManifoldDensity
 
-TOYS: dict[str, type[Toy]] = {"circle": Circle, "surface": PolynomialSurface, "lorenz": Lorenz}
+TOYS: dict[str, Callable[[], Toy]] = {
+    "circle": Circle,
+    "surface, narrow": partial(PolynomialSurface, theta=-1.0),
+    "surface": PolynomialSurface,
+    "surface, wide": partial(PolynomialSurface, theta=1.0),
+    "lorenz": Lorenz,
+}
 TRUTH = "truth"
 TEST_SEED = 2**32 - 1
+LEAST = -100.0
+"""True log-densities below are taken for this one, as the paper does."""
+SHOWN = 300
+"""Samples of the circle that are kept for the figure."""
 NEIGHBORS = 200_000
 """Points that stand for a manifold to which no projection is known."""
 
@@ -101,50 +116,70 @@ class Scale:
         return outputs.double().numpy() * self.size + self.mean
 
 
-def main() -> None:
-    """Trains, measures and prints."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--toys", choices=TOYS, nargs="+", default=["circle", "surface"])
-    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--train", type=int, default=10_000, help="points")
-    parser.add_argument("--test", type=int, default=10_000, help="points, and samples")
-    parser.add_argument("--epochs", type=int, default=10, help="of each phase")
-    parser.add_argument("--batch", type=int, default=250)
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--transforms", type=int, default=4, help="couplings of each flow")
-    parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--weight", type=float, default=1.0, help="of the reconstruction error in joint training")
-    options = parser.parse_args()
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--toys", choices=TOYS, nargs="+", default=list(TOYS))
+    what.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
+    what.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    what.add_argument("--output", type=Path, default=Path("docs/talks/manifolds.json"))
+    settings = parser.add_argument_group("settings, on which the results depend")
+    settings.add_argument("--train", type=int, default=10_000, help="points")
+    settings.add_argument("--test", type=int, default=10_000, help="points, and samples")
+    settings.add_argument("--epochs", type=int, default=10, help="of each phase")
+    settings.add_argument("--batch", type=int, default=250)
+    settings.add_argument("--learning-rate", type=float, default=3e-3)
+    settings.add_argument("--transforms", type=int, default=4, help="couplings of each flow")
+    settings.add_argument("--hidden", type=int, default=64)
+    settings.add_argument("--weight", type=float, default=1.0, help="of the reconstruction error in joint training")
+    return parser
+
+
+SETTINGS = ("train", "test", "epochs", "batch", "learning_rate", "transforms", "hidden", "weight")
+
+
+def main() -> None:
+    """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
+    options = parser().parse_args()
     warnings.filterwarnings("ignore", message="Initializing zero-element")  # flows of one entry
-    rows = []
-    for name in options.toys:
-        for seed in options.seeds:
-            rows += [measure(name, method, seed, options) for method in (TRUTH, *options.methods)]
-    print(tabulate(rows, "keys", "github", disable_numparse=True))
+    results, settings = ResultFile(options.output), {name: getattr(options, name) for name in SETTINGS}
+    keys = [
+        {"toy": toy, "method": method, "seed": seed, "settings": settings}
+        for seed in options.seeds
+        for toy in options.toys
+        for method in (TRUTH, *options.methods)
+    ]
+    for key in keys:
+        if not results.find(key):
+            results.add({**key, **measure(key["toy"], key["method"], key["seed"], options)})
+    print(manifold_report.table([row for key in keys for row in results.find(key)]))
+    usual = {name: parser().get_default(name) for name in SETTINGS}
+    manifold_report.write_page(options.output.with_suffix(".md"), results.find({"settings": usual}))
 
 
-def measure(name: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, str]:
+def measure(name: str, method: str, seed: int, options: argparse.Namespace) -> Row:
     """Trains one model, and compares it with the truth; or the truth with itself."""
     toy = TOYS[name]()
     test, points = toy.sample(options.test, TEST_SEED), toy.sample(options.train, seed)
     scale, start = Scale.of(points), time.process_time()
-    numbers: dict[str, float] = {}
+    row: Row = {}
     if method == TRUTH:
-        samples = points
+        samples = toy.sample(options.test, TEST_SEED - 2)
     else:
         torch.manual_seed(seed)
         model = METHODS[method](toy, scale.inputs(points), options)
-        numbers["CPU seconds"] = time.process_time() - start
+        row["CPU seconds"] = time.process_time() - start
         samples = scale.points(sampled(model, options.test))
-        numbers |= judged(toy, model, scale, test)
-    numbers["distance"] = float(distance(toy, samples).clip(max=1).mean())
-    numbers["SWD"] = sliced_wasserstein(test, samples)[0]
-    if not isinstance(toy, Lorenz):
-        numbers["log p of samples"] = float(toy.log_prob_on_manifold(toy.project(samples)).mean())
-    columns = ("distance", "SWD", "reconstruction", "log p of samples", "excess", "CPU seconds")
-    words = {column: f"{numbers[column]:.3g}" if column in numbers else "" for column in columns}
-    return {"toy": name, "seed": str(seed), "method": method, **words}
+        row |= judged(toy, model, scale, test)
+    row["distance"] = float(distance(toy, samples).clip(max=1).mean())
+    row["SWD"] = sliced_wasserstein(test, samples)[0]
+    if isinstance(toy, Circle):
+        row["log p of samples"] = float(toy.log_prob(samples).clip(min=LEAST).mean())
+        row["samples"] = samples[:SHOWN].round(3).tolist()
+    elif isinstance(toy, PolynomialSurface):
+        row["log p of samples"] = float(toy.log_prob_on_manifold(toy.project(samples)).clip(min=LEAST).mean())
+    return row
 
 
 @torch.no_grad()
@@ -237,22 +272,16 @@ def fit(
     parameters: Iterable[torch.nn.Parameter],
     loss: Callable[[Tensor], Tensor],
     points: Tensor,
-    epochs: int,
+    n: int,
     options: argparse.Namespace,
 ) -> None:
-    """Minimizes a loss with Adam and one cycle of the learning rate."""
-    parameters = list(parameters)
-    optimizer = torch.optim.Adam(parameters, options.learning_rate)
-    steps = epochs * -(-len(points) // options.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps)
-    for _ in tqdm(range(epochs), unit="epoch", leave=False):
-        for rows in torch.randperm(len(points)).split(options.batch):
-            optimizer.zero_grad()
-            loss(points[rows]).backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-            optimizer.step()
-            schedule.step()
+    """Minimizes a loss of points (N, D) over n epochs."""
+    for _ in epochs(parameters, loss, points, n, options.batch, options.learning_rate):
+        pass
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CalomanError as error:
+        sys.exit(str(error))

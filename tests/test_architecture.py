@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "manifold": {"errors", "showers", "nn", "flows", "preprocessing"},
     "models": {"errors", "showers", "nn", "flows", "preprocessing", "manifold"},
     "rivals": {"errors", "showers", "nn", "flows", "preprocessing", "manifold", "models"},
-    "demonstrations": {"errors", "nn", "flows", "manifold"},
+    "demonstrations": {"errors", "files", "nn", "flows", "manifold"},
     "bundle": {"errors", "files", "specification", "showers", "models"},
     "generation": {"errors", "files", "progress", "showers", "manifold", "models", "bundle", "evaluation"},
     "exporting": {"errors", "files", "progress", "showers", "models", "bundle"},

@@ -38,6 +38,7 @@ def table(rows: Iterable[Row]) -> str:
     """Markdown with a line for each target, size and flow, and the published numbers beside ours."""
     columns = ["target", "D", "flow", "seeds", *METRICS, "published KS / SWD / FN", "parameters", "CPU minutes"]
     lines = [columns]
+    rows = sorted(rows, key=lambda row: (TRUTH, *NAMES).index(row["flow"]))
     for (target, features, flow), group in _grouped(rows, lambda row: (row["target"], row["features"], row["flow"])):
         known = PUBLISHED.get((flow, features)) if target == "correlated-mixture" else None
         published = " / ".join(map(str, known)) if known else ""

@@ -118,6 +118,17 @@ def test_the_coordinate_of_the_total_is_standard_at_each_energy():
         assert here.std().item() == pytest.approx(1, abs=0.1)
 
 
+def test_without_unit_width_the_coordinate_of_the_total_is_centered_and_keeps_its_resolution():
+    layers, incident = resolved(ENERGIES, 10_000)
+    coordinates = LayerFractions(unit_width=False).double()
+    coordinates.fit([(layers, incident)])
+    found = coordinates(layers, incident)
+    here = [found[incident[:, 0] == energy, 0] for energy in ENERGIES]
+    assert max(abs(values.mean().item()) for values in here) < 0.1
+    assert here[0].std() > 1.2 * here[-1].std()
+    assert_close(coordinates.inverse(found, incident), layers, rtol=1e-8, atol=0)
+
+
 @pytest.mark.parametrize("kind", [LayerFractions, LayerLogarithms])
 @pytest.mark.parametrize("damage", ["absurd", "empty layer", "empty showers", "one energy", "one shower", "constant"])
 def test_no_training_shower_is_refused(kind, damage):

@@ -59,11 +59,13 @@ def reciprocal(values: Tensor) -> Tensor:
 
 
 class ResponseCoordinate(nn.Module):
-    """E_tot as an unbounded coordinate of zero mean and unit variance at each incident energy.
+    """E_tot as an unbounded coordinate of zero mean at each incident energy.
 
-    It is the logit of E_tot over a limit somewhat above all training showers. A response that is sharp at high energies
-    fills as much of the box of a spline as a broad one. Otherwise the spline has to reach from the last shower to the
-    corner of its box within the tail of its noise, which makes energy out of nothing.
+    It is the logit of E_tot over a limit somewhat above all training showers. With unit variance at each energy, too, a
+    response that is sharp at high energies fills as much of the box of a spline as a broad one. Otherwise the spline
+    has to reach from the last shower to the corner of its box within the tail of its noise, which makes energy out of
+    nothing. The response of hadrons has no such core: a few leak, or stop in front. Their flow has a better likelihood
+    without unit variance.
 
     Limit, mean and width are linear in log E_inc between equidistant knots. At a knot they are those of the showers
     within one step, or of the nearest ones where these are few. The limit exceeds their median response by `MARGIN`
@@ -71,6 +73,7 @@ class ResponseCoordinate(nn.Module):
 
     Args:
         alpha: margin that keeps logits finite.
+        unit_width: whether to give the coordinate unit variance at each incident energy.
     """
 
     start: Tensor
@@ -79,9 +82,10 @@ class ResponseCoordinate(nn.Module):
     means: Tensor
     stds: Tensor
 
-    def __init__(self, alpha: float) -> None:
+    def __init__(self, alpha: float, unit_width: bool = True) -> None:
         super().__init__()
         self.alpha = alpha
+        self.unit_width = unit_width
         self.register_buffer("start", torch.zeros(()))
         self.register_buffer("step", torch.ones(()))
         self.register_buffer("limits", torch.full((KNOTS,), 3.0))
@@ -106,7 +110,8 @@ class ResponseCoordinate(nn.Module):
         logits = self._logits(totals, incident)
         for knot, near in enumerate((distances <= reach).T):
             self.means[knot] = logits[near].mean()
-            self.stds[knot] = logits[near].std(correction=0).clamp(min=EDGE)
+            if self.unit_width:
+                self.stds[knot] = logits[near].std(correction=0).clamp(min=EDGE)
 
     def forward(self, totals: Tensor, incident_energies: Tensor) -> Tensor:
         """Maps E_tot (N, 1) at incident energies (N, 1) [MeV] to coordinates (N, 1)."""
@@ -165,6 +170,7 @@ class LayerCoordinates(nn.Module, ABC):
 
     Args:
         alpha: margin that keeps logits finite.
+        unit_width: of the coordinate of E_tot at each incident energy, see `ResponseCoordinate`.
     """
 
     extra = 0
@@ -172,10 +178,10 @@ class LayerCoordinates(nn.Module, ABC):
     takes_zeros = True
     """Whether a layer may be empty."""
 
-    def __init__(self, alpha: float = 1e-6) -> None:
+    def __init__(self, alpha: float = 1e-6, unit_width: bool = True) -> None:
         super().__init__()
         self.alpha = alpha
-        self.total = ResponseCoordinate(alpha)
+        self.total = ResponseCoordinate(alpha, unit_width)
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Fits the coordinate of E_tot to layer energies (n, L) and incident energies (n, 1) [MeV] in batches."""

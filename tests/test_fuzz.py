@@ -3,16 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 FOLDER = Path(__file__).parent
-KINDS = sorted(path.stem for path in (FOLDER / "fuzz").glob("[!_]*.py") if path.stem != "runner")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_damaged_input_is_refused_or_read_and_nothing_worse(kind):
-    command = [sys.executable, "-m", "fuzz", "--kind", kind, "--number", "60", "--seed", "1"]
+def test_damaged_input_is_refused_or_read_and_nothing_worse():
     paths = os.pathsep.join([str(FOLDER), str(FOLDER.parent)])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fuzz", "--number", "60", "--seed", "1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,11 +1,10 @@
 """Runs random cases for some minutes, or a number of them; see ``scripts/fuzz --help``."""
 
 import argparse
-import importlib
 import pkgutil
 import sys
 import time
-from itertools import count, islice
+from itertools import islice
 
 import fuzz
 from fuzz.runner import run, table
@@ -28,12 +27,12 @@ def main() -> int:
     results = []
     for kind in options.kind:
         start = time.monotonic()
-        cases = zip(count(), importlib.import_module(f"fuzz.{kind}").cases(options.seed), strict=False)
         stop = None if options.number is None else options.first + options.number
-        for result in run(kind, islice(cases, options.first, stop)):
+        for result in run(kind, islice(enumerate(fuzz.cases(kind, options.seed)), options.first, stop)):
             results.append(result)
             if not result.good:
-                print(f"{kind} {result.number} (seed {options.seed}): {result.outcome}: {result.name}: {result.detail}")
+                where = f"{kind} {result.number} (seed {options.seed})"
+                print(f"{where}: {result.outcome}: {result.name}: {result.detail}", flush=True)
             if stop is None and time.monotonic() - start > 60 * options.minutes / len(options.kind):
                 break
     print(table(results))

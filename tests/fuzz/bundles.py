@@ -6,9 +6,8 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cache
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,14 @@ from caloman import bundle
 from caloman.files import sha256
 from caloman.showers.conditions import ENERGY_ONLY, Conditions
 from caloman.specification import read_yaml, to_yaml
-from fuzz import Case
+from fuzz import Commands
 from fuzz._plain import Rng, damaged
 from fuzz.meshes import DAMAGES as MESH_DAMAGES
 from fuzz.meshes import SMALL as MESH
 
-COMMANDS = ("generate", "load")
+MOST = 1
+
+Damage = Callable[[Path, Rng], None]
 
 
 @cache
@@ -36,19 +37,21 @@ def whole() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (Path(folder) / "bundle").iterdir()}
 
 
-def cases(seed: int) -> Iterator[Case]:
-    for number in count():
-        rng = np.random.default_rng([seed, number])
-        damage = DAMAGES[rng.integers(len(DAMAGES))]
-        yield Case(damage.__name__, lambda folder, rng=rng, damage=damage: write(folder, rng, damage))
-
-
-def write(folder: Path, rng: Rng, damage) -> list[list[str]]:
-    path = folder / "bundle"
+def write_bundle(path: Path) -> None:
     path.mkdir()
     for name, content in whole().items():
         (path / name).write_bytes(content)
-    damage(path, rng)
+
+
+def warm(folder: Path) -> Commands:
+    return write(folder, np.random.default_rng(1), [])
+
+
+def write(folder: Path, rng: Rng, damages: list[Damage]) -> Commands:
+    path = folder / "bundle"
+    write_bundle(path)
+    for damage in damages:
+        damage(path, rng)
     return [["generate", str(path), "out.hdf5", "--energies", "1GeV", "--n", "2"]]
 
 

@@ -1,17 +1,16 @@
 """Binning files: odd numbers, entities, depths and lengths, and damaged text; as files and inside of shower files."""
 
 import os
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
-from fuzz import Case
+from fuzz import Commands
 
-COMMANDS = ("check", "simulate")
+MOST = 2
 SMALL = Geometry("small", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4), Layer(3, (0, 5, 10))), 0.01)
 NUMBERS = ("-1", "0", "1", "1e9", "1000000000", "10000000", "9" * 30, "9" * 5000, "nan", "inf", "-inf", "1e-300",
            "1e400", "0x10", "1_0", "", " ", "a", "0.5", "\u0663")  # fmt: skip
@@ -23,15 +22,11 @@ Rng = np.random.Generator
 Damage = Callable[[str, Rng], str]
 
 
-def cases(seed: int) -> Iterator[Case]:
-    for number in count():
-        rng = np.random.default_rng([seed, number])
-        chosen = [DAMAGES[i] for i in rng.integers(len(DAMAGES), size=rng.integers(1, 3))]
-        name = " and ".join(damage.__name__ for damage in chosen)
-        yield Case(name, lambda folder, rng=rng, chosen=chosen: write(folder, rng, chosen))
+def warm(folder: Path) -> Commands:
+    return write(folder, np.random.default_rng(1), [])
 
 
-def write(folder: Path, rng: Rng, damages: list[Damage]) -> list[list[str]]:
+def write(folder: Path, rng: Rng, damages: list[Damage]) -> Commands:
     mesh = [SMALL, BUILT_IN["1-photons"], BUILT_IN["2"]][rng.choice(3, p=(0.6, 0.3, 0.1))]
     text = mesh.to_text()
     for damage in damages:
@@ -43,7 +38,8 @@ def write(folder: Path, rng: Rng, damages: list[Damage]) -> list[list[str]]:
         path.write_bytes(text.encode("utf-16" if rng.random() < 0.05 else "utf-8", errors="surrogatepass"))
     showers = folder / "showers.hdf5"
     with h5py.File(showers, "w", libver=("v108", "v108")) as file:
-        file["incident_energies"], file["showers"] = np.full((3, 1), 1e3), np.ones((3, mesh.n_voxels))
+        file["incident_energies"] = np.full((3, 1), 1e3)
+        file["showers"] = rng.dirichlet(np.ones(mesh.n_voxels), 3) * 1e3
         try:
             file.attrs["geometry"] = text
         except ValueError:  # h5py does not write it

@@ -1,18 +1,16 @@
 """Pipelines: other values, keys and classes at any node, damaged YAML, bases, overlays and options."""
 
-from collections.abc import Iterator
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from caloman.specification import read_layers
-from fuzz import Case
+from caloman.training.config import load_pipeline
+from fuzz import Commands
 from fuzz._plain import VALUES, Rng, damaged, places
 
-COMMANDS = ("fit",)
+DAMAGES = ("file", "overlay", "option")
+MOST = 1
 SHIPPED = (
     "1-photons/caloman",
     "1-photons/caloinn_small",
@@ -20,6 +18,7 @@ SHIPPED = (
     "1-photons/caloflow_student",
     "2/l2lflows_small",
 )
+BASES = ("pipeline", "2/caloman", "../..", "/etc/passwd", "7", "[a]", "/dev/zero")
 
 
 @cache
@@ -27,22 +26,29 @@ def shipped(name: str) -> dict[str, Any]:
     return read_layers(name)
 
 
-def cases(seed: int) -> Iterator[Case]:
-    for number in count():
-        rng = np.random.default_rng([seed, number])
-        yield Case("pipeline", lambda folder, rng=rng: write(folder, rng))
+def fit(pipeline: str, *options: str) -> list[str]:
+    """A command that reads a pipeline and trains nothing."""
+    return ["fit", pipeline, "--output", "run", "--stage", "none", *options]
 
 
-def write(folder: Path, rng: Rng) -> list[list[str]]:
-    spec = shipped(SHIPPED[rng.integers(len(SHIPPED))])
+def warm(folder: Path) -> Commands:
+    for name in SHIPPED:
+        load_pipeline(name)
+    return []
+
+
+def write(folder: Path, rng: Rng, damages: list[str]) -> Commands:
+    spec, (place,) = shipped(SHIPPED[rng.integers(len(SHIPPED))]), damages
     path = folder / "pipeline.yaml"
+    if place == "option":
+        ways = [".".join(map(str, way)).replace("init_args.", "") for way in places(spec)]
+        key, value = ways[rng.integers(len(ways))], VALUES[rng.integers(len(VALUES))]
+        return [fit(SHIPPED[0], f"--{key}={value}")]
     text = damaged(spec, rng)
-    if rng.random() < 0.1:
-        text += f"\nbase: {rng.choice(['pipeline', '2/caloman', '../..', '/etc/passwd', '7', '[a]', '/dev/zero'])}\n"
+    if place == "overlay":
+        path.write_text(text, errors="surrogatepass")
+        return [fit(SHIPPED[0], "--trainer", str(path))]
+    if rng.random() < 0.2:
+        text += f"\nbase: {BASES[rng.integers(len(BASES))]}\n"
     path.write_text(text, errors="surrogatepass")
-    (folder / "overlay.yaml").write_text(damaged(spec, rng), errors="surrogatepass")
-    ways = [".".join(map(str, way)).replace("init_args.", "") for way in places(spec)]
-    key, value = ways[rng.integers(len(ways))], VALUES[rng.integers(len(VALUES))]
-    start = ["fit", str(path), "--output", "run", "--stage", "none"]
-    return [start, ["fit", SHIPPED[0], *start[2:], "--trainer", str(folder / "overlay.yaml")],
-            ["fit", SHIPPED[0], *start[2:], f"--{key}={value}"]]  # fmt: skip
+    return [fit(str(path))]

@@ -2,35 +2,29 @@
 
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from caloman.showers.geometry import Geometry, Layer
-from fuzz import Case
+from fuzz import Commands
+from fuzz.meshes import SMALL as MESH
 
-COMMANDS = ("check", "prepare", "simulate")
+MOST = 2
 NAMES = ("incident_energies", "showers", "validation_rows")
-MESH = Geometry("small", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4), Layer(3, (0, 5, 10))), 0.01)
 STRANGE = [0, 1, -1, 2**31, 2**63 - 1, -(2**63), np.nan, np.inf, -np.inf, 1e300, 1e-300, 3.5, 1e39]
 
 Rng = np.random.Generator
 Damage = Callable[[h5py.File, str, Rng], None]
 
 
-def cases(seed: int) -> Iterator[Case]:
-    for number in count():
-        rng = np.random.default_rng([seed, number])
-        chosen = [DAMAGES[i] for i in rng.integers(len(DAMAGES), size=rng.integers(1, 3))]
-        name = " and ".join(damage.__name__ for damage in chosen)
-        yield Case(name, lambda folder, rng=rng, chosen=chosen: write(folder, rng, chosen))
+def warm(folder: Path) -> Commands:
+    return write(folder, np.random.default_rng(1), [])
 
 
-def write(folder: Path, rng: Rng, damages: list[Damage]) -> list[list[str]]:
+def write(folder: Path, rng: Rng, damages: list[Damage]) -> Commands:
     path = folder / "showers.hdf5"
     storage = [{}, {"chunks": (7, 9)}, {"chunks": (10, 16), "compression": "gzip", "shuffle": True},
                {"chunks": (7, 5), "compression": "gzip"}][rng.integers(4)]  # fmt: skip

@@ -3,9 +3,10 @@
     scripts/kills --kills 100 --seed 1
     scripts/kills --kills 20 --commands generate merge --run runs/photons
 
-Each attempt is a process of its own that ends by SIGKILL. A round has one to three attempts and a last one that is left
-alone; then the files have to be those of the undisturbed run, to the bit, with no others beside them. Without --run a
-tiny model is trained first. The exit status is 1 if anything differs.
+Each attempt is a process of its own that ends by SIGKILL, at a random point of the processor time that it would take. A
+round has one to three attempts and a last one that is left alone; then the files have to be those of the undisturbed
+run, to the bit, with no others beside them. Without --run a tiny model is trained first. The exit status is 1 if
+anything differs.
 """
 
 import argparse
@@ -23,15 +24,19 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import yaml
+import psutil
 
 import caloman
 from caloman.cli import main as command_line
 from caloman.files import sha256
+from caloman.showers.geometry import Geometry, Layer
+from caloman.specification import read_layers, to_yaml
 
-ROOT = Path(__file__).parents[1]
-CONFIG = ROOT / "configs" / "1-photons" / "caloman.yaml"
-SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
+MESH = Geometry("small", "photon", (Layer(0, (0, 1, 3)), Layer(1, (0, 1, 2, 4), 4), Layer(3, (0, 5, 10))), 0.01)
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""The system counts processor time in these steps [s]."""
+SECONDS = 10.0
+"""Shortest time between two words on how far it has come."""
 Arguments = Callable[[Path, Path], list[str | Path]]
 """The inputs and an empty folder -> command line that writes into that folder."""
 
@@ -65,7 +70,7 @@ COMMANDS = {
         lambda i, o: ["export", i / "run", o / "generator.pt"], ("generator.pt.reference.bin",)
     ),  # the graph holds names of temporary files
     "evaluate": Command(
-        lambda i, o: ["evaluate", i / "a.hdf5", SAMPLE, "--output", o / "report", "--modes", "hist"],
+        lambda i, o: ["evaluate", i / "a.hdf5", i / "train.hdf5", "--output", o / "report", "--modes", "prdc"],
         ("report/metrics.json",),
     ),
 }
@@ -76,7 +81,7 @@ class Tally:
     """What became of a command.
 
     Args:
-        seconds: time of the undisturbed run.
+        seconds: processor time of the undisturbed run.
         kills: attempts that were killed.
         rounds: runs that succeeded after kills.
         unequal: of these, with other bits than the undisturbed run.
@@ -98,8 +103,12 @@ class Tally:
         return not (self.unequal or self.stray or self.failed)
 
 
-def attempt(arguments: list[str | Path], log: Path, seconds: float = 3600.0) -> int | None:
-    """Runs a command in a process, and kills that after a while; returns the exit status, or None if it was killed."""
+def attempt(arguments: list[str | Path], log: Path, end: float = float("inf")) -> tuple[int | None, float]:
+    """Runs a command in a process, and kills that after so much processor time.
+
+    Returns:
+        The exit status, or None if it was killed, and the processor time [s].
+    """
     process = os.fork()
     if process == 0:
         status = 70  # of a traceback
@@ -111,15 +120,16 @@ def attempt(arguments: list[str | Path], log: Path, seconds: float = 3600.0) -> 
         except BaseException:  # nothing may go on in the child
             traceback.print_exc()
         os._exit(status)
-    end = time.monotonic() + seconds
+    watched = psutil.Process(process)
     while True:
-        found, status = os.waitpid(process, os.WNOHANG)
+        found, status, usage = os.wait4(process, os.WNOHANG)
         if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
+            return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+        if sum(watched.cpu_times()[:2]) > end - TICK:
+            time.sleep(end % TICK)
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
-            return None
+            return None, end
         time.sleep(0.0005)
 
 
@@ -146,21 +156,21 @@ def torment(command: Command, inputs: Path, kills: int, rng: np.random.Generator
         folder.mkdir()
 
     fresh()
-    start = time.monotonic()
-    if attempt(arguments, log):
-        raise SystemExit(f"{' '.join(map(str, arguments))}: {log.read_text()}")
-    tally = Tally(time.monotonic() - start)
+    tally, spoken = Tally(run(arguments, log)), time.monotonic()
     expected, names = digests(folder, command.result), files(folder)
     while tally.kills < kills:
         fresh()
         for _ in range(rng.integers(1, 4)):
-            status = attempt(arguments, log, rng.uniform(0, tally.seconds))
+            status, _ = attempt(arguments, log, rng.uniform(0, tally.seconds))
             tally.kills += status is None
             if status is not None:
                 break
         else:
-            status = attempt(arguments, log)
+            status, _ = attempt(arguments, log)
         tally.rounds += 1
+        if time.monotonic() - spoken > SECONDS:
+            print(f"{arguments[0]}: {tally.kills} of {kills} kills", file=sys.stderr, flush=True)
+            spoken = time.monotonic()
         if status:
             tally.failed += 1
             tally.words.append(log.read_text().strip().splitlines()[-1])
@@ -178,10 +188,10 @@ def spectrum(inputs: Path) -> list[str | Path]:
     return ["--energies", f"log-uniform:{low}:{high}"]
 
 
-def tiny_pipeline(path: Path) -> None:
+def tiny_pipeline(inputs: Path) -> Path:
     """Writes the photons' pipeline with networks and data that train in seconds."""
-    spec = yaml.safe_load(CONFIG.read_text())
-    spec["data"] |= {"train": [str(SAMPLE)], "max_showers": 600}
+    spec = read_layers("1-photons/caloman") | {"geometry": str(inputs / "mesh.xml"), "monitor": None}
+    spec["data"] = {"train": [str(inputs / "train.hdf5")], "max_showers": 600}
     parts = spec["model"]["init_args"]
     shape = parts["shape"]["init_args"]
     shape["autoencoder"]["init_args"] |= {"hidden": [32], "latent_dim": 4}
@@ -189,28 +199,35 @@ def tiny_pipeline(path: Path) -> None:
         part["init_args"]["flow"]["init_args"] |= {"transforms": 2, "hidden": 16, "bins": 4}
     for stage in spec["stages"].values():
         stage["trainer"] = {"max_epochs": 3, "batch_size": 128}
-    spec["monitor"] = None
-    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    (inputs / "pipeline.yaml").write_text(to_yaml(spec))
+    return inputs / "pipeline.yaml"
 
 
-def prepare_inputs(inputs: Path, run: Path | None) -> None:
+def prepare_inputs(inputs: Path, given: Path | None) -> None:
     """Makes the files that the commands read."""
     inputs.mkdir()
-    tiny_pipeline(inputs / "pipeline.yaml")
-    made: list[list[str | Path]] = []
-    if run is None:
-        made.append(["fit", inputs / "pipeline.yaml", "--output", inputs / "run"])
+    log, mesh = inputs / "log", inputs / "mesh.xml"
+    (caloman.load(given).geometry if given else MESH).to_xml(mesh)
+    energies = ["--energies", "log-uniform:1GeV:100GeV", "--n", "2500"]
+    run(["simulate", inputs / "train.hdf5", "--dataset", mesh, *energies], log)
+    pipeline = tiny_pipeline(inputs)
+    if given is None:
+        run(["fit", pipeline, "--output", inputs / "run"], log)
     else:
-        (inputs / "run").symlink_to(run.resolve())
+        (inputs / "run").symlink_to(given.resolve())
     for name, *options in [
         *((f"{name}.hdf5", "--n", "2500", "--seed", str(ord(name))) for name in "ab"),
         *((f"shard-{k}.hdf5", "--n", "4500", "--shard", f"{k}/3") for k in range(3)),
     ]:
-        made.append(["generate", inputs / "run", inputs / name, *options])
-    for arguments in made:
-        energies = spectrum(inputs) if arguments[0] == "generate" else []
-        if attempt([*arguments, *energies], inputs / "log"):
-            raise SystemExit((inputs / "log").read_text())
+        run(["generate", inputs / "run", inputs / name, *options, *spectrum(inputs)], log)
+
+
+def run(arguments: list[str | Path], log: Path) -> float:
+    """Runs a command undisturbed, and returns its processor time [s]."""
+    status, seconds = attempt(arguments, log)
+    if status:
+        raise SystemExit(f"{' '.join(map(str, arguments))}: {log.read_text()}")
+    return seconds
 
 
 def main() -> int:
@@ -231,7 +248,7 @@ def main() -> int:
         import_module("matplotlib.pyplot")
     rng = np.random.default_rng(options.seed)
     tallies = {}
-    print(f"{'command':<12}{'seconds':>9}{'kills':>7}{'rounds':>8}{'unequal':>9}{'stray':>7}{'failed':>8}")
+    print(f"{'command':<12}{'seconds':>9}{'kills':>7}{'rounds':>8}{'unequal':>9}{'stray':>7}{'failed':>8}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs"
         prepare_inputs(inputs, options.run)

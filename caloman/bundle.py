@@ -8,6 +8,7 @@ tells how the model was trained, and ``README.md`` is the model card.
 import hashlib
 import json
 import platform
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from caloman import __version__
 from caloman.errors import CalomanError, first_line
 from caloman.files import appearing_folder, restore, sha256
 from caloman.models import ShowerModel
-from caloman.showers.conditions import Condition, Conditions
+from caloman.showers.conditions import ENERGY, Condition, Conditions
 from caloman.showers.geometry import Geometry
 from caloman.specification import build, read_yaml, to_yaml
 
@@ -151,16 +152,19 @@ def _factory(spec: Mapping[str, Any], source: Path) -> Factory:
 
 def _conditions(config: Mapping[str, Any], source: Path, weights: Path) -> Conditions:
     """The conditions that a manifest lists; the energy alone if it is older than others."""
-    if "conditions" in config:
-        try:
-            return Conditions(build(config["conditions"], list[Condition], "conditions")[0])
-        except CalomanError as error:
-            raise CalomanError(f"{source}: {error}") from None
+    listed = config["conditions"] if "conditions" in config else [_energy(source, weights)]
+    try:
+        return Conditions(build(listed, list[Condition], "conditions")[0])
+    except CalomanError as error:
+        raise CalomanError(f"{source}: {error}") from None
+
+
+def _energy(source: Path, weights: Path) -> dict[str, object]:
+    """The condition of a bundle that lists none."""
     with _reading(weights) as file:
         if ENERGY_RANGE not in file.keys():  # noqa: SIM118 - no mapping
             raise CalomanError(f"{source}: lists no conditions; copy the bundle again")
-        low, high = file.get_tensor(ENERGY_RANGE).tolist()
-    return Conditions.energies(low, high)
+        return {"name": ENERGY.name, "unit": ENERGY.unit, "range": file.get_tensor(ENERGY_RANGE).tolist()}
 
 
 def _check_plan(
@@ -244,7 +248,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
     files, training = config.get("files"), config.get("training")
     if not isinstance(files, dict) or set(files) != set(HASHED) or not isinstance(training, dict):
         raise CalomanError(f"{path}: needs 'files' with the SHA-256 of {' and '.join(HASHED)}, and 'training'")
+    sources = training.get("files", [])
+    if not isinstance(sources, list) or not all(isinstance(s, dict) and _is_digest(s.get("sha256")) for s in sources):
+        raise CalomanError(f"{path}: 'training.files' has to list files with their 'sha256'; copy the bundle again")
     return config
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{1,64}", value) is not None
 
 
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:

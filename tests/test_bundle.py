@@ -41,8 +41,17 @@ def test_a_checkpoint_from_elsewhere_is_refused(tmp_path):
         bundle.load(tmp_path / "last.ckpt")
 
 
+def energy(**changes):
+    return {"conditions": [{"name": "incident_energy", "unit": "MeV", "range": [1e3, 1e5]} | changes]}
+
+
 @pytest.mark.parametrize(
-    "values", [{"files": "all"}, {"files": [1]}, {"training": None}, {"format": "1"}, {"format": 99}, {"model": []}]
+    "values",
+    [
+        *({"files": "all"}, {"files": [1]}, {"training": None}, {"format": "1"}, {"format": 99}, {"model": []}),
+        *({"training": {"files": files}} for files in (None, 5, ["x"], {"a": 1}, [{}], [{"sha256": "a\0"}])),
+        *(energy(range=[0.0, 1e5]), energy(kind="periodic"), energy(unit="GeV"), energy(categories=[1000])),
+    ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(folder, values):
     change_config(folder, **values)

@@ -123,14 +123,25 @@ def test_bundle_lists_conditions(conditioned):
     assert "- detector: categories 3, 7" in card
 
 
-def test_bundle_from_before_conditions_has_the_energy_alone(run):
-    folder = run / "bundle"
-    expected = bundle.load(run).sample([2e3, 5e4], seed=1).voxels
+def make_older(folder, energies):
+    """Turns a bundle into one from before conditions."""
     config, weights = read_yaml(folder / "config.yaml"), folder / "model.safetensors"
     del config["conditions"]
-    save_file({**load_file(weights), "energy_range": torch.tensor([1e3, 1e5])}, weights)
+    save_file({**load_file(weights), "energy_range": torch.tensor(energies)}, weights)
     config["files"]["model.safetensors"] = sha256(weights)
     (folder / "config.yaml").write_text(to_yaml(config))
+
+
+@pytest.mark.parametrize("energies", [3.0, [], [1e5, 1e2], [0.0, 1e5], [[1e2, 1e5]], [1e2, float("nan")]])
+def test_bundle_from_before_conditions_with_odd_energies_is_refused(run, energies):
+    make_older(run / "bundle", energies)
+    with pytest.raises(CalomanError, match=r"config\.yaml: conditions"):
+        bundle.load(run)
+
+
+def test_bundle_from_before_conditions_has_the_energy_alone(run):
+    expected = bundle.load(run).sample([2e3, 5e4], seed=1).voxels
+    make_older(run / "bundle", [1e3, 1e5])
     model = bundle.load(run)
     assert model.conditions == Conditions.energies(1e3, 1e5)
     np.testing.assert_array_equal(model.sample([2e3, 5e4], seed=1).voxels, expected)
@@ -145,7 +156,8 @@ def test_bundle_from_before_conditions_has_the_energy_alone(run):
         ("incident_energy", "has to be a list|cannot be the text"),
         ([{"name": "incident_energy"}, {"name": "detector", "kind": "category", "categories": list(range(500))}],
          "at most 100 categories"),
-        ([{"name": "incident_energy"}], "does not describe the tensor"),
+        ([{"name": "incident_energy", "unit": "MeV"}], "does not describe the tensor"),
+        ([{"name": "incident_energy", "unit": "GeV"}], "has to be continuous with the unit 'MeV'"),
     ],
 )  # fmt: skip
 def test_bundle_with_impossible_conditions_is_refused(conditioned, conditions, message):

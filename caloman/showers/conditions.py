@@ -24,6 +24,7 @@ GAP = 0.2
 ROUNDING = 1e-6
 """Values are float32 in files, so the ends of a range may be off by a rounding."""
 MOST_CATEGORIES = 100
+LONGEST_UNIT = 20
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,16 @@ class Condition:
     categories: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        low, high = self.range or (0.0, 0.0)
+        low, high = self.range or (1.0, 1.0)
         if not -math.inf < low <= high < math.inf or len(self.categories) > MOST_CATEGORIES:
             raise CalomanError(f"condition {self.name!r}: needs a finite range, the smaller end first, and at most "
                                f"{MOST_CATEGORIES} categories")  # fmt: skip
+        if self.unit == "MeV" and low <= 0:
+            raise CalomanError(f"condition {self.name!r}: needs a range of positive energies")
+        if not self.unit.isprintable() or len(self.unit) > LONGEST_UNIT:
+            raise CalomanError(f"condition {self.name!r}: needs a short and printable unit")
+        if self.range if self.kind == "category" else self.categories:
+            raise CalomanError(f"condition {self.name!r}: has either a range or, as a category, categories")
 
     @property
     def label(self) -> str:
@@ -184,6 +191,12 @@ class Conditions(tuple[Condition, ...]):
             raise CalomanError(f"conditions: the first has to be {ENERGY.name}, not {listed or 'none'}")
         if len(set(self.names)) < len(self) or any(not TABLE.fullmatch(f"incident_{c.name}") for c in self[1:]):
             raise CalomanError(f"conditions: {listed}: needs distinct names of lower-case letters, digits and _")
+        for condition in self:
+            meant = known(condition.name)
+            if condition.name in KNOWN and (condition.unit, condition.kind) != (meant.unit, meant.kind):
+                raise CalomanError(
+                    f"conditions: {condition.name!r} has to be {meant.kind} with the unit {meant.unit!r}"
+                )
         return self
 
     @classmethod

@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from conftest import TINY_MODEL as MODEL
+from safetensors.torch import load, save_file
 
 from caloman import bundle
 from caloman.files import sha256
@@ -33,7 +35,8 @@ def whole() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         model = bundle.build_model(MODEL, MESH, ENERGY_ONLY, Path(folder))
         model.conditions = Conditions.energies(1e2, 1e5)
-        bundle.save(model, MODEL, {"files": [], "showers": 0}, Path(folder) / "bundle")
+        files = [{"name": f"{name}.hdf5[0:5]", "sha256": sha256(Path(__file__))} for name in "ab"]
+        bundle.save(model, MODEL, {"files": files, "showers": 10, "seed": 1}, Path(folder) / "bundle")
         return {path.name: path.read_bytes() for path in (Path(folder) / "bundle").iterdir()}
 
 
@@ -67,10 +70,37 @@ def manifest(path: Path, rng: Rng) -> None:
     (path / "config.yaml").write_text(damaged(config, rng), errors="surrogatepass")
 
 
-def model(path: Path, rng: Rng) -> None:
+def section(path: Path, rng: Rng, names: tuple[str, ...] = ("training", "conditions", "files")) -> None:
     config = copy.deepcopy(read_yaml(path / "config.yaml"))
-    text = "\n".join(f"  {line}" for line in damaged(config.pop("model"), rng).splitlines())
-    (path / "config.yaml").write_text(f"{to_yaml(config)}model:\n{text}\n", errors="surrogatepass")
+    name = names[rng.integers(len(names))]
+    text = "\n".join(f"  {line}" for line in damaged(config.pop(name), rng).splitlines())
+    (path / "config.yaml").write_text(f"{to_yaml(config)}{name}:\n{text}\n", errors="surrogatepass")
+
+
+def model(path: Path, rng: Rng) -> None:
+    section(path, rng, ("model",))
+
+
+def older(path: Path, rng: Rng) -> None:
+    """Trained energies as a tensor, as bundles from before other conditions have them, of any shape and type."""
+    config = read_yaml(path / "config.yaml")
+    config.pop("conditions")
+    (path / "config.yaml").write_text(to_yaml(config))
+    ranges = (
+        3.0,
+        [],
+        [1.0],
+        [[1e2, 1e5]],
+        [1e5, 1e2],
+        [1e2, 1e5],
+        [float("nan")] * 2,
+        [0, 100],
+        [True, True],
+        [0.0] * 9,
+    )
+    tensors = load((path / "model.safetensors").read_bytes())
+    save_file(tensors | {"energy_range": torch.tensor(ranges[rng.integers(len(ranges))])}, path / "model.safetensors")
+    signed(path)
 
 
 def mesh(path: Path, rng: Rng) -> None:
@@ -138,4 +168,7 @@ def twice(path: Path, rng: Rng) -> None:
     places(path / "bundle", rng)
 
 
-DAMAGES = (manifest, manifest, model, model, model, mesh, header, header, weights, file_bytes, places, twice)
+DAMAGES = (
+    *(manifest, manifest, section, section, model, model, model, older),
+    *(mesh, header, header, weights, file_bytes, places, twice),
+)

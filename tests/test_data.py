@@ -11,7 +11,7 @@ from caloman.data.check import check
 from caloman.errors import CalomanError
 from caloman.evaluation.samples import Sample
 from caloman.files import sha256
-from caloman.showers.showers import Showers
+from caloman.showers.showers import ShowerFile, Showers
 from caloman.showers.slices import ShowerFiles, parse_slices
 from caloman.showers.spectra import parse_energies
 from caloman.training.batches import EpochBatches
@@ -372,3 +372,12 @@ def test_specifications_print_as_they_were_written():
     assert [str(part) for part in parse_slices(",".join(texts))] == [*texts[:2], "c.hdf5[0:8]", texts[3]]
     with pytest.raises(CalomanError, match="list of shower files is empty"):
         parse_slices([])
+
+
+def test_damaged_list_of_tables_is_one_sentence(small, tmp_path):
+    path = tmp_path / "showers.hdf5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        file["incident_energies"], file["showers"] = np.full((2, 1), 1e3), np.ones((2, small.n_voxels))
+    path.write_bytes(path.read_bytes().replace(b"SNOD", b"XXXX"))
+    with pytest.raises(CalomanError, match="damaged file"):
+        ShowerFile(path, small)

@@ -9,7 +9,7 @@ from typing import Any
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
 from caloman.showers.conditions import table_names
-from caloman.showers.hdf5 import find_table, open_hdf5
+from caloman.showers.hdf5 import find_table, names, open_hdf5
 from caloman.showers.showers import CHUNK, find_geometry
 from caloman.showers.writer import ShowerWriter
 
@@ -90,7 +90,7 @@ class _Shard:
         with open_hdf5(path) as file:
             table = find_table(file, "showers")
             n_showers = 0 if table is None else len(table)
-            conditions = table_names(file)
+            conditions = table_names(names(file))
             request: dict[str, Any] = {**read_attributes(file)}
         try:
             shard, total, *_ = request.pop("shard"), *(request[name] for name in ("n", "compression", "seed"))

@@ -44,6 +44,16 @@ def open_hdf5(path: Path) -> h5py.File:
         ) from None
 
 
+def names(file: h5py.File) -> list[str]:
+    """Names of everything at the top of a file.
+
+    Raises:
+        CalomanError: if they are damaged.
+    """
+    with reading(Path(file.filename)):
+        return list(file)
+
+
 def find_table(file: h5py.File, name: str, axes: Sequence[int] = (1, 2), records: bool = False) -> h5py.Dataset | None:
     """A table of numbers, checked to be what it says; None if the file has nothing of this name.
 

@@ -18,7 +18,7 @@ from caloman.showers.attributes import read_attributes
 from caloman.showers.chunks import read_rows
 from caloman.showers.conditions import ENERGY, Condition, known, table_names
 from caloman.showers.geometry import BUILT_IN, Geometry
-from caloman.showers.hdf5 import find_table, open_hdf5, read_table, reading
+from caloman.showers.hdf5 import find_table, names, open_hdf5, read_table, reading
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK = 1000
@@ -89,7 +89,7 @@ class ShowerFile:
         self.geometry = geometry
         self._file = open_hdf5(self.path)
         try:
-            self._conditions = tuple(map(known, (ENERGY.name, *table_names(self._file))))
+            self._conditions = tuple(map(known, (ENERGY.name, *table_names(names(self._file)))))
             columns = dict.fromkeys((condition.table for condition in self._conditions), 1)
             columns["showers"] = geometry.n_voxels
             self.tables = {name: self._dataset(name, width) for name, width in columns.items()}

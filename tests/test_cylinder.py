@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from caloman.nn.cylinder import CylinderConv
+from caloman.nn.cylinder import CircleNet, CylinderConv
 
 
 @pytest.mark.parametrize("coordinates", [False, True])
@@ -27,3 +27,12 @@ def test_a_kernel_of_one_along_z_keeps_layers_apart():
     x = torch.zeros(1, 1, 4, 6, 5, requires_grad=True)
     conv(x)[0, 0, 2].sum().backward()
     assert x.grad[0, 0].abs().sum(dim=(1, 2)).nonzero().tolist() == [[2]]
+
+
+def test_a_turned_circle_gives_a_turned_output_that_depends_on_its_condition(randomize):
+    net = randomize(CircleNet(3, 2, 4, hidden=6, blocks=2)).double()
+    cells, context = torch.randn(5, 7, 3).double(), torch.randn(5, 2).double()
+    outputs = net(cells, context)
+    assert outputs.shape == (5, 7, 4)
+    torch.testing.assert_close(net(cells.roll(2, 1), context), outputs.roll(2, 1))
+    assert not torch.allclose(net(cells, context + 1), outputs)

@@ -5,6 +5,7 @@ from torch.testing import assert_close
 
 from caloman.preprocessing import ExcessTransform, SmoothSpectrum
 from caloman.showers.conditions import ENERGY_ONLY
+from caloman.showers.geometry import BUILT_IN
 
 STEPS = torch.tensor([0.5, 1.0, 1.5, 2.0])  # energies at which every shower has a step [MeV]
 
@@ -78,3 +79,19 @@ def test_showers_come_back_from_a_smooth_spectrum(hits, photons):
     far = (0.3 * torch.randn_like(voxels)).exp() * prepared.shapes
     layers = transform.layers.sum(transform.inverse(far, incident, prepared.layer_energies))
     assert_close(layers, prepared.layer_energies, rtol=1e-5, atol=0)
+
+
+def test_each_zone_of_a_layer_has_a_map_of_its_own(hits):
+    geometry = BUILT_IN["1-photons"]
+    zoned = SmoothSpectrum(geometry, zones=[3])
+    rings = np.concatenate([np.arange(layer.n_voxels) % layer.n_r for layer in geometry.layers])
+    inner, logs = torch.from_numpy(rings < 3), torch.randn(50, geometry.n_voxels)
+    for part in (inner, ~inner):
+        zoned.fit([hits])
+        expected, plain = zoned(logs)[:, part], SmoothSpectrum(geometry)
+        plain.fit([hits * part])
+        assert_close(plain(logs)[:, part], expected)
+        zoned.fit([hits * part])
+        assert_close(zoned(logs)[:, part], expected)
+        assert_close(zoned(logs)[:, ~part], logs[:, ~part], rtol=1e-5, atol=1e-4)
+    assert_close(zoned.inverse(zoned(logs))[0], logs, rtol=1e-4, atol=1e-4)

@@ -102,7 +102,7 @@ def _scores(model: FactorizedShowerModel, voxels: Tensor, conditions: Tensor) ->
     autoencoder, density = model.manifold.autoencoder, model.manifold.density
 
     def decode(latents: Tensor) -> Tensor:
-        no_noise = latents.new_zeros(len(latents), autoencoder.head.noise_dim)
+        no_noise = latents.new_zeros(len(latents), autoencoder.noise_dim)
         return autoencoder.decode(latents, context, no_noise)
 
     latents = autoencoder.encode(shapes, context)

@@ -1,5 +1,6 @@
 """Generalized autoencoders: the map from shapes to the manifold's coordinates and back."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,7 +13,48 @@ from caloman.preprocessing.scaling import Scaling, Standardize
 from caloman.showers.geometry import Geometry
 
 
-class Autoencoder(nn.Module):
+class Manifold(nn.Module, ABC):
+    """Coordinates of shapes, and a likelihood of shapes at given coordinates."""
+
+    rates: ClassVar[Mapping[str, float]] = {}
+    """Names of submodules with a multiple of the learning rate, and the factor."""
+    latent_dim: int
+    """Number of coordinates."""
+    noise_dim: int
+    """Number of standard normal numbers with which a shape is decoded."""
+
+    @abstractmethod
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
+
+    @abstractmethod
+    def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Encodes shapes (N, V) under contexts (N, C) as latents (N, latent_dim).
+
+        Args:
+            shapes: in the coordinates of the shower transform.
+            context: the condition.
+            noise: standard normal (N, latent_dim); where many latents stand for one shape, it picks one of them.
+        """
+
+    @abstractmethod
+    def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        """Decodes latents (N, latent_dim) with standard normal noise (N, noise_dim) to shapes (N, V)."""
+
+    @abstractmethod
+    def to_noise(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """The noise (N, noise_dim) with which `decode` gives the shapes (N, V) back."""
+
+    @abstractmethod
+    def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        """Logarithm of the density of shapes (N, V) under latents (N, latent_dim), shape (N,)."""
+
+    @abstractmethod
+    def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """Mean loss of a batch, under ``loss``, and its parts."""
+
+
+class Autoencoder(Manifold):
     """A deterministic conditional autoencoder, trained on the likelihood of its head.
 
     Args:
@@ -28,9 +70,6 @@ class Autoencoder(nn.Module):
         Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
     """
 
-    rates: ClassVar[Mapping[str, float]] = {}
-    """Names of submodules with a multiple of the learning rate, and the factor."""
-
     def __init__(
         self,
         geometry: Geometry,
@@ -44,6 +83,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.latent_dim = latent_dim
         self.head = head(geometry)
+        self.noise_dim = self.head.noise_dim
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardize(context)
         architecture = architecture or DenseArchitecture(hidden)
@@ -58,36 +98,24 @@ class Autoencoder(nn.Module):
         return architecture.decoder(geometry, context, self.latent_dim, self.head.n_parameters)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
-        """Fits all statistics on batches of shapes (n, V) and contexts (n, C)."""
         self.head.fit(shapes for shapes, _ in batches())
         self.context_scaling.fit(context for _, context in batches())
         if self.scaling:
             self.scaling.fit(shapes for shapes, _ in batches())
 
     def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Encodes shapes (N, V) under contexts (N, C) as latents (N, latent_dim).
-
-        Args:
-            shapes: in the coordinates of the shower transform.
-            context: the condition.
-            noise: standard normal (N, latent_dim); a variational encoder then samples instead of taking its mean.
-        """
         return self._encoder_output(shapes, context)
 
     def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
-        """Decodes latents (N, latent_dim) with standard normal noise (N, head.noise_dim) to shapes (N, V)."""
         return self.head.sample(self._decoder_output(latents, context), noise)
 
     def to_noise(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """The noise (N, head.noise_dim) with which `decode` gives the shapes (N, V) back."""
         return self.head.to_noise(self._decoder_output(latents, context), shapes)
 
     def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        """Logarithm of the head's density at shapes (N, V) under latents (N, latent_dim), shape (N,)."""
         return self.head.log_prob(self._decoder_output(latents, context), shapes)
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
-        """Mean loss of a batch, under ``loss``, and its parts."""
         return self._reconstruction(self.encode(shapes, context), shapes, context)
 
     def _reconstruction(self, latents: Tensor, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -123,20 +123,12 @@ class HurdleHead(Head):
         self.log_std.copy_(((squares + 10 * square_all) / (hits + 10) - mean**2).clamp(min=0.01).sqrt())
         self.hit_logit.copy_(((hits + 0.5) / (count + 1)).logit())
 
-    def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, "_Sizes"]:
+    def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, "HitSizes"]:
         """Logit of a hit (N, n) and distribution of its size, of all or some voxels."""
-        hit, location, scale, skew, left, right = at_least_float32(parameters).unflatten(1, (6, -1)).unbind(dim=1)
+        hit, *raw = at_least_float32(parameters).unflatten(1, (6, -1)).unbind(dim=1)
         moments = (self.hit_logit, self.log_mean, self.log_std)
         hit_logit, mean, std = moments if voxels is None else (values.index_select(0, voxels) for values in moments)
-        left, right = _bounded(left, math.log(2)).exp(), _bounded(right, math.log(2)).exp()
-        sizes = _Sizes(
-            location=mean + std * location,
-            scale=std * _bounded(scale, 4.0).exp(),
-            skew=_bounded(skew, 2.0),
-            tail=(left + right) / 2,
-            difference=(right - left) / 2,
-        )
-        return hit_logit + hit, sizes
+        return hit_logit + hit, HitSizes.of(raw, mean, std)
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         return self.voxel_log_prob(parameters, shapes).sum(dim=1)
@@ -154,7 +146,7 @@ class HurdleHead(Head):
         probability = hit.sigmoid()
         score, _ = sizes.score(torch.where(shapes > 0, shapes, torch.ones_like(shapes)).log())
         # below 1, so that the smallest hits do not round to the other side of the hurdle
-        size_tail = probability * _upper_tail(score).clamp(max=1 - 1e-5)
+        size_tail = probability * upper_tail(score).clamp(max=1 - 1e-5)
         zero_tail = probability + (1 - probability) * torch.rand_like(probability)
         tail_probability = torch.where(shapes > 0, size_tail, zero_tail)
         return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))
@@ -175,19 +167,32 @@ class HurdleHead(Head):
             voxels: their numbers, shape (n,); by default all.
         """
         hit, sizes = self._unpack(parameters, voxels)
-        ratio = _upper_tail(at_least_float32(noise)) / hit.sigmoid()
-        log_size = sizes.log_size(-torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6)))
+        ratio = upper_tail(at_least_float32(noise)) / hit.sigmoid()
+        log_size, _ = sizes.log_size(-torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6)))
         return log_size.clamp(-30, 10).exp(), ratio
 
 
-class _Sizes(NamedTuple):
-    """The distribution of the logarithm of the size of a hit; all of one shape."""
+class HitSizes(NamedTuple):
+    """The sinh-arcsinh-normal distribution of the logarithm of the size of a hit; all of one shape."""
 
     location: Tensor
     scale: Tensor
     skew: Tensor
     tail: Tensor
     difference: Tensor
+
+    @classmethod
+    def of(cls, raw: Sequence[Tensor], mean: Tensor, std: Tensor) -> "HitSizes":
+        """The distribution from five outputs of a network, with zeros for a normal one of given mean and width."""
+        location, scale, skew, left, right = raw
+        left, right = _bounded(left, math.log(2)).exp(), _bounded(right, math.log(2)).exp()
+        return cls(
+            location=mean + std * location,
+            scale=std * _bounded(scale, 4.0).exp(),
+            skew=_bounded(skew, 2.0),
+            tail=(left + right) / 2,
+            difference=(right - left) / 2,
+        )
 
     def score(self, log_size: Tensor) -> tuple[Tensor, Tensor]:
         """The normal score of a logarithm, and the logarithm of its derivative."""
@@ -198,15 +203,17 @@ class _Sizes(NamedTuple):
         log_slope = (self.tail + self.difference * u / root).log() + _log_cosh(angle)
         return angle.sinh(), log_slope - 0.5 * (1 + z.square()).log() - self.scale.log()
 
-    def log_size(self, score: Tensor) -> Tensor:
-        """Undoes `score`."""
+    def log_size(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """The logarithm of a size from its normal score, and its derivative by the score."""
         shifted = score.asinh() + self.difference
         product = (self.tail - self.difference) * (self.tail + self.difference)
-        u = (self.tail * shifted - self.difference * (shifted.square() + product).sqrt()) / product
-        return self.location + self.scale * (u + self.skew).sinh()
+        root = (shifted.square() + product).sqrt()
+        angle = (self.tail * shifted - self.difference * root) / product + self.skew
+        slope = (self.tail - self.difference * shifted / root) / (product * (1 + score.square()).sqrt())
+        return self.location + self.scale * angle.sinh(), self.scale * angle.cosh() * slope
 
 
-def _upper_tail(scores: Tensor) -> Tensor:
+def upper_tail(scores: Tensor) -> Tensor:
     """P(x > score) of a standard normal x; `torch.special.ndtr` in float32 has no digits left beyond 4 sigma."""
     return 0.5 * torch.erfc(scores * math.sqrt(0.5))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from caloman.errors import CalomanError
 from caloman.flows import Sampler
-from caloman.manifold import Autoencoder
+from caloman.manifold import Manifold
 from caloman.models.density import Density
 from caloman.showers.geometry import Geometry
 
@@ -47,7 +47,7 @@ class ManifoldShape(ShapeModel):
         self,
         geometry: Geometry,
         context: int,
-        autoencoder: Callable[[Geometry, int], Autoencoder],
+        autoencoder: Callable[[Geometry, int], Manifold],
         density: Callable[[int, int], Density],
         residual: Callable[[int, int], Density] | None = None,
         sample_posterior: bool = True,
@@ -55,9 +55,9 @@ class ManifoldShape(ShapeModel):
         super().__init__()
         self.autoencoder = autoencoder(geometry, context)
         self.density = density(self.autoencoder.latent_dim, context)
-        noise_dim, latent_dim = self.autoencoder.head.noise_dim, self.autoencoder.latent_dim
+        noise_dim, latent_dim = self.autoencoder.noise_dim, self.autoencoder.latent_dim
         if residual and noise_dim == 0:
-            raise CalomanError(f"a residual needs a stochastic head, not {type(self.autoencoder.head).__name__}")
+            raise CalomanError("a residual needs a stochastic head; this autoencoder decodes to a mean")
         self.residual = residual(noise_dim, latent_dim + context) if residual else None
         self.sample_posterior = sample_posterior
         decoder_noise = self.residual.noise_dim if self.residual else noise_dim

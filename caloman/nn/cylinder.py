@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caloman.nn.mlp import MLP
+from caloman.nn.mlp import MLP, zero_linear
 
 
 class CylinderConv(nn.Module):
@@ -110,6 +110,46 @@ class _FilmBlock(nn.Module):
         scale, shift = self.film(condition).unflatten(1, self.film_shape).unbind(dim=1)
         hidden = self.before(F.silu(inputs)) * (1 + scale) + shift
         return inputs + self.after(F.silu(hidden))
+
+
+class CircleNet(nn.Module):
+    """Residual convolutions on a circle of cells; a condition scales and shifts each channel (FiLM).
+
+    A turned input gives a turned output.
+
+    Args:
+        in_channels: channels of the input.
+        context: size C of the condition.
+        out_channels: channels of the output, which starts at zero.
+        hidden: channels between, and width of the condition's network.
+        blocks: number of residual blocks.
+
+    References:
+        Perez et al., FiLM (arXiv:1709.07871).
+    """
+
+    def __init__(self, in_channels: int, context: int, out_channels: int, hidden: int = 64, blocks: int = 2) -> None:
+        super().__init__()
+        self.condition = MLP(context, [hidden], hidden, nn.SiLU)
+        self.first = nn.Linear(3 * in_channels, hidden)
+        self.film = nn.Linear(hidden, (1 + 2 * blocks) * hidden)
+        self.before = nn.ModuleList(nn.Linear(3 * hidden, hidden) for _ in range(blocks))
+        self.after = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.last = zero_linear(hidden, out_channels)
+
+    def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
+        """Maps inputs (N, cells, in_channels) and context (N, C) to (N, cells, out_channels)."""
+        start, *films = self.film(F.silu(self.condition(context))).unsqueeze(1).chunk(1 + 2 * len(self.before), dim=2)
+        hidden = self.first(_with_neighbors(inputs)) + start
+        for before, after, scale, shift in zip(self.before, self.after, films[::2], films[1::2], strict=True):
+            inner = before(_with_neighbors(F.silu(hidden))) * (1 + scale) + shift
+            hidden = hidden + after(F.silu(inner))
+        return self.last(F.silu(hidden))
+
+
+def _with_neighbors(cells: Tensor) -> Tensor:
+    """Cells (N, cells, c) joined to those before and behind them on the circle, (N, cells, 3 c)."""
+    return torch.cat([cells.roll(1, 1), cells, cells.roll(-1, 1)], dim=2)
 
 
 def to_patches(cells: Tensor, patch: Sequence[int]) -> Tensor:

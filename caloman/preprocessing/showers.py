@@ -5,7 +5,7 @@ steps with the incident energy alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -163,11 +163,12 @@ class ExcessTransform(ShowerTransform):
         geometry: the voxel mesh with V voxels in L layers.
         conditions: of the generator.
         threshold: voxels below it are cut before training [MeV].
+        zones: first ring of each zone but the innermost, see `SmoothSpectrum`.
     """
 
-    def __init__(self, geometry: Geometry, conditions: Conditions, threshold: float) -> None:
+    def __init__(self, geometry: Geometry, conditions: Conditions, threshold: float, zones: Sequence[int] = ()) -> None:
         super().__init__(geometry, conditions, threshold)
-        self.spectrum = SmoothSpectrum(geometry)
+        self.spectrum = SmoothSpectrum(geometry, zones)
         self.context_dim = 1 + geometry.n_layers + self.encoding.size
 
     def fit(self, batches: Iterable[Tensor]) -> None:

@@ -1,12 +1,12 @@
 """The energy spectrum of the hits of a layer, made smooth."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloman.preprocessing.layers import LayerMap
 from caloman.showers.geometry import Geometry
 
 LOWEST, HIGHEST = math.log(1e-5), math.log(1e5)
@@ -23,33 +23,41 @@ class SmoothSpectrum(nn.Module):
     """A monotone map of log-energies in each layer that smooths narrow features of their spectrum.
 
     The steps of minimum ionizing particles lie at the same energies in every shower; a network could not place them so
-    sharply. The map stretches the axis where hits crowd and
-    shrinks it where they are few, against the same spectrum blurred by a normal distribution: locally its slope is the
-    ratio of the two, and features wider than the blur stay.
+    sharply. The map stretches the axis where hits crowd and shrinks it where they are few, against the same spectrum
+    blurred by a normal distribution: locally its slope is the ratio of the two, and features wider than the blur stay.
 
     Args:
         geometry: the voxel mesh with V voxels in L layers.
+        zones: first ring of each zone but the innermost; each zone of a layer has a spectrum of its own.
     """
 
     knots: Tensor
     first_piece: Tensor
+    members: Tensor
+    place: Tensor
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, zones: Sequence[int] = ()) -> None:
         super().__init__()
-        self.layers = LayerMap(geometry)
         self.n_steps = math.ceil((HIGHEST - LOWEST) / STEP)
-        first_piece = self.n_steps * self.layers.voxel_layer.int()
-        self.register_buffer("first_piece", first_piece, persistent=False)  # of the layer of each voxel, (V,)
-        self.register_buffer("knots", self._grid().float().repeat(geometry.n_layers, 1))  # logs, (L, n_steps + 1)
+        rings = np.concatenate([np.arange(layer.n_voxels) % layer.n_r for layer in geometry.layers])
+        group = geometry.voxel_layer * (len(zones) + 1) + np.searchsorted(zones, rings, side="right")
+        n_groups = geometry.n_layers * (len(zones) + 1)
+        self.sizes = np.bincount(group, minlength=n_groups).tolist()
+        members = torch.from_numpy(np.argsort(group, kind="stable"))
+        self.register_buffer("members", members, persistent=False)  # voxels of one group after the other, (V,)
+        self.register_buffer("place", members.argsort(), persistent=False)
+        first_piece = self.n_steps * torch.from_numpy(group).int()
+        self.register_buffer("first_piece", first_piece, persistent=False)  # of the group of each voxel, (V,)
+        self.register_buffer("knots", self._grid().float().repeat(n_groups, 1))  # logs, (groups, n_steps + 1)
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits the spectra of the hits in batches of energies (n, V) [MeV]; zeros are no hits."""
         counts = torch.zeros(len(self.knots), self.n_steps, dtype=torch.float64)
         for batch in batches:
-            for layer, energies in zip(counts, batch.split(self.layers.sizes, dim=1), strict=True):
+            for count, energies in zip(counts, self._groups(batch), strict=True):
                 place = (energies[energies > 0].log() - LOWEST) / STEP
                 inside = place[(place >= 0) & (place < self.n_steps)].long()
-                layer += torch.bincount(inside, minlength=self.n_steps)
+                count += torch.bincount(inside, minlength=self.n_steps)
         slopes = (counts + PRIOR) / (counts @ self._blur() + PRIOR)
         straight = self._grid()
         ironed = LOWEST + STEP * torch.cat([torch.zeros_like(slopes[:, :1]), slopes.cumsum(dim=1)], dim=1)
@@ -60,8 +68,12 @@ class SmoothSpectrum(nn.Module):
     def forward(self, log_energies: Tensor) -> Tensor:
         """Ironed logarithms of log-energies (N, V)."""
         grid = self._grid().to(self.knots)
-        layers = zip(log_energies.split(self.layers.sizes, dim=1), self.knots, strict=True)
-        return torch.cat([_interpolate(values.contiguous(), knots, grid) for values, knots in layers], dim=1)
+        groups = zip(self._groups(log_energies), self.knots, strict=True)
+        parts = [_interpolate(values.contiguous(), knots, grid) for values, knots in groups]
+        return torch.cat(parts, dim=1).index_select(1, self.place)
+
+    def _groups(self, voxels: Tensor) -> tuple[Tensor, ...]:
+        return voxels.index_select(1, self.members).split(self.sizes, dim=1)
 
     def inverse(self, ironed: Tensor) -> tuple[Tensor, Tensor]:
         """Log-energies of ironed logarithms (N, V), and the slopes of this inverse (N, V)."""

@@ -21,7 +21,7 @@ class ManifoldTask(ShapeTask):
         """Decoded showers with the true layer energies."""
         _, conditions = batch
         shapes, context, layer_energies = self.model.transform(*batch)
-        noise = normal_noise(shapes, self.shape.autoencoder.head.noise_dim)
+        noise = normal_noise(shapes, self.shape.autoencoder.noise_dim)
         decoded = self.decode(self.latents(shapes, context), context, noise)
         return self.model.transform.inverse(decoded, conditions, layer_energies)
 
@@ -49,7 +49,7 @@ class AutoencoderTask(ManifoldTask):
     def validation_losses(self, batch: Batch) -> dict[str, Tensor]:
         shapes, context = self.inputs(batch)
         autoencoder = self.shape.autoencoder
-        noise = normal_noise(shapes, autoencoder.head.noise_dim)
+        noise = normal_noise(shapes, autoencoder.noise_dim)
         decoded = autoencoder.decode(autoencoder.encode(shapes, context), context, noise)
         error = (decoded - shapes).square().sum(dim=1).mean()
         return {**self.losses_of(batch), "reconstruction_error": error}

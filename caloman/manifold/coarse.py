@@ -1,0 +1,152 @@
+"""A manifold of coordinates that are fixed by construction, and a decoder from layer to layer."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from caloman.errors import CalomanError
+from caloman.manifold.autoencoder import Manifold
+from caloman.manifold.coordinates import Coarse, CoarseCoordinates, Zones
+from caloman.manifold.draws import LayerDraws, aligned, brightness, hits_feature, shares_feature
+from caloman.manifold.sampling import log_odds
+from caloman.nn.precision import at_least_float32
+from caloman.preprocessing.scaling import Standardize
+from caloman.preprocessing.showers import layer_energy
+from caloman.showers.geometry import Geometry
+
+MEMORY = 0.8
+"""Weight of a layer in the memory of the decoder, for each layer that follows it."""
+
+
+class CoarseManifold(Manifold):
+    """Hits and shares of energy in zones of each layer, and a decoder that is held to them.
+
+    The coordinates of a shower cannot be ignored: they are functions of it, and the decoder gives a zone exactly its
+    hits and its energy. It goes from layer to layer, with the layers before as input. All voxels of a layer are drawn
+    at first, and those of one color of a checkerboard in alpha and r are kept. The others are drawn anew: that second
+    draw sees the first color, and the hits and the energy that it left.
+
+    Args:
+        geometry: a regular mesh with V voxels in L layers.
+        context: size of the condition: the incident energy, the energies of L layers, then all else.
+        zones: first ring of each zone but the innermost.
+        hidden: channels of the decoder.
+        blocks: residual blocks of the decoder.
+
+    References:
+        SuperCalo (arXiv:2308.11700) for coarse energies and what is below them.
+
+    Raises:
+        CalomanError: if the layers differ, the zones do not fit or the number of bins in alpha is odd.
+    """
+
+    fading: Tensor
+
+    def __init__(
+        self, geometry: Geometry, context: int, zones: Sequence[int] = (1,), hidden: int = 64, blocks: int = 2
+    ) -> None:
+        super().__init__()
+        self.zones = Zones(geometry, zones)
+        self.n_layers = geometry.n_layers
+        self.coordinates = CoarseCoordinates(self.zones)
+        self.latent_dim = self.coordinates.features
+        self.noise_dim = 2 * geometry.n_voxels
+        self.context_scaling = Standardize(context)
+        n_scalars = 3 * (1 + 2 * len(self.zones)) + context
+        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks)
+        self.register_buffer("fading", _fading(self.n_layers), persistent=False)
+
+    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        self.context_scaling.fit(context for _, context in batches())
+        self.draws.fit(self._relative(shapes) for shapes, _ in batches())
+
+    def _relative(self, shapes: Tensor) -> Tensor:
+        """Shapes (N, V) over the mean hit of their zones, (N, L, A, R)."""
+        images, coarse = self._unit_sums(shapes), self.coordinates.measure(shapes)
+        return images / self.zones.broadcast(coarse.shares / coarse.hits.clamp(min=1)).clamp(min=1e-30)
+
+    def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
+        noise = shapes.new_zeros(len(shapes), self.latent_dim) if noise is None else noise
+        return self.coordinates(self.coordinates.measure(shapes), noise)
+
+    def to_noise(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        raise CalomanError("a CoarseManifold has no residual; take it out of the shape model")
+
+    def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
+        second = torch.rand(len(shapes), self.n_layers, device=shapes.device) < 0.5
+        likelihood = 2 * self._log_prob(shapes, context, second).mean()
+        return {"loss": -likelihood, "log_likelihood": likelihood}
+
+    def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
+        first = torch.zeros(len(shapes), self.n_layers, dtype=torch.bool, device=shapes.device)
+        return self._log_prob(shapes, context, first, kept=True) + self._log_prob(shapes, context, ~first)
+
+    def _log_prob(self, shapes: Tensor, context: Tensor, second: Tensor, kept: bool = False) -> Tensor:
+        """Log-likelihood (N,) of one draw of each layer, with hits and shares given: the second one if so in (N, L)."""
+        coarse, images = self.coordinates.measure(shapes), self._unit_sums(shapes)
+        energies = self._layer_energies(context)
+        row, layer = (coarse.hits.sum(-1) > 0).nonzero(as_tuple=True)
+        before = brightness(_before(images * energies[..., None, None], self.fading)[row, layer])
+        own = aligned(images[row, layer], layer)
+        turn = self.draws.turn(
+            aligned(before, layer), self._scalars(coarse, context)[row, layer], layer,
+            Coarse(*(part[row, layer] for part in coarse)), second[row, layer], own, energies[row, layer],
+        )  # fmt: skip
+        return torch.zeros_like(energies[:, 0]).index_add(0, row, self.draws.log_prob(turn, own, kept))
+
+    def decode(self, latents: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+        energies = self._layer_energies(context)
+        coarse = self.coordinates.inverse(latents, energies > 0)
+        scalars = self._scalars(coarse, context)
+        odds = log_odds(at_least_float32(noise)).unflatten(1, (self.n_layers, 2, *self.zones.grid[1:]))
+        nothing = torch.zeros_like(odds[:, 0, 0])
+        shapes, memory, last, one_before = [], nothing, nothing, nothing
+        for layer in range(self.n_layers):
+            numbers = torch.full_like(latents[:, 0], layer, dtype=torch.long)
+            before = brightness(aligned(torch.stack([last, one_before, memory], dim=1), numbers))
+            drawn = nothing
+            own = Coarse(*(part[:, layer] for part in coarse))
+            for draw in range(2):
+                second = torch.full_like(numbers, draw, dtype=torch.bool)
+                turn = self.draws.turn(before, scalars[:, layer], numbers, own, second, drawn, energies[:, layer])
+                new = self.draws.draw(turn, odds[:, layer, draw], draw == 1)
+                drawn = torch.where(self.draws.is_second, new, drawn) if draw else new
+            shapes.append(aligned(drawn, numbers, back=True))
+            last, one_before = shapes[-1] * energies[:, layer, None, None], last
+            memory = MEMORY * memory + last
+        return torch.stack(shapes, dim=1).flatten(1)
+
+    def _unit_sums(self, shapes: Tensor) -> Tensor:
+        """Shapes (N, V) with a sum of one in each layer with hits, (N, L, A, R)."""
+        images = shapes.unflatten(1, self.zones.grid)
+        return images / images.sum((-2, -1), keepdim=True).clamp(min=1e-30)
+
+    def _layer_energies(self, context: Tensor) -> Tensor:
+        return layer_energy(context[:, 1 : 1 + self.n_layers])
+
+    def _scalars(self, coarse: Coarse, context: Tensor) -> Tensor:
+        """Numbers of each layer, of its neighbors and of the shower (N, L, S)."""
+        energies = brightness(self._layer_energies(context)).unsqueeze(-1)
+        hits, shares = hits_feature(coarse.hits, self.zones.capacity), shares_feature(coarse.shares)
+        layers = torch.cat([energies, hits, shares], dim=-1)
+        padded = F.pad(layers, (0, 0, 1, 1))
+        scaled = self.context_scaling(context)
+        conditions = torch.cat([scaled[:, :1], scaled[:, 1 + self.n_layers :]], dim=1)
+        conditions = conditions.unsqueeze(1).expand(-1, self.n_layers, -1)
+        numbers = torch.eye(self.n_layers, dtype=layers.dtype, device=layers.device).expand(layers.shape[0], -1, -1)
+        return torch.cat([padded[:, :-2], layers, padded[:, 2:], conditions, numbers], dim=-1)
+
+
+def _fading(n_layers: int) -> Tensor:
+    """Weights (L, L) of the layers before each layer in its memory."""
+    distance = torch.arange(n_layers)[:, None] - torch.arange(n_layers) - 1
+    return torch.where(distance >= 0, MEMORY ** distance.clamp(min=0), 0.0)
+
+
+def _before(images: Tensor, fading: Tensor) -> Tensor:
+    """For energies (N, L, A, R): the layer before each, the one before that, and the memory (N, L, 3, A, R)."""
+    padded = F.pad(images, (0, 0, 0, 0, 2, 0))
+    memory = torch.einsum("kl,nlar->nkar", fading.to(images), images)
+    return torch.stack([padded[:, 1:-1], padded[:, :-2], memory], dim=2)

@@ -1,0 +1,237 @@
+"""Draws of a layer's voxels under the layers before it, held to hits and energies."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caloman.errors import CalomanError
+from caloman.manifold.coordinates import LEAST_SHARE, Coarse, Zones
+from caloman.manifold.heads import HALF_LOG_2PI, HitSizes
+from caloman.manifold.sampling import choose_hits, score_hits, share_energy
+from caloman.nn.cylinder import CircleNet
+from caloman.nn.precision import at_least_float32
+
+BEFORE = 3
+"""Images of what lies before a layer: the last layer, the one before that, the memory of all."""
+PARAMETERS = 6
+"""Numbers for each voxel: the logit of a hit and the distribution of its size."""
+PAIR = 2
+"""Bins of alpha in a cell of the network: the checkerboard is the same in all cells."""
+
+
+class Turn(NamedTuple):
+    """What is known when M layers are drawn; the odd ones are turned by a bin of alpha, see `aligned`.
+
+    Args:
+        planes: images that the network sees, shape (M, P, A, R).
+        scalars: numbers that it sees, shape (M, S).
+        layer: their numbers, shape (M,).
+        left: hits and shares of energy that are not given away yet, both of shape (M, Z).
+        second: whether it is the second draw, shape (M,).
+    """
+
+    planes: Tensor
+    scalars: Tensor
+    layer: Tensor
+    left: Coarse
+    second: Tensor
+
+
+class LayerDraws(nn.Module):
+    """The likelihood of the voxels of a layer, and samples of them.
+
+    Voxels are independent hurdles, with sinh-arcsinh-normal logarithms of the sizes of hits (see `HurdleHead`), under
+    the number of hits and the energy of each zone. There are two draws of each layer. The second one sees one color of
+    a checkerboard, and draws the other.
+
+    Args:
+        zones: of the layers.
+        n_scalars: numbers that the network sees besides those of a turn.
+        hidden: channels of the network.
+        blocks: its residual blocks.
+
+    Raises:
+        CalomanError: if the number of bins in alpha is odd.
+    """
+
+    hit_logit: Tensor
+    log_mean: Tensor
+    log_std: Tensor
+    is_second: Tensor
+    second_capacity: Tensor
+    voxel_zone: Tensor
+
+    def __init__(self, zones: Zones, n_scalars: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        n_layers, n_alpha, n_r = zones.grid
+        if n_alpha % PAIR:
+            raise CalomanError(f"a CoarseManifold needs an even number of bins in alpha, not {n_alpha}")
+        self.zones = zones
+        cell = PAIR * n_r
+        n_scalars += 2 * len(zones) + 1
+        self.net = CircleNet((BEFORE + 2) * cell, n_scalars, PARAMETERS * cell, hidden, blocks)
+        # the origin of the network's outputs, for each ring
+        self.register_buffer("hit_logit", torch.zeros(n_layers, n_r))  # over that of the zone
+        self.register_buffer("log_mean", torch.zeros(n_layers, n_r))
+        self.register_buffer("log_std", torch.ones(n_layers, n_r))
+        color = (torch.arange(n_alpha)[:, None] + torch.arange(n_r)) % 2
+        self.register_buffer("is_second", color == 1, persistent=False)
+        self.register_buffer("second_capacity", zones.sum((color == 1).long()), persistent=False)
+        zone = zones.join([torch.full((size,), i) for i, size in enumerate(zones.sizes)]).flatten()
+        self.register_buffer("voxel_zone", zone, persistent=False)
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fits rates of hits and moments of their sizes to sizes (n, L, A, R) over the mean hit of their zone.
+
+        Raises:
+            CalomanError: if there are no hits.
+        """
+        count = 0
+        hits, total, squares = (torch.zeros_like(self.log_mean, dtype=torch.float64) for _ in range(3))
+        for batch in batches:
+            logs = torch.where(batch > 0, batch.double().log(), 0.0)
+            count += len(batch)
+            hits += (batch > 0).double().sum((0, 2))
+            total += logs.sum((0, 2))
+            squares += logs.square().sum((0, 2))
+        if not hits.any():
+            raise CalomanError("all training showers are empty; check their unit, MeV, and the threshold of the model")
+        # a hundred pseudo-counts of the average ring steady rings with few hits
+        mean_all, square_all = total.sum() / hits.sum(), squares.sum() / hits.sum()
+        mean = (total + 100 * mean_all) / (hits + 100)
+        self.log_mean.copy_(mean)
+        self.log_std.copy_(((squares + 100 * square_all) / (hits + 100) - mean**2).clamp(min=0.01).sqrt())
+        chances = (hits + 1) / (count * self.zones.grid[1] + 2)
+        of_zones = torch.cat([part.mean(1, keepdim=True).expand_as(part) for part in self.zones.rings(chances)], dim=1)
+        self.hit_logit.copy_(chances.logit() - of_zones.logit())
+
+    def turn(
+        self, before: Tensor, scalars: Tensor, layer: Tensor, coarse: Coarse, second: Tensor, own: Tensor,
+        energies: Tensor,
+    ) -> Turn:  # fmt: skip
+        """A draw of layers.
+
+        Args:
+            before: images of the energies before them, shape (M, 3, A, R), see `brightness`.
+            scalars: numbers for the network (M, S).
+            layer: numbers of the layers (M,).
+            coarse: hits and shares of their zones, both (M, Z).
+            second: whether it is the second draw, shape (M,).
+            own: the shapes of the layers (M, A, R), of which the second draw sees the first color.
+            energies: of the layers (M,) [MeV].
+        """
+        known = own * (second[:, None, None] & ~self.is_second)
+        is_hit = known > 0
+        shares = (coarse.shares - self.zones.sum(known)).clamp(min=LEAST_SHARE) * (coarse.shares > 0)
+        left = Coarse(coarse.hits - self.zones.sum(is_hit.to(known.dtype)), shares)
+        own_images = torch.stack([brightness(known * energies[:, None, None]), is_hit.to(known.dtype)], dim=1)
+        planes = torch.cat([before, own_images], dim=1)
+        rest = [hits_feature(left.hits, self._places(second)), shares_feature(left.shares)]
+        return Turn(planes, torch.cat([scalars, *rest, second[:, None].to(scalars.dtype)], dim=1), layer, left, second)
+
+    def log_prob(self, turn: Turn, own: Tensor, kept: bool = False) -> Tensor:
+        """Log-likelihood of the drawn voxels of layers with shapes (M, A, R), shape (M,).
+
+        Args:
+            turn: what is known.
+            own: the shapes.
+            kept: without the voxels of the first draw that the second one replaces.
+        """
+        logits, raw = self.outputs(turn)
+        sizes = HitSizes.of(raw.unbind(1), *self._moments(turn))
+        is_hit = own > 0
+        mean = self.zones.broadcast(turn.left.shares / turn.left.hits.clamp(min=1))
+        relative = torch.where(is_hit, own / mean.clamp(min=1e-30), 1.0).log()
+        score, log_slope = sizes.score(relative)
+        log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
+        # what the numbers of hits decide is no choice, and a single hit has all the energy
+        free_places = self._places(turn.second) - turn.left.hits
+        is_open = self.zones.broadcast((free_places > 0) & (turn.left.hits > 0))
+        is_sized = is_hit & self.zones.broadcast(turn.left.hits > 1)
+        log_prob = -F.softplus(torch.where(is_hit, -logits, logits)) * is_open + torch.where(is_sized, log_size, 0.0)
+        drawn = self._drawn(turn.second)
+        if kept:
+            drawn = drawn & (turn.second[:, None, None] | ~self.is_second)
+        return (log_prob * drawn).sum((-2, -1))
+
+    def draw(self, turn: Turn, odds: Tensor, second: bool) -> Tensor:
+        """Shapes (N, A, R) of all voxels, or of the second color and zeros of the first, from odds (N, A, R)."""
+        logits, raw = self.outputs(turn)
+        if second:
+            logits = torch.where(self.is_second, logits, -1e4)
+        zones = zip(self.zones.split(logits), self.zones.split(odds), turn.left.hits.unbind(1), strict=True)
+        chosen, limits = zip(*(choose_hits(*zone) for zone in zones), strict=True)
+        is_hit, limit = self.zones.join(chosen), torch.stack(limits, dim=1)
+        mean = turn.left.shares / turn.left.hits.clamp(min=1)
+        moments = self._moments(turn)
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            return self._sizes_of_hits(logits, raw, moments, odds, is_hit, limit, mean)
+        sizes = share_energy(  # a graph has fixed shapes
+            HitSizes.of(raw.unbind(1), *moments), score_hits(logits, odds, self.zones.broadcast(limit)), is_hit,
+            lambda values: self.zones.broadcast(self.zones.sum(values)).expand_as(values),
+        )  # fmt: skip
+        return sizes * self.zones.broadcast(mean)
+
+    def _sizes_of_hits(
+        self, logits: Tensor, raw: Tensor, moments: Sequence[Tensor], odds: Tensor, is_hit: Tensor, limit: Tensor,
+        mean: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Sizes of the hits only, a tenth of all voxels."""
+        place = is_hit.flatten().nonzero().squeeze(1)
+        row, voxel = place // self.is_second.numel(), place % self.is_second.numel()
+        zone = row * len(self.zones) + self.voxel_zone[voxel]
+        numbers = raw.flatten(2).transpose(0, 1).flatten(1).index_select(1, place)
+        ring = row * self.zones.grid[2] + voxel % self.zones.grid[2]
+        of_rings = (values.flatten().index_select(0, ring) for values in moments)
+        logit, odd = (values.flatten().index_select(0, place) for values in (logits, odds))
+
+        def add(values: Tensor) -> Tensor:
+            return torch.zeros_like(limit).flatten().index_add(0, zone, values).index_select(0, zone)
+
+        scores = score_hits(logit, odd, limit.flatten().index_select(0, zone))
+        sizes = share_energy(HitSizes.of(numbers.unbind(0), *of_rings), scores, torch.ones_like(scores), add)
+        sizes = sizes * mean.flatten().index_select(0, zone)
+        return torch.zeros_like(logits).flatten().index_copy(0, place, sizes).view_as(logits)
+
+    def outputs(self, turn: Turn) -> tuple[Tensor, Tensor]:
+        """Logits of hits (M, A, R) and raw numbers of the distributions of their sizes (M, 5, A, R)."""
+        cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
+        outputs = at_least_float32(self.net(cells, turn.scalars)).unflatten(2, (PARAMETERS, PAIR, -1))
+        outputs = outputs.transpose(1, 2).flatten(2, 3)
+        prior = hits_feature(turn.left.hits, self._places(turn.second))
+        logits = outputs[:, 0] + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)
+        return logits, outputs[:, 1:]
+
+    def _moments(self, turn: Turn) -> list[Tensor]:
+        return [values[turn.layer].unsqueeze(1) for values in (self.log_mean, self.log_std)]
+
+    def _drawn(self, second: Tensor) -> Tensor:
+        return self.is_second | ~second[:, None, None]
+
+    def _places(self, second: Tensor) -> Tensor:
+        """Voxels of each zone that are drawn (M, Z)."""
+        return torch.where(second[:, None], self.second_capacity, self.zones.capacity)
+
+
+def aligned(planes: Tensor, layer: Tensor, back: bool = False) -> Tensor:
+    """Planes (M, ..., A, R) with those of odd layers turned by a bin, so that neighbors differ along z, too."""
+    is_odd = (layer % 2 == 1).reshape(-1, *([1] * (planes.dim() - 1)))
+    return torch.where(is_odd, planes.roll(-1 if back else 1, -2), planes)
+
+
+def brightness(energies: Tensor) -> Tensor:
+    """A number of order one for each energy [MeV], 0 for none."""
+    return energies.log1p() / 3
+
+
+def hits_feature(hits: Tensor, places: Tensor) -> Tensor:
+    """The log-odds of a hit, with half a voxel of each kind added."""
+    return (hits + 0.5).log() - (places - hits + 0.5).log()
+
+
+def shares_feature(shares: Tensor) -> Tensor:
+    """A number of order one for each share of energy."""
+    return (shares + 1e-3).log() / 3

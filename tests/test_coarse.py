@@ -1,0 +1,217 @@
+"""Coordinates that are functions of the shower, and a decoder that is held to them."""
+
+import itertools
+
+import pytest
+import torch
+from scipy import stats
+from torch.testing import assert_close
+
+from caloman.errors import CalomanError
+from caloman.manifold import CoarseManifold
+from caloman.manifold.coordinates import CoarseCoordinates, Zones
+from caloman.manifold.heads import HitSizes
+from caloman.manifold.sampling import choose_hits, log_odds, score_hits, share_energy
+from caloman.showers.geometry import BUILT_IN, Geometry, Layer
+
+L, A, R = 5, 6, 4
+REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4, 7), A) for i in range(L)), threshold=0.01)
+CONTEXT = 2 + L
+"""The incident energy, layer energies, one condition more."""
+
+
+@pytest.fixture
+def manifold(randomize):
+    return randomize(CoarseManifold(REGULAR, CONTEXT, zones=[1, 3], hidden=6, blocks=1), std=0.2).double()
+
+
+@pytest.fixture
+def shapes():
+    """Sparse showers, some of their layers and zones empty."""
+    hits = (torch.rand(40, L, A, R) < torch.rand(40, L, 1, 1)) & (torch.rand(40, L, 1, R) < 0.8)
+    sizes = torch.rand(40, L, A, R).double() * hits * (torch.rand(40, L, 1, 1) < 0.8)
+    return (sizes / sizes.sum((-2, -1), keepdim=True).clamp(min=1e-9)).flatten(1)
+
+
+@pytest.fixture
+def context(shapes):
+    """Conditions with an energy in each layer of the showers that has hits."""
+    energies = torch.rand(40, L).double() * 50 + 1
+    energies = energies * (shapes.unflatten(1, (L, -1)).sum(-1) > 0)
+    around = torch.randn(40, 2).double()
+    return torch.cat([around[:, :1], ((energies + 1e-3) / 1e5).log10() - 1, around[:, 1:]], dim=1)
+
+
+def noise_of(manifold, n=40):
+    return torch.randn(n, manifold.noise_dim).double()
+
+
+def test_coordinates_are_normal_where_they_say_nothing_and_lead_back_to_the_shower(shapes):
+    coordinates = CoarseCoordinates(Zones(REGULAR, [1, 3]))
+    coarse = coordinates.measure(shapes)
+    noise = torch.randn(40, coordinates.features).double()
+    encoded = coordinates(coarse, noise)
+    back = coordinates.inverse(encoded, coarse.hits.sum(-1) > 0)
+    assert torch.equal(back.hits, coarse.hits)
+    assert_close(back.shares, coarse.shares, atol=1e-6, rtol=0)
+    is_empty = (coarse.hits.sum(-1) == 0).repeat(1, 5)
+    assert is_empty.any()
+    assert torch.equal(encoded[is_empty], noise[is_empty])
+
+
+def test_a_layer_with_energy_has_a_hit_whatever_the_coordinates(shapes):
+    coordinates = CoarseCoordinates(Zones(REGULAR, [1]))
+    hits = coordinates.inverse(torch.full((2, coordinates.features), -30.0), torch.ones(2, L, dtype=torch.bool)).hits
+    assert torch.all(hits.sum(-1) >= 1)
+
+
+def test_decoded_showers_have_the_hits_and_shares_of_their_coordinates(manifold, shapes, context):
+    latents = manifold.encode(shapes, context, torch.randn(40, manifold.latent_dim).double())
+    decoded = manifold.decode(latents, context, noise_of(manifold))
+    for wanted, got in zip(
+        manifold.coordinates.measure(shapes), manifold.coordinates.measure(decoded), strict=True
+    ):  # fmt: skip
+        assert_close(got, wanted, atol=1e-6, rtol=0)
+    assert_close(decoded.unflatten(1, (L, -1)).sum(-1), shapes.unflatten(1, (L, -1)).sum(-1), atol=1e-6, rtol=0)
+    assert not torch.equal(decoded > 0, shapes > 0)
+
+
+def test_a_compiled_graph_draws_the_same_showers(manifold, shapes, context, monkeypatch):
+    latents, noise = manifold.encode(shapes, context), noise_of(manifold)
+    eager = manifold.decode(latents, context, noise)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert_close(manifold.decode(latents, context, noise), eager)
+
+
+def test_training_sees_what_sampling_sees(manifold, shapes, context, monkeypatch):
+    """The draws of all layers at once, under a finished shower, are those from layer to layer that made it."""
+    seen, outputs = [], manifold.draws.outputs
+    monkeypatch.setattr(manifold.draws, "outputs", lambda turn: seen.append((turn, outputs(turn)[0])) or outputs(turn))
+    decoded = manifold.decode(manifold.encode(shapes, context), context, noise_of(manifold))
+    steps, seen[:] = list(seen), []
+    for draw in range(2):
+        manifold._log_prob(decoded, context, torch.full((40, L), bool(draw)))
+    has_energy = decoded.unflatten(1, (L, -1)).sum(-1) > 0
+    for row, (shower, layer) in enumerate(has_energy.nonzero().tolist()):
+        for draw, (turn, logits) in enumerate(seen):
+            step, expected = steps[2 * layer + draw]
+            assert_close(turn.planes[row], step.planes[shower], atol=1e-5, rtol=1e-5)
+            assert_close(logits[row], expected[shower], atol=1e-5, rtol=1e-5)
+
+
+def test_the_second_draw_sees_the_first_color_and_its_neighbors_never_the_second(manifold, shapes, context):
+    shapes = shapes.requires_grad_()
+    turned = manifold.draws.turn(
+        torch.zeros(40, 3, A, R).double(), torch.zeros(40, 1).double(), torch.zeros(40, dtype=torch.long),
+        type(manifold.coordinates.measure(shapes))(*(part[:, 0] for part in manifold.coordinates.measure(shapes))),
+        torch.ones(40, dtype=torch.bool), shapes.unflatten(1, (L, A, R))[:, 0], torch.ones(40).double(),
+    )  # fmt: skip
+    (gradient,) = torch.autograd.grad(turned.planes.sum(), shapes)
+    gradient = gradient.unflatten(1, (L, A, R))[:, 0]
+    assert torch.all(gradient[:, manifold.draws.is_second] == 0)
+    assert torch.any(gradient[:, ~manifold.draws.is_second] != 0)
+    assert torch.all(manifold.draws.is_second != manifold.draws.is_second.roll(1, 0))
+    assert torch.all(manifold.draws.is_second[:, 1:] != manifold.draws.is_second[:, :-1])
+
+
+def test_a_turned_shower_is_as_likely(manifold, shapes, context):
+    latents = manifold.encode(shapes, context)
+    turned = shapes.unflatten(1, (L, A, R)).roll(2, 2).flatten(1)
+    expected = manifold.log_likelihood(latents, context, shapes)
+    assert torch.all(torch.isfinite(expected))
+    assert_close(manifold.log_likelihood(latents, context, turned), expected)
+
+
+def test_training_reaches_every_weight(manifold, shapes, context):
+    manifold.fit(lambda: [(shapes, context)])
+    manifold.loss(shapes, context)["loss"].backward()
+    for name, parameter in manifold.named_parameters():
+        assert torch.all(torch.isfinite(parameter.grad)), name
+        assert torch.any(parameter.grad != 0), name
+
+
+def test_hits_are_chosen_as_by_independent_voxels_under_their_number():
+    logits, draws, count = torch.linspace(1, -2, 12), 50_000, 3
+    odds = log_odds(torch.randn(draws, 12))
+    is_hit, limit = choose_hits(logits.expand(draws, -1), odds, torch.full((draws,), count))
+    assert torch.all(is_hit.sum(1) == count)
+    pairs = list(itertools.combinations(range(12), count))
+    weights = torch.stack([logits[list(pair)].sum().exp() for pair in pairs])
+    exact = sum(w * torch.zeros(12).index_fill(0, torch.tensor(p), 1) for w, p in zip(weights, pairs, strict=True))
+    assert_close(is_hit.float().mean(0), exact / weights.sum(), atol=0.03, rtol=0)
+    scores = score_hits(logits.expand(draws, -1), odds, limit.unsqueeze(1))
+    for voxel in (0, 11):
+        assert stats.kstest(scores[is_hit[:, voxel], voxel], "norm").pvalue > 1e-4
+    assert torch.all((torch.corrcoef(scores[is_hit].reshape(draws, count).T) - torch.eye(count)).abs() < 0.02)
+
+
+@pytest.mark.parametrize("hits", [0, 6])
+def test_no_voxel_and_all_voxels_can_be_chosen(hits):
+    is_hit, limit = choose_hits(torch.randn(9, 6), log_odds(torch.randn(9, 6)), torch.full((9,), hits))
+    assert torch.all(is_hit.sum(1) == hits)
+    assert torch.all(torch.isfinite(score_hits(torch.randn(9, 6), log_odds(torch.randn(9, 6)), limit.unsqueeze(1))))
+
+
+def test_shared_energy_is_a_sample_of_independent_sizes_under_their_sum():
+    """Where sizes are nearly linear in normal scores, scores under their sum have correlation -1 / (n - 1)."""
+    n, width = 4, 0.01
+    ones = torch.ones(50_000, n).double()
+    sizes = HitSizes(0 * ones, width * ones, 0 * ones, ones, 0 * ones)
+
+    def add(values):
+        return values.sum(1, keepdim=True).expand(-1, n)
+
+    values = share_energy(sizes, torch.randn_like(ones), ones.bool(), add)
+    assert_close(values.mean(1), ones[:, 0])
+    covariance = torch.cov((values.log() / width).T)
+    expected = (torch.eye(n) * n - 1).double() / (n - 1)
+    assert_close(covariance, expected, atol=0.03, rtol=0)
+
+
+def test_an_empty_detector_stays_empty_and_is_nothing_to_learn_from(manifold, shapes, context):
+    nothing, no_energy = torch.zeros_like(shapes), torch.full_like(context, -9)
+    decoded = manifold.decode(manifold.encode(nothing, no_energy), no_energy, noise_of(manifold))
+    assert torch.equal(decoded, nothing)
+    assert torch.isfinite(manifold.loss(nothing, no_energy)["loss"])
+    with pytest.raises(CalomanError, match="all training showers are empty"):
+        manifold.fit(lambda: [(nothing, no_energy)])
+
+
+@pytest.mark.parametrize(
+    ("geometry", "zones", "message"),
+    [
+        (BUILT_IN["1-photons"], [1], "layers of dataset '1-photons' differ"),
+        (REGULAR, [2, 2], r"zones = \[2, 2\] must be growing numbers of rings from 1 to 3"),
+        (REGULAR, [4], r"zones = \[4\] must be growing"),
+        (Geometry("odd", "electron", (Layer(0, (0, 1, 2), 5),), threshold=0.01), [1], "an even number of bins"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(geometry, zones, message):
+    with pytest.raises(CalomanError, match=message):
+        CoarseManifold(geometry, 1 + geometry.n_layers, zones=zones)
+
+
+def test_it_has_no_residual(manifold, shapes, context):
+    with pytest.raises(CalomanError, match="has no residual"):
+        manifold.to_noise(manifold.encode(shapes, context), context, shapes)
+
+
+def test_decoding_can_be_exported(randomize):
+    geometry = Geometry("tiny", "electron", (Layer(0, (0, 1, 2), 4),), threshold=0.01)
+    manifold = randomize(CoarseManifold(geometry, 2, hidden=4, blocks=1)).eval()
+
+    class Decoding(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.manifold = manifold
+
+        def forward(self, latents, context, noise):
+            return self.manifold.decode(latents, context, noise)
+
+    def inputs(rows):
+        return torch.randn(rows, manifold.latent_dim), torch.randn(rows, 2) / 9 - 3, torch.randn(rows, 16)
+
+    rows = torch.export.Dim("rows", min=2)
+    program = torch.export.export(Decoding(), inputs(5), dynamic_shapes=({0: rows},) * 3)
+    more = inputs(9)
+    assert_close(program.module()(*more), manifold.decode(*more), atol=1e-5, rtol=1e-4)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from caloman.generation.generate import generate
     from caloman.generation.shards import merge
     from caloman.generation.streaming import GeneratedShowers
+    from caloman.generators.listing import list_models
     from caloman.run_folders import runs
     from caloman.showers.geometry import Geometry, Layer
     from caloman.showers.observables import Observables, compute_observables
@@ -52,6 +53,7 @@ _HOMES = {
     "export": "caloman.exporting.command",
     "fit": "caloman.training.command",
     "generate": "caloman.generation.generate",
+    "list_models": "caloman.generators.listing",
     "load": "caloman.bundle",
     "merge": "caloman.generation.shards",
     "prepare": "caloman.data.prepare",
@@ -60,12 +62,12 @@ _HOMES = {
     "score": "caloman.generation.anomaly",
     "simulate": "caloman.data.simulation.simulate",
 }
-"""Public name -> its module. The functions but `load` and `compute_observables` are the commands, too."""
+"""Public name -> its module. The functions but `load` and `compute_observables` are the commands, too; `list_models` is ``models`` there."""
 
 __all__ = [
     "CalomanError", "GeneratedShowers", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
     "benchmark", "check", "compare", "compute_observables", "dimension", "download", "encode", "evaluate", "export",
-    "fit", "generate", "load", "merge", "prepare", "reconstruct", "runs", "score", "simulate",
+    "fit", "generate", "list_models", "load", "merge", "prepare", "reconstruct", "runs", "score", "simulate",
 ]  # fmt: skip
 
 

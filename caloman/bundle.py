@@ -24,6 +24,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from caloman import __version__
 from caloman.errors import CalomanError, first_line
 from caloman.files import appearing_folder, restore, sha256
+from caloman.generators.names import locate
 from caloman.models import ShowerModel
 from caloman.showers.conditions import ENERGY, Condition, Conditions
 from caloman.showers.geometry import Geometry
@@ -38,13 +39,15 @@ ENERGY_RANGE = "energy_range"
 
 
 def load(path: str | Path) -> ShowerModel:
-    """Loads a generator from a bundle, or from a run folder that holds one.
+    """Loads a generator.
 
     Args:
-        path: a bundle, or a folder that ``caloman fit`` finished.
+        path: run folder of ``caloman fit`` or a bundle; the name of a generator of the package, see `list_models`; or
+            the address of a shared one: ``hf://OWNER/NAME``, or ``https://...`` or ``doi:.../FILE`` of a zip file, each
+            with ``#sha256=`` and its SHA-256.
 
     Raises:
-        CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
+        CalomanError: if there is no such generator, or one that is damaged or newer than this code.
     """
     folder = find(path)
     config = read_config(folder)
@@ -72,12 +75,12 @@ def load(path: str | Path) -> ShowerModel:
 
 
 def find(path: str | Path) -> Path:
-    """The folder of a bundle, given that or the run folder around it.
+    """The folder of a bundle, given that, the run folder around it, or what else `load` takes.
 
     Raises:
-        CalomanError: if the path is a file, such as a checkpoint.
+        CalomanError: if there is no such generator, or the path is a file, such as a checkpoint.
     """
-    folder = Path(path)
+    folder = locate(path)
     if folder.is_file():
         raise CalomanError(
             f"{path}: a generator is a folder, a bundle or a run of `caloman fit`; name that, not a file"

@@ -20,14 +20,16 @@ from caloman.errors import CalomanError
 
 GROUPS = {
     "train": ("fit", "runs"),
-    "generate": ("generate", "merge", "export", "benchmark"),
+    "generate": ("models", "generate", "merge", "export", "benchmark"),
     "judge": ("evaluate", "compare", "reconstruct", "encode", "score", "dimension"),
     "data": ("download", "prepare", "simulate", "check"),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+FUNCTIONS = {name: name for name in COMMANDS} | {"models": "list_models"}
+"""Command -> public function; `caloman.models` is a package."""
 EXAMPLE = """example:
-  caloman fit 1-photons/caloman --output runs/photons
-  caloman generate runs/photons showers.hdf5 --energies 1GeV,4GeV,16GeV --n 3000
+  caloman generate photons showers.hdf5 --energies 1GeV,4GeV,16GeV --n 3000
+  caloman fit 1-photons/caloman --output runs/mine
   caloman evaluate showers.hdf5 reference.hdf5 --output report
 """
 
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> object:
-    command = getattr(caloman, name)
+    command = getattr(caloman, FUNCTIONS[name])
     parser = command_parser(name, command)
     overrides: dict[str, list[str]] = {}
     if "overrides" in inspect.signature(command).parameters:
@@ -182,8 +184,9 @@ def _overview() -> str:
 
 def _summary(name: str) -> str:
     """The first sentence of a command's docstring, read from the source, for importing it would take seconds."""
-    path = Path(caloman.__file__).parents[1] / f"{caloman._HOMES[name].replace('.', '/')}.py"
-    functions = (node for node in _functions(path) if node.name == name)
+    function = FUNCTIONS[name]
+    path = Path(caloman.__file__).parents[1] / f"{caloman._HOMES[function].replace('.', '/')}.py"
+    functions = (node for node in _functions(path) if node.name == function)
     return _sections(ast.get_docstring(next(functions)) or "")[0].rstrip(".")
 
 

@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import caloman  # noqa: E402
-from caloman.cli import COMMANDS, command_parser  # noqa: E402
+from caloman.cli import COMMANDS, FUNCTIONS, command_parser  # noqa: E402
 
 project = "caloman"
 author = "The caloman developers"
@@ -83,7 +83,7 @@ def _public_page() -> str:
 def _commands_page() -> str:
     text = "# Commands\n\nWhat `caloman COMMAND --help` says.\n"
     for name in COMMANDS:
-        help_text = command_parser(name, getattr(caloman, name)).format_help().strip()
+        help_text = command_parser(name, getattr(caloman, FUNCTIONS[name])).format_help().strip()
         text += f"\n## caloman {name}\n\n```text\n{help_text}\n```\n"
     return text
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 import caloman
-from caloman.cli import main
+from caloman.cli import FUNCTIONS, main
 from caloman.evaluation.presets import QUICK
 from caloman.showers.geometry import BUILT_IN
 from caloman.showers.showers import Showers
@@ -144,14 +144,14 @@ def shell(words, run):
 def parse(arguments):
     """Sends a command through the parser as it is, with nothing behind it but the check of a pipeline."""
     name, calls = arguments[0], []
-    command = getattr(caloman, name)
+    command = getattr(caloman, FUNCTIONS[name])
 
     @wraps(command)
     def pretend(*args, **kwargs):
         calls.append(inspect.signature(command).bind(*args, **kwargs).arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(caloman, name, pretend)
+        patch.setattr(caloman, FUNCTIONS[name], pretend)
         assert main(arguments) == 0, f"caloman {shlex.join(arguments)}"
     (call,) = calls
     if name == "fit" and not Path(call["config"]).is_dir():

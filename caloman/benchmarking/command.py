@@ -43,7 +43,7 @@ def benchmark(
     compare by their ratios only.
 
     Args:
-        run: run folder of `caloman fit`, or a bundle.
+        run: run folder of `caloman fit`, a bundle, or a name of `caloman models`.
         exports: further ONNX files of the run, made with `caloman export`.
         output: folder of benchmark.json.
         threads: number of CPU threads.

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from tqdm import tqdm
 
+from caloman.data.transfer import explained, import_pooch
 from caloman.errors import CalomanError
 
 ZENODO = "https://zenodo.org/records"
@@ -88,7 +88,7 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
         CalomanError: if there is no such file, no network, no space, or if what arrived is not the file.
     """
     chosen = _choose(dataset, files)
-    pooch = _import_pooch()
+    pooch = import_pooch()
     registry = {file.name: f"md5:{file.md5}" for file in chosen}
     urls = {f.name: f"{base_url.rstrip('/')}/{f.record}/files/{f.name}?download=1" for f in chosen}
     cache = pooch.create(folder, base_url, registry=registry, urls=urls, retry_if_failed=RETRIES)
@@ -102,7 +102,8 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
                 states[name] = "downloaded"
                 transfer(url, partial, cache)
 
-            _fetch(lambda: cache.fetch(name, downloader=fetch), Path(folder) / name, urls[name])  # noqa: B023
+            what = Path(folder) / name
+            explained(lambda: cache.fetch(name, downloader=fetch), what, urls[name], "MD5 sum")  # noqa: B023
     return Downloads(Path(folder), states)
 
 
@@ -115,42 +116,3 @@ def _choose(dataset: str, wanted: list[str] | None) -> list[OfficialFile]:
             names = ", ".join(file.name for file in official)
             raise CalomanError(f"--files {name}: not a file of dataset {dataset}; use train, reference, {names}")
     return [file for file in official if not wanted or file.name in wanted or file.role in wanted]
-
-
-def _import_pooch() -> ModuleType:
-    try:
-        import pooch
-    except ImportError:
-        raise CalomanError("pooch, which downloads, is not installed: pip install 'caloman[data]'") from None
-    pooch.get_logger().setLevel("WARNING")
-    return pooch
-
-
-def _fetch(transfer: Callable[[], object], path: Path, url: str) -> object:
-    """Says what went wrong in a transfer."""
-    from requests import exceptions
-
-    again = "run the same command again, which starts this file anew"
-    try:
-        return transfer()
-    except exceptions.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        what = f"{url} answers with status {status}; try later, or download it by hand"
-    except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError):
-        what = f"the transfer broke off; {again}"
-    except exceptions.ConnectionError as error:
-        what = (f"{url.split('/records')[0]} cannot be reached, or the transfer broke off; check the network or the "
-                f"proxy, or download {url} elsewhere and put it there ({_cause(error)})")  # fmt: skip
-    except exceptions.RequestException as error:
-        what = f"cannot be downloaded from {url} ({_cause(error)})"
-    except OSError as error:
-        what = f"cannot be written, check folder and free space ({error.strerror})"
-    except ValueError:
-        what = f"what arrived has another MD5 sum, so it was deleted; {again}"
-    raise CalomanError(f"{path}: {what}")
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason: requests wraps several layers around it."""
-    inner = getattr(error, "reason", error.args[0] if error.args else None)
-    return _cause(inner) if isinstance(inner, BaseException) else str(error).rsplit(": ", 1)[-1][:120]

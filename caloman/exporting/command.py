@@ -57,7 +57,7 @@ def export(
     differ from those of the model.
 
     Args:
-        run: run folder of `caloman fit`, or a bundle; in Python also a loaded model.
+        run: run folder of `caloman fit`, a bundle, or a name of `caloman models`; in Python also a loaded model.
         output: file to write; the suffix tells the format: .onnx, .pt2 (torch.export), .pt (TorchScript for LibTorch).
         target: program that reads the file: calochallenge, par04, ddml or fastcalosim.
         noise: input, for Gaussians from the engine of the program, or internal, for a generator inside the file.
@@ -73,6 +73,7 @@ def export(
     path = Path(output)
     find_format(path)
     check_seed(seed)
+    run = run if isinstance(run, ShowerModel) else bundle.find(run)
     model = run if isinstance(run, ShowerModel) else bundle.load(run)
     training = {} if isinstance(run, ShowerModel) else bundle.read_training(run)
     was_training, device = model.training, model.device

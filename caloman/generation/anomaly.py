@@ -50,7 +50,7 @@ def score(
     all under the incident energy, the first four under the layer energies, too.
 
     Args:
-        run: run folder of `caloman fit`, or a bundle.
+        run: run folder of `caloman fit`, a bundle, or a name of `caloman models`.
         showers: HDF5 file with showers, whole or some rows such as file.hdf5[0:1000]; several joined by commas.
         output: HDF5 file to write.
         anomalies: scores of other showers, from this command; prints how well each score separates them.

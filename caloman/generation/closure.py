@@ -34,7 +34,7 @@ def reconstruct(
     """Writes showers with one part from the model and all others from given showers.
 
     Args:
-        run: run folder of `caloman fit`, or a bundle.
+        run: run folder of `caloman fit`, a bundle, or a name of `caloman models`.
         showers: HDF5 file with showers, whole or some rows such as file.hdf5[0:1000]; several joined by commas.
         output: HDF5 file to write.
         part: what the model generates: decoder, from the latents and layer energies of the showers, or shapes, from
@@ -81,7 +81,7 @@ def encode(
     shower file.
 
     Args:
-        run: run folder of `caloman fit`, or a bundle.
+        run: run folder of `caloman fit`, a bundle, or a name of `caloman models`.
         showers: HDF5 file with showers, whole or some rows such as file.hdf5[0:1000]; several joined by commas.
         output: HDF5 file to write.
         sampled: draw the latents from the density on the manifold instead of the encoder.

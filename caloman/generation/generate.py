@@ -54,7 +54,7 @@ def generate(
     an interruption the same command continues.
 
     Args:
-        run: run folder of `caloman fit`, or a bundle.
+        run: run folder of `caloman fit`, a bundle, or a name of `caloman models`.
         output: HDF5 file to write.
         energies: incident energies: a list (1GeV,10GeV), a spectrum (uniform:1GeV:10GeV, log-uniform:1GeV:1TeV,
             discrete:1GeV=3,10GeV=1 with weights, histogram:FILE with lines of LOW HIGH WEIGHT), or HDF5 files with
@@ -84,7 +84,7 @@ def generate(
     """
     given = {"theta": theta, "phi": phi, **read_assignments(conditions or [])}
     job = Job(
-        str(Path(run).absolute()), str(Path(output).absolute()), energies, n, seed, device, precision, compile,
+        str(bundle.find(run).absolute()), str(Path(output).absolute()), energies, n, seed, device, precision, compile,
         compression, shard, extrapolate, member, tuple((name, text) for name, text in given.items() if text is not None)
     )  # fmt: skip
     generation = Generation(job)

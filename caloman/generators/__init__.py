@@ -1,0 +1,1 @@
+"""Trained generators: those that come with the package, and those that others share."""

@@ -1,0 +1,99 @@
+"""``caloman models``: the generators that come with the package, from the facts in their bundles."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from caloman.files import read_text
+from caloman.generators.names import shipped_generators
+from caloman.showers.geometry import Geometry
+from caloman.showers.spectra import UNITS
+from caloman.specification import read_yaml
+
+EVALUATION = "evaluation.json"
+"""File of a bundle with the result of the judge, the time of a shower, and the detector in words."""
+HEADER = ("name", "particle", "energies", "voxels", "MB", "AUC, voxels", "AUC, observables", "ms", "detector")
+
+
+@dataclass(frozen=True)
+class GeneratorFacts:
+    """A generator of the package.
+
+    Args:
+        name: what `caloman.load` knows it by.
+        detector: in words.
+        geometry: the voxel mesh.
+        energy_range: the trained incident energies [MeV].
+        megabytes: size of the bundle.
+        metrics: the numbers of `caloman evaluate`, each with ``value``, ``error``, ``floor`` and ``floor_error``.
+        milliseconds: processor time of one thread per shower.
+    """
+
+    name: str
+    detector: str
+    geometry: Geometry
+    energy_range: tuple[float, float]
+    megabytes: float
+    metrics: Mapping[str, Mapping[str, Any]]
+    milliseconds: float
+
+    @property
+    def row(self) -> list[str]:
+        """A line of the table."""
+        aucs = [self.metrics[key] for key in ("auc_low", "auc_high")]
+        return [
+            self.name,
+            self.geometry.particle,
+            " to ".join(map(energy_text, self.energy_range)),
+            str(self.geometry.n_voxels),
+            f"{self.megabytes:.1f}",
+            *(f"{auc['value']:.3f} ({auc['floor']:.3f})" for auc in aucs),
+            f"{self.milliseconds:.2f}",
+            self.detector,
+        ]
+
+
+class GeneratorTable(list[GeneratorFacts]):
+    """Generators; its text is what ``caloman models`` says."""
+
+    def __str__(self) -> str:
+        table = tabulate([facts.row for facts in self], HEADER, "simple", disable_numparse=True)
+        return f"{table}\n\nAUC of Geant4 against the generator (of Geant4 against Geant4); ms per shower on one thread"
+
+
+def list_models() -> GeneratorTable:
+    """Lists the generators that come with the package, and how good they are.
+
+    Each has a name that `caloman generate` and `caloman.load` take in the place of a run. Its README.md is the card.
+    """
+    return GeneratorTable(read_facts(name, folder) for name, folder in shipped_generators().items())
+
+
+def read_facts(name: str, folder: Path) -> GeneratorFacts:
+    """Reads what a bundle of the package tells about itself.
+
+    Raises:
+        CalomanError: if one of its files is missing.
+    """
+    evaluation = json.loads(read_text(folder / EVALUATION))
+    config: Any = read_yaml(folder / "config.yaml")
+    low, high = config["training"]["energy_range"]
+    return GeneratorFacts(
+        name=name,
+        detector=evaluation["detector"],
+        geometry=Geometry.from_xml(folder / "geometry.xml"),
+        energy_range=(low, high),
+        megabytes=sum(file.stat().st_size for file in folder.iterdir()) / 1e6,
+        metrics=evaluation["metrics"],
+        milliseconds=evaluation["milliseconds"],
+    )
+
+
+def energy_text(energy: float) -> str:
+    """An energy [MeV] with the unit that suits it."""
+    unit = max((unit for unit, size in UNITS.items() if size <= energy), key=UNITS.__getitem__, default="keV")
+    return f"{energy / UNITS[unit]:.3g} {unit}"

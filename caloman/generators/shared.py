@@ -1,0 +1,82 @@
+"""Generators that others share: from the Hugging Face Hub, or as a zip file at an address or in Zenodo."""
+
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+from caloman.data.transfer import explained, import_pooch
+from caloman.errors import CalomanError, first_line
+from caloman.files import appearing_folder
+
+SCHEMES = ("hf://", "https://", "http://", "doi:")
+FILES = ("config.yaml", "geometry.xml", "model.safetensors", "training.json", "evaluation.json", "README.md")
+"""Files of a bundle; nothing else is fetched."""
+LARGEST_BUNDLE = 2**31
+"""Bytes of the largest bundle that is unpacked."""
+
+
+def is_address(name: str | Path) -> bool:
+    """Whether a name of a generator is the address of a shared one."""
+    return isinstance(name, str) and name.startswith(SCHEMES)
+
+
+def fetch(address: str) -> Path:
+    """The local copy of a shared generator, which is fetched once.
+
+    Args:
+        address: ``hf://OWNER/NAME``, where ``@`` and a commit, tag or branch may follow; or ``https://...`` or
+            ``doi:.../FILE`` of a zip file, with ``#sha256=`` and its SHA-256 at the end.
+
+    Raises:
+        CalomanError: if it cannot be fetched, what arrived is something else, or a package is missing.
+    """
+    return _from_hub(address) if address.startswith("hf://") else _from_archive(address)
+
+
+def _from_hub(address: str) -> Path:
+    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
+    if not match:
+        raise CalomanError(f"{address}: not an address of the Hugging Face Hub; write hf://OWNER/NAME")
+    hub = _import_hub()
+    try:
+        folder = hub.snapshot_download(match[1], revision=match[2], allow_patterns=list(FILES))
+    except (OSError, ValueError, hub.errors.HTTPError) as error:
+        raise CalomanError(f"{address}: cannot be fetched, check name and network ({first_line(error)})") from None
+    return Path(folder)
+
+
+def _import_hub() -> ModuleType:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise CalomanError("huggingface_hub, which fetches hf://, is not installed: pip install 'caloman[hub]'") from None
+    return huggingface_hub
+
+
+def _from_archive(address: str) -> Path:
+    url, _, digest = address.partition("#sha256=")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise CalomanError(f"{address}: add the SHA-256 that its author tells, as in {url}#sha256=0123...cdef")
+    pooch = import_pooch()
+    cache = Path(pooch.os_cache("caloman"))
+    folder, name = cache / digest, f"{digest}.zip"
+    if not folder.is_dir():
+        explained(lambda: pooch.retrieve(url, f"sha256:{digest}", name, cache), address, url, "SHA-256")
+        _unpack(cache / name, folder, address)
+        (cache / name).unlink()
+    return folder
+
+
+def _unpack(archive: Path, folder: Path, address: str) -> None:
+    """Writes the files of a bundle, and nothing else that an archive may hold, into a folder."""
+    try:
+        with zipfile.ZipFile(archive) as content, appearing_folder(folder) as partial:
+            entries = {PurePosixPath(entry.filename).name: entry for entry in content.infolist()}
+            chosen = {name: entries[name] for name in FILES if name in entries}
+            if sum(entry.file_size for entry in chosen.values()) > LARGEST_BUNDLE:
+                raise CalomanError(f"{address}: unpacks to more than {LARGEST_BUNDLE / 1e9:.0f} GB; no bundle does")
+            for name, entry in chosen.items():
+                (partial / name).write_bytes(content.read(entry))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise CalomanError(f"{address}: not a zip file of a bundle ({first_line(error)})") from None

@@ -5,12 +5,14 @@ they would take hours, a cluster or a GPU; ``<!-- test: not run: REASON -->`` fo
 diverged run. All other commands pass the parser as they are printed, and run with small numbers in place of large.
 """
 
+import importlib
 import inspect
 import os
 import pkgutil
 import re
 import shlex
 import shutil
+import tomllib
 import warnings
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
@@ -39,7 +41,7 @@ FENCE = re.compile(
     r"(?:<!-- test: (?P<mark>[^>]*?) -->\n)?^(?P<ticks>```+)(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=ticks)$",
     re.M | re.S,
 )
-LANGUAGES = {"bash", "python", "yaml", "xml", "text"}
+LANGUAGES = {"bash", "python", "yaml", "toml", "xml", "text"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def folder(stand_ins, tmp_path, monkeypatch):
     """A folder of one's own with the stand-ins."""
     shutil.copytree(stand_ins, tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "work" / "site").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "work" / "site")
     return tmp_path / "work"
 
 
@@ -115,9 +119,12 @@ def test_blocks_run(page, folder):
     for block in blocks(page):
         assert block.language in LANGUAGES, f"{page}: a block in {block.language!r}, which no test understands"
         if block.file:
+            Path(block.file).parent.mkdir(exist_ok=True)
             Path(block.file).write_text(block.code)
         if block.language == "yaml":
             assert yaml.safe_load(block.code)
+        elif block.language == "toml":
+            assert tomllib.loads(block.code)
         elif block.language == "xml":
             assert len(ET.fromstring(block.code))
         elif block.language == "python":
@@ -134,11 +141,26 @@ def shell(words, run):
     for word in words:
         if word.startswith(("scripts/", "configs/", "data_prep/")):
             assert (ROOT / word).exists(), f"{word}: no such file in the repository"
+    if words[:2] == ["pip", "install"] and run:
+        install(Path(words[2]))
     if words[0] != "caloman":
         return
     parse(words[1:])
     if run:
         run_command(words[1:])
+
+
+def install(project):
+    """Does what pip would do with a project of one module and its entry points, without building a wheel."""
+    facts = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    site, name = Path("site"), facts["name"].replace("-", "_")
+    shutil.copy(project / f"{name}.py", site)
+    metadata = site / f"{name}-{facts['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {facts['name']}\nVersion: {facts['version']}\n")
+    points = [f"[{group}]\n" + "\n".join(map(" = ".join, p.items())) for group, p in facts["entry-points"].items()]
+    (metadata / "entry_points.txt").write_text("\n".join(points))
+    importlib.invalidate_caches()
 
 
 def parse(arguments):

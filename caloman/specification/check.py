@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
 
-from caloman.errors import CalomanError
+from caloman.errors import CalomanError, first_line
 from caloman.files import check_name
 
 PACKAGES = tuple(f"caloman.{name}" for name in ("flows", "manifold", "models", "preprocessing", "rivals", "training"))
 """Packages whose public classes a specification may name."""
+PLUGINS = "caloman.plugins"
+"""Entry-point group of other packages whose public classes it may name: who installs such a package insists."""
 TEXT = re.compile(r"(?![\s{\[!&*|>%@`\"'#]|[-?:,] )(?!.*(: | #|:$|\s$))[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 """Texts, such as names of files: on one line, and nothing but a text to any parser of YAML or JSON."""
 SCALARS = (str, int, float, bool, type(None))
@@ -36,7 +39,8 @@ def build(value: object, hint: object, source: str) -> tuple[Any, dict[str, Any]
         The object, and the specification with all defaults.
 
     Raises:
-        CalomanError: if the specification does not fit the type or names anything but a public class of caloman.
+        CalomanError: if the specification does not fit the type or names anything but a public class of caloman or of
+            an installed plug-in.
     """
     check(value, hint, source)
     parser = ArgumentParser(exit_on_error=False)
@@ -137,22 +141,34 @@ def _check_plain(value: object, options: Sequence[object], source: str, key: str
 
 
 def find_class(path: str, source: str) -> type:
-    """The public class of caloman that a specification names.
+    """The public class of caloman, or of an installed plug-in, that a specification names.
 
     Raises:
-        CalomanError: if it is none of those in `PACKAGES`.
+        CalomanError: if it is none of those in `PACKAGES` and of the modules with an entry point in `PLUGINS`.
     """
     module, _, name = path.rpartition(".")
-    found = getattr(import_module(module), name) if module in PACKAGES and name in _public(module) else None
+    allowed = module in PACKAGES or module in plugins()
+    found = getattr(import_module(module), name) if allowed and name in _public(module, source) else None
     if not isinstance(found, type):
-        known = [f"{module}.{name}" for name in _public(module)] if module in PACKAGES else []
-        hint = suggestion(path, known) or "; only public classes of caloman are loaded"
+        known = [f"{module}.{name}" for name in _public(module, source)] if allowed else []
+        hint = suggestion(path, known) or (
+            "; only public classes of caloman are loaded, and those of plug-ins: to insist, install the package that "
+            f"has it with an entry point in the group {PLUGINS!r}"
+        )
         raise CalomanError(f"{source}: {path[:80]!r} is not a caloman class{hint}")
     return found
 
 
-def _public(module: str) -> list[str]:
-    return list(getattr(import_module(module), "__all__"))  # noqa: B009 - mypy does not know it
+def plugins() -> dict[str, tuple[str, str]]:
+    """Module -> name and version of the package of each installed plug-in; none of them is imported."""
+    return {point.value: (point.dist.name, point.dist.version) for point in entry_points(group=PLUGINS) if point.dist}
+
+
+def _public(module: str, source: str) -> list[str]:
+    try:
+        return list(getattr(import_module(module), "__all__"))  # noqa: B009 - mypy does not know it
+    except Exception as error:  # of a plug-in, whatever it runs
+        raise CalomanError(f"{source}: the plug-in {module} cannot be used ({first_line(error)}); repair it") from None
 
 
 def parameters(found: type) -> dict[str, object]:

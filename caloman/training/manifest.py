@@ -19,6 +19,7 @@ from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.files import sha256, write
 from caloman.run_folders import MANIFEST, METRICS, STAGES, read_manifest, read_metrics, values
+from caloman.specification import plugins
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "h5py", "jsonargparse", "safetensors")
 ENVIRONMENT = (
@@ -44,6 +45,7 @@ class Manifest:
             "versions": {
                 **{"caloman": __version__, "python": platform.python_version()},
                 **{name: version(name) for name in PACKAGES},
+                **dict(plugins().values()),
             },
             "git": _git(Path(__file__).parents[1]),
             "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},

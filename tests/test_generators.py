@@ -1,0 +1,154 @@
+"""Generators by name: those of the package, frozen ones of older formats, and folders that take precedence."""
+
+import importlib.util
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import caloman
+from caloman import bundle
+from caloman.cli import main
+from caloman.errors import CalomanError
+from caloman.evaluation.presets import QUICK
+from caloman.generators import names
+from caloman.generators.listing import energy_text
+from caloman.generators.names import locate, shipped_generators
+
+ROOT = Path(__file__).parents[1]
+FROZEN = sorted((ROOT / "tests" / "bundles").glob("format-*"))
+
+
+@pytest.fixture
+def ship():
+    spec = importlib.util.spec_from_file_location("ship", ROOT / "scripts" / "ship.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def shipped(run, tmp_path, monkeypatch):
+    """A package whose only generator is called tiny; the working folder is empty."""
+    monkeypatch.setattr(names, "FOLDER", tmp_path / "package")
+    shutil.copytree(run / "bundle", tmp_path / "package" / "tiny")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "package" / "tiny"
+
+
+@pytest.mark.parametrize("folder", FROZEN, ids=lambda folder: folder.name)
+def test_frozen_bundles_of_every_format_give_the_showers_that_they_gave(folder):
+    assert folder.name in {f"format-{number}" for number in range(2, bundle.FORMAT + 1)}
+    frozen = np.load(folder / "showers.npz")
+    voxels = caloman.load(folder).sample(frozen["incident_energies"], seed=1).voxels
+    same = np.isclose(voxels, frozen["voxels"], rtol=1e-3, atol=1e-3)  # MeV
+    assert same.mean() > 0.995  # a rounding may empty a voxel
+
+
+def test_there_is_a_frozen_bundle_of_every_format():
+    assert [folder.name for folder in FROZEN] == [f"format-{number}" for number in range(2, bundle.FORMAT + 1)]
+
+
+def test_a_generator_of_the_package_is_loaded_and_generates_by_its_name(shipped, tmp_path):
+    energies = [2e3, 5e4]
+    expected = bundle.load(shipped).sample(energies, seed=3).voxels
+    np.testing.assert_array_equal(caloman.load("tiny").sample(energies, seed=3).voxels, expected)
+    assert main(["generate", "tiny", "out.hdf5", "--energies", "2GeV,50GeV", "--seed", "3"]) == 0
+    with caloman.ShowerFile("out.hdf5", bundle.load(shipped).geometry) as file:
+        assert len(file) == 2
+
+
+def test_a_folder_wins_over_a_generator_of_the_package_and_this_is_said(shipped, run, caplog):
+    model = bundle.load(run)
+    model.energy_range.copy_(torch.tensor([2.0, 3.0]))
+    bundle.save(model, bundle.read_config(run)["model"], {"files": [], "showers": 0}, Path("tiny"))
+    assert caloman.load("tiny").energy_range.tolist() == [2.0, 3.0]
+    assert "tiny: the folder of this name is used" in caplog.text
+    caplog.clear()
+    assert locate(Path("tiny").absolute()) == Path("tiny").absolute()
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["tinny", "TINY"])
+def test_an_unknown_name_lists_the_known_ones(shipped, name):
+    with pytest.raises(CalomanError, match=f"^{name}: no such folder or generator; those of the package are tiny$"):
+        caloman.load(name)
+
+
+def test_a_missing_path_is_no_name(shipped):
+    with pytest.raises(CalomanError, match="no finished model here"):
+        caloman.load("runs/tiny")
+
+
+@pytest.mark.parametrize("name", shipped_generators())
+def test_generators_of_the_package_are_small_and_have_a_card_with_floors(name):
+    facts = {entry.name: entry for entry in caloman.list_models()}[name]
+    assert facts.megabytes < 10
+    assert 0.4 < facts.metrics["auc_low"]["floor"] < 0.6
+    text = str(caloman.list_models())
+    assert name in text
+    assert facts.detector in text
+    card = (names.FOLDER / name / "README.md").read_text()
+    for fact in ("**not** ATLAS", facts.detector, f"{facts.metrics['auc_low']['value']:.3f}", "SHA-256"):
+        assert fact in card
+    model = caloman.load(name)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    low, high = facts.energy_range
+    response = model.sample(np.geomspace(low, high, 20), seed=1).voxels.sum(axis=1) / np.geomspace(low, high, 20)
+    assert np.isfinite(response).all()
+    assert 0.3 < response.mean() < 2
+
+
+def test_generators_of_the_package_are_25_mb_at_most():
+    assert sum(entry.megabytes for entry in caloman.list_models()) < 25
+
+
+@pytest.fixture
+def small_judge(monkeypatch):
+    """A judge without figures, whose classifiers are tiny."""
+    tiny = replace(QUICK, repeats=1, hidden=(8,), epochs=1, min_updates=0)
+    for module in ("presets", "command"):
+        monkeypatch.setattr(f"caloman.evaluation.{module}.QUICK", tiny)
+    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda *_: ())
+
+
+def test_what_is_shipped_has_float16_matrices_its_numbers_and_a_card(
+    ship, tmp_path, monkeypatch, make_showers, run, small, small_judge
+):
+    showers = make_showers(200, small)
+    keep = np.abs(np.log(showers.incident_energies / 1e4)) < 2
+    for name, rows in (("test", slice(None, 60)), ("train", slice(60, 120))):
+        showers[np.flatnonzero(keep)[rows]].save(tmp_path / f"{name}.hdf5")
+    arguments = ["ship.py", str(run), "tiny", "--reference", str(tmp_path / "test.hdf5"), "--floor"]
+    arguments += [str(tmp_path / "train.hdf5"), "--detector", "a toy", "--output", str(tmp_path / "box")]
+    monkeypatch.setattr("sys.argv", arguments)
+    ship.main()
+    folder = tmp_path / "box" / "tiny"
+    trained = bundle.load(run)
+    parameters, state = dict(trained.named_parameters()), trained.state_dict()
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        half = name in parameters and tensor.ndim > 1
+        assert (tensor.dtype == torch.float16) == half, name
+        torch.testing.assert_close(tensor.float(), state[name].float(), rtol=1e-3, atol=1e-6)
+    facts = json.loads((folder / "evaluation.json").read_text())
+    assert facts["rounding"] < 0.05
+    assert "a toy" in (folder / "README.md").read_text()
+
+
+def test_weights_that_float16_cannot_hold_are_refused(ship, run):
+    model = bundle.load(run)
+    name = next(name for name, weight in model.named_parameters() if weight.ndim > 1)
+    state = {**model.state_dict(), name: torch.full_like(model.state_dict()[name], 1e5)}
+    with pytest.raises(CalomanError, match=f"{name}: has weights beyond 65504"):
+        ship.cast(state, model)
+
+
+@pytest.mark.parametrize(("energy", "text"), [(256, "256 MeV"), (131072, "131 GeV"), (1e3, "1 GeV"), (4.2e6, "4.2 TeV"), (0.5, "500 keV")])  # fmt: skip
+def test_energies_are_told_in_the_unit_that_suits_them(energy, text):
+    assert energy_text(energy) == text

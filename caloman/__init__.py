@@ -62,7 +62,10 @@ _HOMES = {
     "score": "caloman.generation.anomaly",
     "simulate": "caloman.data.simulation.simulate",
 }
-"""Public name -> its module. The functions but `load` and `compute_observables` are the commands, too; `list_models` is ``models`` there."""
+"""Public name -> its module. The functions but `load` and `compute_observables` are the commands, too.
+
+`list_models` is the command ``models``, for `caloman.models` is a package.
+"""
 
 __all__ = [
     "CalomanError", "GeneratedShowers", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",

@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         guess = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {guess[0]!r}?" if guess else f"the commands are {', '.join(COMMANDS)}"
         return _fail(f"caloman: unknown command {name!r}; {hint}", 2)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores that others need
     logging.basicConfig(format="%(message)s")
     logging.getLogger("caloman").setLevel(logging.INFO)
     try:

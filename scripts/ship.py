@@ -2,10 +2,12 @@
 
     python scripts/ship.py RUN photons --reference TEST --floor TRAIN --detector "simplified barrel of lead and argon"
 
-The stored generator itself is judged, not the run: its showers at the energies of REFERENCE, which it must not have been
-trained on, against these. The folder is caloman/generators/NAME; it appears when it is complete, and is refused above
-10 MB. Times are processor times of one thread at batch 1000. Weight matrices become float16. Everything else stays as it
-is: statistics and biases take no room, and some hold numbers that float16 cannot. In memory all is float32.
+The stored generator itself is judged, not the run: its showers at the energies of REFERENCE against these, which it has
+not been trained on. The folder is caloman/generators/NAME. It appears when it is complete, and is refused above 10 MB.
+Times are processor times of one thread at batch 1000.
+
+Weight matrices become float16. Statistics and biases stay float32: they take no room, and some float16 cannot hold. In
+memory everything is float32.
 """
 
 import argparse
@@ -18,7 +20,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from tabulate import tabulate
 from torch import Tensor
@@ -119,26 +120,27 @@ def card(own: str, facts: dict[str, Any]) -> str:
 
 {table}
 
-{facts["showers"]} generated showers are compared with {reference["showers"]} Geant4 showers of `{reference["file"]}`
-(SHA-256 `{reference["sha256"]}`), which the training has not seen. The column Geant4 is the floor: the same comparison of
-two sets of Geant4 showers, `{floor["file"]}` (SHA-256 `{floor["sha256"]}`) against these. Classifiers: preset
-{facts["preset"]}, mean of {facts["classifier_trainings"]} trainings. An AUC of 0.5 is guessing.
+{facts["showers"]} generated showers are compared with {reference["showers"]} Geant4 showers of
+`{reference["file"]}` (SHA-256 `{reference["sha256"]}`), which the training has not seen. The
+column Geant4 is the floor: the same comparison of two sets of Geant4 showers, `{floor["file"]}`
+(SHA-256 `{floor["sha256"]}`) against these. Classifiers: preset {facts["preset"]}, mean of
+{facts["classifier_trainings"]} trainings. An AUC of 0.5 is guessing.
 
 {warnings}
-One shower takes {facts["milliseconds"]:.3g} ms of one processor core in batches of {BATCH}. Weights are stored in float16
-and computed with in float32: with the same random numbers {facts["rounding"]:.2%} of the energy of the showers differs
-from that of the float32 weights.
+One shower takes {facts["milliseconds"]:.3g} ms of one processor core in batches of {BATCH}. Weights are stored in
+float16, and float32 in memory: with the same random numbers {facts["rounding"]:.2%} of the energy of
+the showers differs from that of the weights before.
 
 ## What it is for
 
-Tests of simulation chains, exports and analysis code; teaching; the comparison of generators on the same files; the start
-of a training on other showers of this kind. The detector: {facts["detector"]}.
+Tests of simulation chains, exports and analysis code; teaching; the comparison of generators on the same files; the
+start of a training on other showers of this kind. The detector: {facts["detector"]}.
 
 ## What it is not
 
-It is **not** ATLAS, **not** CMS, and no other real detector. Do not use it for physics results: what the judge cannot see
-at this number of showers, nobody has looked at. Its numbers do not compare with those of the CaloChallenge, whose files are
-others.
+It is **not** ATLAS, **not** CMS, and no other real detector. Do not use it for physics results: nobody has looked at
+what the judge cannot see at this number of showers. Its numbers do not compare with those of the CaloChallenge, whose
+files are others.
 """
 
 
@@ -166,7 +168,7 @@ def main() -> None:
     parser.add_argument("--floor", required=True, help="other Geant4 showers, such as those of the training")
     parser.add_argument("--detector", required=True, help="the simulated detector, in words")
     parser.add_argument("--repeats", type=int, help="trainings of each classifier, 5 by default")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="where the folder goes, by default into the package")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="where to; by default the package")
     options = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("caloman").setLevel(logging.INFO)

@@ -19,6 +19,7 @@ from caloman.evaluation.presets import QUICK
 from caloman.generators import names
 from caloman.generators.listing import energy_text
 from caloman.generators.names import locate, shipped_generators
+from caloman.specification import to_yaml
 
 ROOT = Path(__file__).parents[1]
 FROZEN = sorted((ROOT / "tests" / "bundles").glob("format-*"))
@@ -49,6 +50,15 @@ def test_frozen_bundles_of_every_format_give_the_showers_that_they_gave(folder):
     voxels = caloman.load(folder).sample(frozen["incident_energies"], seed=1).voxels
     same = np.isclose(voxels, frozen["voxels"], rtol=1e-3, atol=1e-3)  # MeV
     assert same.mean() > 0.995  # a rounding may empty a voxel
+
+
+@pytest.mark.parametrize(("number", "cure"), [(1, "use caloman 0.1.0"), (99, "upgrade to caloman 7.0")])
+def test_other_formats_are_refused_with_the_version_that_reads_them(run, number, cure):
+    path = run / "bundle" / "config.yaml"
+    version = cure.split()[-1]
+    path.write_text(to_yaml({**bundle.read_config(run), "format": number, "caloman": version}))
+    with pytest.raises(CalomanError, match=rf"a bundle of format {number}, .*{cure}$"):
+        caloman.load(run)
 
 
 def test_there_is_a_frozen_bundle_of_every_format():
@@ -111,11 +121,12 @@ def test_generators_of_the_package_are_25_mb_at_most():
 
 @pytest.fixture
 def small_judge(monkeypatch):
-    """A judge without figures, whose classifiers are tiny."""
+    """A judge without figures, whose classifiers are tiny, and short timings."""
     tiny = replace(QUICK, repeats=1, hidden=(8,), epochs=1, min_updates=0)
     for module in ("presets", "command"):
         monkeypatch.setattr(f"caloman.evaluation.{module}.QUICK", tiny)
     monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda *_: ())
+    monkeypatch.setattr("caloman.benchmarking.timing.SECONDS", 0.01)
 
 
 def test_what_is_shipped_has_float16_matrices_its_numbers_and_a_card(
@@ -149,6 +160,9 @@ def test_weights_that_float16_cannot_hold_are_refused(ship, run):
         ship.cast(state, model)
 
 
-@pytest.mark.parametrize(("energy", "text"), [(256, "256 MeV"), (131072, "131 GeV"), (1e3, "1 GeV"), (4.2e6, "4.2 TeV"), (0.5, "500 keV")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("energy", "text"),
+    [(0.5, "500 keV"), (256, "256 MeV"), (1e3, "1 GeV"), (131072, "131 GeV"), (4.2e6, "4.2 TeV")],
+)
 def test_energies_are_told_in_the_unit_that_suits_them(energy, text):
     assert energy_text(energy) == text

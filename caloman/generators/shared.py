@@ -50,7 +50,7 @@ def _import_hub() -> ModuleType:
     try:
         import huggingface_hub
     except ImportError:
-        raise CalomanError("huggingface_hub, which fetches hf://, is not installed: pip install 'caloman[hub]'") from None
+        raise CalomanError("huggingface_hub, which hf:// needs, is not installed: pip install 'caloman[hub]'") from None
     return huggingface_hub
 
 
@@ -63,8 +63,10 @@ def _from_archive(address: str) -> Path:
     folder, name = cache / digest, f"{digest}.zip"
     if not folder.is_dir():
         explained(lambda: pooch.retrieve(url, f"sha256:{digest}", name, cache), address, url, "SHA-256")
-        _unpack(cache / name, folder, address)
-        (cache / name).unlink()
+        try:
+            _unpack(cache / name, folder, address)
+        finally:
+            (cache / name).unlink()
     return folder
 
 
@@ -74,6 +76,8 @@ def _unpack(archive: Path, folder: Path, address: str) -> None:
         with zipfile.ZipFile(archive) as content, appearing_folder(folder) as partial:
             entries = {PurePosixPath(entry.filename).name: entry for entry in content.infolist()}
             chosen = {name: entries[name] for name in FILES if name in entries}
+            if "config.yaml" not in chosen:
+                raise zipfile.BadZipFile("no config.yaml")
             if sum(entry.file_size for entry in chosen.values()) > LARGEST_BUNDLE:
                 raise CalomanError(f"{address}: unpacks to more than {LARGEST_BUNDLE / 1e9:.0f} GB; no bundle does")
             for name, entry in chosen.items():

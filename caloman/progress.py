@@ -24,7 +24,7 @@ class Progress:
     """
 
     def __init__(self, task: str, total: int, unit: str, done: int = 0) -> None:
-        self._task, self._total, self._unit, self._done = task, total, unit, done
+        self._task, self._total, self._unit, self._done, self._before = task, total, unit, done, done
         self._step = ""
         self._bar = tqdm(total=total, initial=done, desc=task, unit=unit, disable=None)
         self._start = self._spoken = time.monotonic()
@@ -47,7 +47,10 @@ class Progress:
 
     def _log(self, text: str) -> None:
         self._spoken = time.monotonic()
-        logger.info("%s: %s, %.0f s", self._task, text, self._spoken - self._start)
+        seconds = self._spoken - self._start
+        left = seconds * (self._total - self._done) / max(self._done - self._before, 1)
+        rest = f", about {left:.0f} s left" if self._done > self._before else ""
+        logger.info("%s: %s, %.0f s%s", self._task, text, seconds, rest)
 
     def __enter__(self) -> Self:
         return self

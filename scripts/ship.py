@@ -13,7 +13,6 @@ memory everything is float32.
 import argparse
 import json
 import logging
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +24,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from caloman import bundle
-from caloman.benchmarking.timing import energies_at, measure
+from caloman.benchmarking.timing import conditions_at, measure
 from caloman.errors import CalomanError
 from caloman.evaluation.command import evaluate
 from caloman.evaluation.measures import number
@@ -60,10 +59,12 @@ def cast(state: dict[str, Tensor], model: ShowerModel) -> dict[str, Tensor]:
 
 
 def store(run: str, folder: Path) -> None:
-    """Copies the bundle of a run into a folder, with weights cast and the digests of the new files."""
-    shutil.copytree(bundle.find(run), folder, dirs_exist_ok=True)
+    """Writes the generator of a run as a bundle of today's format, then casts its weights."""
+    model, manifest, path = bundle.load(run), bundle.read_config(run), bundle.find(run) / "training.json"
+    record = json.loads(path.read_text()) if path.is_file() else None
+    bundle.save(model, manifest["model"], manifest["training"], folder, record)
     weights = folder / "model.safetensors"
-    save_file(cast(load_file(weights), bundle.load(run)), weights)
+    save_file(cast(load_file(weights), model), weights)
     config: Any = read_yaml(folder / "config.yaml")
     config["files"] = {name: sha256(folder / name) for name in config["files"]}
     (folder / "config.yaml").write_text(to_yaml(config))
@@ -80,7 +81,7 @@ def judge(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         )
     sample = report.metrics["samples"][0]
     with threads(1):
-        milliseconds = measure(model, model, energies_at(model, BATCH), runs=5).processor
+        milliseconds = measure(model, model, conditions_at(model, BATCH), runs=5).processor
     return {
         "detector": options.detector,
         "milliseconds": milliseconds,
@@ -98,9 +99,8 @@ def judge(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def rounding(stored: ShowerModel, trained: ShowerModel) -> float:
     """What float16 changes: share of the energy of 1000 showers that lies in other voxels or is missing."""
-    low, high = trained.energy_range.tolist()
-    energies = np.geomspace(low, high, BATCH)
-    one, other = (model.sample(energies, seed=1).voxels.astype(np.float64) for model in (stored, trained))
+    conditions = conditions_at(trained, BATCH).numpy()
+    one, other = (model.sample_chunk(conditions, 1, 0).voxels.astype(np.float64) for model in (stored, trained))
     return float(np.abs(one - other).sum() / other.sum())
 
 

@@ -7,6 +7,7 @@ diverged run. All other commands pass the parser as they are printed, and run wi
 
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -100,6 +101,19 @@ def stand_ins(small_judge, tmp_path_factory):
         run_command(["evaluate", "generated.hdf5", "geant4.hdf5", "--output", "report-monday"])
         shutil.copytree("report-monday", "report-tuesday")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def generators(stand_ins):
+    """A generator of the package, of the same size as the other stand-ins."""
+    bundle = shutil.copytree(stand_ins / "runs/photons/bundle", stand_ins / "package/photons")
+    metrics = json.loads((stand_ins / "report-monday/metrics.json").read_text())["samples"][0]["metrics"]
+    metrics["auc_low"] = metrics["auc_high"]
+    facts = {"detector": "a stand-in", "milliseconds": 1.0, "metrics": metrics}
+    (bundle / "evaluation.json").write_text(json.dumps(facts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("caloman.generators.names.FOLDER", stand_ins / "package")
+        yield
 
 
 @pytest.fixture

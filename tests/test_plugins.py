@@ -8,6 +8,7 @@ from conftest import TINY_MODEL
 
 from caloman import bundle
 from caloman.errors import CalomanError
+from caloman.showers.conditions import ENERGY_ONLY
 from caloman.specification import find_class, plugins
 
 MODULE = """
@@ -59,7 +60,7 @@ def with_head(name):
 
 def test_an_importable_class_is_refused_and_not_imported_unless_its_package_is_a_plug_in(module, small, tmp_path):
     with pytest.raises(CalomanError, match=r"'foreign_heads\.WideHead' is not.*to insist, install") as error:
-        bundle.build_model(with_head("foreign_heads.WideHead"), small, tmp_path)
+        bundle.build_model(with_head("foreign_heads.WideHead"), small, ENERGY_ONLY, tmp_path)
     assert "caloman.plugins" in str(error.value)
     assert "foreign_heads" not in sys.modules
 
@@ -69,7 +70,7 @@ def test_a_bundle_with_a_class_of_a_plug_in_is_written_and_loaded(module, small,
     assert plugins()["foreign_heads"] == ("foreign-heads", "1.2")
     assert "foreign_heads" not in sys.modules
     spec = with_head("foreign_heads.WideHead")
-    model = randomize(bundle.build_model(spec, small, tmp_path), std=0.2)
+    model = randomize(bundle.build_model(spec, small, ENERGY_ONLY, tmp_path), std=0.2)
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "bundle")
     loaded = bundle.load(tmp_path / "bundle")
     assert type(loaded.manifold.autoencoder.head).__module__ == "foreign_heads"
@@ -89,7 +90,7 @@ def test_a_bundle_with_a_class_of_a_plug_in_is_written_and_loaded(module, small,
 def test_of_a_plug_in_only_public_classes_of_the_right_kind_are_made(module, small, tmp_path, name, message):
     install(module)
     with pytest.raises(CalomanError, match=message):
-        bundle.build_model(with_head(f"foreign_heads.{name}"), small, tmp_path)
+        bundle.build_model(with_head(f"foreign_heads.{name}"), small, ENERGY_ONLY, tmp_path)
 
 
 @pytest.mark.parametrize("code", ["1 / 0", "import nothing_of_this_name", "x = 1"])

@@ -1,7 +1,7 @@
 """``caloman models``: the generators that come with the package, from the facts in their bundles."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from tabulate import tabulate
 
 from caloman.files import read_text
 from caloman.generators.names import shipped_generators
+from caloman.showers.conditions import ENERGY, Condition
 from caloman.showers.geometry import Geometry
 from caloman.showers.spectra import UNITS
-from caloman.specification import read_yaml
+from caloman.specification import build, read_yaml
 
 EVALUATION = "evaluation.json"
 """File of a bundle with the result of the judge, the time of a shower, and the detector in words."""
-HEADER = ("name", "particle", "energies", "voxels", "MB", "AUC, voxels", "AUC, observables", "ms", "detector")
+HEADER = ("name", "particle", "conditions", "voxels", "MB", "AUC, voxels", "AUC, observables", "ms", "detector")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class GeneratorFacts:
         name: what `caloman.load` knows it by.
         detector: in words.
         geometry: the voxel mesh.
-        energy_range: the trained incident energies [MeV].
+        conditions: what showers are asked for by, with the trained ranges, the energy first.
         megabytes: size of the bundle.
         metrics: the numbers of `caloman evaluate`, each with ``value``, ``error``, ``floor`` and ``floor_error``.
         milliseconds: processor time of one thread per shower.
@@ -36,7 +37,7 @@ class GeneratorFacts:
     name: str
     detector: str
     geometry: Geometry
-    energy_range: tuple[float, float]
+    conditions: Sequence[Condition]
     megabytes: float
     metrics: Mapping[str, Mapping[str, Any]]
     milliseconds: float
@@ -48,7 +49,7 @@ class GeneratorFacts:
         return [
             self.name,
             self.geometry.particle,
-            " to ".join(map(energy_text, self.energy_range)),
+            ", ".join(map(condition_text, self.conditions)),
             str(self.geometry.n_voxels),
             f"{self.megabytes:.1f}",
             *(f"{auc['value']:.3f} ({auc['floor']:.3f})" for auc in aucs),
@@ -81,19 +82,26 @@ def read_facts(name: str, folder: Path) -> GeneratorFacts:
     """
     evaluation = json.loads(read_text(folder / EVALUATION))
     config: Any = read_yaml(folder / "config.yaml")
-    low, high = config["training"]["energy_range"]
     return GeneratorFacts(
         name=name,
         detector=evaluation["detector"],
         geometry=Geometry.from_xml(folder / "geometry.xml"),
-        energy_range=(low, high),
+        conditions=build(config["conditions"], list[Condition], f"{folder}: conditions")[0],
         megabytes=sum(file.stat().st_size for file in folder.iterdir()) / 1e6,
         metrics=evaluation["metrics"],
         milliseconds=evaluation["milliseconds"],
     )
 
 
+def condition_text(condition: Condition) -> str:
+    """A condition and what was trained, in a few words."""
+    if condition.name == ENERGY.name and condition.range:
+        return " to ".join(map(energy_text, condition.range))
+    return f"{condition.label} {condition.domain}"
+
+
 def energy_text(energy: float) -> str:
     """An energy [MeV] with the unit that suits it."""
-    unit = max((unit for unit, size in UNITS.items() if size <= energy), key=UNITS.__getitem__, default="keV")
-    return f"{energy / UNITS[unit]:.3g} {unit}"
+    units = UNITS[ENERGY.unit]
+    unit = max((unit for unit, size in units.items() if size <= energy), key=units.__getitem__, default="keV")
+    return f"{energy / units[unit]:.3g} {unit}"

@@ -61,7 +61,8 @@ def cast(state: dict[str, Tensor], model: ShowerModel) -> dict[str, Tensor]:
 def store(run: str, folder: Path) -> None:
     """Writes the generator of a run as a bundle of today's format, then casts its weights."""
     model, manifest, path = bundle.load(run), bundle.read_config(run), bundle.find(run) / "training.json"
-    record = json.loads(path.read_text()) if path.is_file() else None
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    record = {key: value for key, value in record.items() if key not in ("data", "environment", "hardware")}
     bundle.save(model, manifest["model"], manifest["training"], folder, record)
     weights = folder / "model.safetensors"
     save_file(cast(load_file(weights), model), weights)

@@ -215,3 +215,12 @@ def test_decoding_can_be_exported(randomize):
     program = torch.export.export(Decoding(), inputs(5), dynamic_shapes=({0: rows},) * 3)
     more = inputs(9)
     assert_close(program.module()(*more), manifold.decode(*more), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("directions", [False, True])
+def test_only_a_decoder_with_directions_tells_a_turned_shower_from_another(randomize, shapes, context, directions):
+    manifold = randomize(CoarseManifold(REGULAR, CONTEXT, [1, 3], 6, 1, directions), std=0.2).double().eval()
+    turned = shapes.unflatten(1, (L, A, R)).roll(2, 2).flatten(1)
+    nothing = torch.zeros(40, manifold.latent_dim).double()
+    before, after = (manifold.log_likelihood(nothing, context, each) for each in (shapes, turned))
+    assert torch.allclose(before, after) is not directions

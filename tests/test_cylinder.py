@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from caloman.nn.cylinder import CircleNet, CylinderConv
+from caloman.nn.cylinder import CircleNet, CylinderConv, from_patches, to_patches
 
 
 @pytest.mark.parametrize("coordinates", [False, True])
@@ -36,3 +36,11 @@ def test_a_turned_circle_gives_a_turned_output_that_depends_on_its_condition(ran
     assert outputs.shape == (5, 7, 4)
     torch.testing.assert_close(net(cells.roll(2, 1), context), outputs.roll(2, 1))
     assert not torch.allclose(net(cells, context + 1), outputs)
+
+
+def test_patches_restore_the_cells_and_hold_neighbors():
+    cells = torch.arange(2 * 4 * 6 * 9.0).reshape(1, 2, 4, 6, 9)
+    patches = to_patches(cells, (2, 3, 9))
+    assert patches.shape == (1, 2 * 2 * 3 * 9, 2, 2, 1)
+    assert torch.equal(patches[0, :27, 1, 0, 0], cells[0, 0, 2, :3].flatten())
+    assert torch.equal(from_patches(patches, (2, 3, 9)), cells)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from caloman.manifold.architectures import Architecture, DenseArchitecture
 from caloman.manifold.heads import GaussianHead, Head
+from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardize
 from caloman.showers.geometry import Geometry
 
@@ -61,14 +61,15 @@ class Autoencoder(Manifold):
         geometry: the voxel mesh with V voxels.
         context: size C of the condition.
         latent_dim: dimension of the manifold.
-        hidden: sizes of the hidden layers of encoder and decoder, if no architecture is given.
+        hidden: sizes of the hidden layers of encoder and decoder.
         head: likelihood of the decoder.
         scaling: of the encoder's inputs; by default none.
-        architecture: builds encoder and decoder; by default CaloMan's dense networks.
 
     References:
         Loaiza-Ganem et al., two-step models (arXiv:2204.07172); Cresswell et al., CaloMan (arXiv:2211.15380).
     """
+
+    head: Head
 
     def __init__(
         self,
@@ -78,7 +79,6 @@ class Autoencoder(Manifold):
         hidden: Sequence[int] = (512, 512, 512),
         head: Callable[[Geometry], Head] = GaussianHead,
         scaling: Callable[[int], Scaling] | None = None,
-        architecture: Architecture | None = None,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -86,16 +86,12 @@ class Autoencoder(Manifold):
         self.noise_dim = self.head.noise_dim
         self.scaling = scaling(geometry.n_voxels) if scaling else None
         self.context_scaling = Standardize(context)
-        architecture = architecture or DenseArchitecture(hidden)
-        self.encoder = architecture.encoder(geometry, context, self._encoder_outputs)
-        self.decoder = self._make_decoder(architecture, geometry, context)
+        self.encoder = ParallelMLP(geometry.n_voxels, context, hidden, self._encoder_outputs)
+        self.decoder = ParallelMLP(latent_dim, context, hidden, self.head.n_parameters)
 
     @property
     def _encoder_outputs(self) -> int:
         return self.latent_dim
-
-    def _make_decoder(self, architecture: Architecture, geometry: Geometry, context: int) -> nn.Module:
-        return architecture.decoder(geometry, context, self.latent_dim, self.head.n_parameters)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         self.head.fit(shapes for shapes, _ in batches())

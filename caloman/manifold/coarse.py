@@ -34,6 +34,8 @@ class CoarseManifold(Manifold):
         zones: first ring of each zone but the innermost.
         hidden: channels of the decoder.
         blocks: residual blocks of the decoder.
+        directions: whether the decoder knows alpha, for particles that come from one side.
+        unit: energy that the decoder sees as a number of order one [MeV], about that of a bright voxel.
 
     References:
         SuperCalo (arXiv:2308.11700) for coarse energies and what is below them.
@@ -45,8 +47,9 @@ class CoarseManifold(Manifold):
     fading: Tensor
 
     def __init__(
-        self, geometry: Geometry, context: int, zones: Sequence[int] = (1,), hidden: int = 64, blocks: int = 2
-    ) -> None:
+        self, geometry: Geometry, context: int, zones: Sequence[int] = (1,), hidden: int = 64, blocks: int = 2,
+        directions: bool = False, unit: float = 1.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.zones = Zones(geometry, zones)
         self.n_layers = geometry.n_layers
@@ -55,7 +58,10 @@ class CoarseManifold(Manifold):
         self.noise_dim = 2 * geometry.n_voxels
         self.context_scaling = Standardize(context)
         n_scalars = 3 * (1 + 2 * len(self.zones)) + context
-        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks)
+        self.unit = unit
+        further = n_scalars - context + 1  # place of the conditions beside the energy, see `_scalars`
+        directed = slice(further, further + context - 1 - self.n_layers) if directions else None
+        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit)
         self.register_buffer("fading", _fading(self.n_layers), persistent=False)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
@@ -88,7 +94,7 @@ class CoarseManifold(Manifold):
         coarse, images = self.coordinates.measure(shapes), self._unit_sums(shapes)
         energies = self._layer_energies(context)
         row, layer = (coarse.hits.sum(-1) > 0).nonzero(as_tuple=True)
-        before = brightness(_before(images * energies[..., None, None], self.fading)[row, layer])
+        before = brightness(_before(images * energies[..., None, None], self.fading)[row, layer] / self.unit)
         own = aligned(images[row, layer], layer)
         turn = self.draws.turn(
             aligned(before, layer), self._scalars(coarse, context)[row, layer], layer,
@@ -105,7 +111,7 @@ class CoarseManifold(Manifold):
         shapes, memory, last, one_before = [], nothing, nothing, nothing
         for layer in range(self.n_layers):
             numbers = torch.full_like(latents[:, 0], layer, dtype=torch.long)
-            before = brightness(aligned(torch.stack([last, one_before, memory], dim=1), numbers))
+            before = brightness(aligned(torch.stack([last, one_before, memory], dim=1), numbers) / self.unit)
             drawn = nothing
             own = Coarse(*(part[:, layer] for part in coarse))
             for draw in range(2):
@@ -128,7 +134,7 @@ class CoarseManifold(Manifold):
 
     def _scalars(self, coarse: Coarse, context: Tensor) -> Tensor:
         """Numbers of each layer, of its neighbors and of the shower (N, L, S)."""
-        energies = brightness(self._layer_energies(context)).unsqueeze(-1)
+        energies = brightness(self._layer_energies(context) / self.unit).unsqueeze(-1)
         hits, shares = hits_feature(coarse.hits, self.zones.capacity), shares_feature(coarse.shares)
         layers = torch.cat([energies, hits, shares], dim=-1)
         padded = F.pad(layers, (0, 0, 1, 1))

@@ -52,6 +52,9 @@ class LayerDraws(nn.Module):
         n_scalars: numbers that the network sees besides those of a turn.
         hidden: channels of the network.
         blocks: its residual blocks.
+        directed: those of the numbers that act by the direction in alpha; None for a network that does not know alpha,
+            so that turned layers are equally likely.
+        unit: energy that the network sees as a number of order one [MeV].
 
     Raises:
         CalomanError: if the number of bins in alpha is odd.
@@ -60,11 +63,14 @@ class LayerDraws(nn.Module):
     hit_logit: Tensor
     log_mean: Tensor
     log_std: Tensor
+    cell_alpha: Tensor
     is_second: Tensor
     second_capacity: Tensor
     voxel_zone: Tensor
 
-    def __init__(self, zones: Zones, n_scalars: int, hidden: int, blocks: int) -> None:
+    def __init__(
+        self, zones: Zones, n_scalars: int, hidden: int, blocks: int, directed: slice | None = None, unit: float = 1.0
+    ) -> None:
         super().__init__()
         n_layers, n_alpha, n_r = zones.grid
         if n_alpha % PAIR:
@@ -72,7 +78,11 @@ class LayerDraws(nn.Module):
         self.zones = zones
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + 1
-        self.net = CircleNet((BEFORE + 2) * cell, n_scalars, PARAMETERS * cell, hidden, blocks)
+        self.directed, self.unit = directed, unit
+        n_directions = 0 if directed is None else 2 * (1 + directed.stop - directed.start)
+        self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, PARAMETERS * cell, hidden, blocks)
+        angle = (2 * torch.pi / n_alpha) * (PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2) - torch.pi
+        self.register_buffer("cell_alpha", angle, persistent=False)  # middle of a cell in even layers
         # the origin of the network's outputs, for each ring
         self.register_buffer("hit_logit", torch.zeros(n_layers, n_r))  # over that of the zone
         self.register_buffer("log_mean", torch.zeros(n_layers, n_r))
@@ -115,7 +125,7 @@ class LayerDraws(nn.Module):
         """A draw of layers.
 
         Args:
-            before: images of the energies before them, shape (M, 3, A, R), see `brightness`.
+            before: images of the energies before them over the unit, shape (M, 3, A, R), see `brightness`.
             scalars: numbers for the network (M, S).
             layer: numbers of the layers (M,).
             coarse: hits and shares of their zones, both (M, Z).
@@ -127,7 +137,9 @@ class LayerDraws(nn.Module):
         is_hit = known > 0
         shares = (coarse.shares - self.zones.sum(known)).clamp(min=LEAST_SHARE) * (coarse.shares > 0)
         left = Coarse(coarse.hits - self.zones.sum(is_hit.to(known.dtype)), shares)
-        own_images = torch.stack([brightness(known * energies[:, None, None]), is_hit.to(known.dtype)], dim=1)
+        own_images = torch.stack(
+            [brightness(known * energies[:, None, None] / self.unit), is_hit.to(known.dtype)], dim=1
+        )
         planes = torch.cat([before, own_images], dim=1)
         rest = [hits_feature(left.hits, self._places(second)), shares_feature(left.shares)]
         return Turn(planes, torch.cat([scalars, *rest, second[:, None].to(scalars.dtype)], dim=1), layer, left, second)
@@ -199,11 +211,21 @@ class LayerDraws(nn.Module):
     def outputs(self, turn: Turn) -> tuple[Tensor, Tensor]:
         """Logits of hits (M, A, R) and raw numbers of the distributions of their sizes (M, 5, A, R)."""
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
+        if self.directed is not None:
+            cells = torch.cat([cells, self._directions(turn)], dim=2)
         outputs = at_least_float32(self.net(cells, turn.scalars)).unflatten(2, (PARAMETERS, PAIR, -1))
         outputs = outputs.transpose(1, 2).flatten(2, 3)
         prior = hits_feature(turn.left.hits, self._places(turn.second))
         logits = outputs[:, 0] + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)
         return logits, outputs[:, 1:]
+
+    def _directions(self, turn: Turn) -> Tensor:
+        """Cosine and sine of alpha in each cell, and their products with the directed numbers (M, cells, D)."""
+        width = 2 * torch.pi / (PAIR * len(self.cell_alpha))
+        alpha = self.cell_alpha - width * (turn.layer % 2 == 1).unsqueeze(1)  # see `aligned`
+        circle = torch.stack([alpha.cos(), alpha.sin()], dim=2)
+        numbers = F.pad(turn.scalars[:, self.directed], (1, 0), value=1.0)
+        return (circle.unsqueeze(3) * numbers[:, None, None]).flatten(2)
 
     def _moments(self, turn: Turn) -> list[Tensor]:
         return [values[turn.layer].unsqueeze(1) for values in (self.log_mean, self.log_std)]
@@ -223,7 +245,7 @@ def aligned(planes: Tensor, layer: Tensor, back: bool = False) -> Tensor:
 
 
 def brightness(energies: Tensor) -> Tensor:
-    """A number of order one for each energy [MeV], 0 for none."""
+    """A number of order one for each energy of the size of the unit, 0 for none."""
     return energies.log1p() / 3
 
 

@@ -123,12 +123,10 @@ class HurdleHead(Head):
         self.log_std.copy_(((squares + 10 * square_all) / (hits + 10) - mean**2).clamp(min=0.01).sqrt())
         self.hit_logit.copy_(((hits + 0.5) / (count + 1)).logit())
 
-    def _unpack(self, parameters: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, "HitSizes"]:
-        """Logit of a hit (N, n) and distribution of its size, of all or some voxels."""
+    def _unpack(self, parameters: Tensor) -> tuple[Tensor, "HitSizes"]:
+        """Logit of a hit (N, V) and distribution of its size."""
         hit, *raw = at_least_float32(parameters).unflatten(1, (6, -1)).unbind(dim=1)
-        moments = (self.hit_logit, self.log_mean, self.log_std)
-        hit_logit, mean, std = moments if voxels is None else (values.index_select(0, voxels) for values in moments)
-        return hit_logit + hit, HitSizes.of(raw, mean, std)
+        return self.hit_logit + hit, HitSizes.of(raw, self.log_mean, self.log_std)
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
         return self.voxel_log_prob(parameters, shapes).sum(dim=1)
@@ -152,24 +150,11 @@ class HurdleHead(Head):
         return -torch.special.ndtri(tail_probability.clamp(1e-9, 1 - 1e-6))
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        return self.shapes(*self.sizes(parameters, noise))
-
-    def shapes(self, sizes: Tensor, ratio: Tensor) -> Tensor:
-        """Shapes (N, V) from the results of `sizes` for all voxels."""
-        return torch.where((ratio < 1) | self.layers.is_largest(-ratio), sizes, torch.zeros_like(sizes))
-
-    def sizes(self, parameters: Tensor, noise: Tensor, voxels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Sizes (N, n) that hits would have, and P(x > noise) over the probability of a hit (N, n): below 1 it is one.
-
-        Args:
-            parameters: of these voxels, (N, 6 n).
-            noise: of these voxels, (N, n).
-            voxels: their numbers, shape (n,); by default all.
-        """
-        hit, sizes = self._unpack(parameters, voxels)
-        ratio = upper_tail(at_least_float32(noise)) / hit.sigmoid()
+        hit, sizes = self._unpack(parameters)
+        ratio = upper_tail(at_least_float32(noise)) / hit.sigmoid()  # below 1 it is a hit
         log_size, _ = sizes.log_size(-torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6)))
-        return log_size.clamp(-30, 10).exp(), ratio
+        is_hit = (ratio < 1) | self.layers.is_largest(-ratio)
+        return torch.where(is_hit, log_size.clamp(-30, 10).exp(), 0.0)
 
 
 class HitSizes(NamedTuple):

@@ -1,6 +1,5 @@
 """Convolutions on the mesh of a regular calorimeter: layers along z, rings in r, a circle in alpha."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -52,64 +51,6 @@ def _coordinates(inputs: Tensor) -> Tensor:
     axes = [torch.linspace(-1, 1, size, dtype=inputs.dtype, device=inputs.device) for size in shape]
     z, _, r = torch.meshgrid(*axes, indexing="ij")
     return torch.stack([z, r]).expand(count, -1, -1, -1, -1)
-
-
-class CylinderNet(nn.Module):
-    """Residual convolutions; a condition scales and shifts each channel at each z and r (FiLM).
-
-    All alphas are treated alike: a turned input gives a turned output. The shifts tell z and r apart.
-
-    Args:
-        shape: numbers of cells along z, alpha and r.
-        in_channels: channels of the input.
-        context: size C of the condition.
-        out_channels: channels of the output.
-        hidden: channels between, and width of the condition's network.
-        blocks: number of residual blocks of two convolutions.
-
-    References:
-        Perez et al., FiLM (arXiv:1709.07871).
-    """
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        in_channels: int,
-        context: int,
-        out_channels: int,
-        hidden: int = 64,
-        blocks: int = 2,
-    ) -> None:
-        super().__init__()
-        self.condition = MLP(context, [hidden], hidden, nn.SiLU)
-        self.first = CylinderConv(in_channels, hidden, (1, 1, 1))
-        self.blocks = nn.ModuleList(_FilmBlock(shape, hidden) for _ in range(blocks))
-        self.last = CylinderConv(hidden, out_channels, (1, 1, 1))
-
-    def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
-        """Maps inputs (N, in_channels, z, alpha, r) and context (N, C) to (N, out_channels, z, alpha, r)."""
-        condition = F.silu(self.condition(context))
-        hidden = self.first(inputs)
-        for block in self.blocks:
-            hidden = block(hidden, condition)
-        return self.last(F.silu(hidden))
-
-
-class _FilmBlock(nn.Module):
-    """Two convolutions around a skip connection; the condition acts between them."""
-
-    def __init__(self, shape: Sequence[int], channels: int) -> None:
-        super().__init__()
-        kernel = [3 if size > 1 else 1 for size in shape]
-        self.film_shape = (2, channels, shape[0], 1, shape[2])
-        self.film = nn.Linear(channels, math.prod(self.film_shape))
-        self.before = CylinderConv(channels, channels, kernel)
-        self.after = CylinderConv(channels, channels, kernel)
-
-    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.film(condition).unflatten(1, self.film_shape).unbind(dim=1)
-        hidden = self.before(F.silu(inputs)) * (1 + scale) + shift
-        return inputs + self.after(F.silu(hidden))
 
 
 class CircleNet(nn.Module):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from caloman.showers.writer import ShowerWriter
     from caloman.training.command import fit
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "CalomanError": "caloman.errors",

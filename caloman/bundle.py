@@ -30,7 +30,8 @@ from caloman.showers.conditions import ENERGY, Condition, Conditions
 from caloman.showers.geometry import Geometry
 from caloman.specification import build, read_yaml, to_yaml
 
-FORMAT = 2
+FORMAT, OLDEST = 3, 2
+"""Format of the bundles that are written, and the oldest one that is read: bundles of format 2 list no conditions."""
 LARGEST_SIZE = 1_000_000
 HASHED = ("geometry.xml", "model.safetensors")
 Factory = Callable[[Geometry, Conditions], ShowerModel]
@@ -240,10 +241,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
     config = read_yaml(path)
     if not isinstance(config, dict) or not isinstance(config.get("format"), int):
         raise CalomanError(f"{path}: not the configuration of a bundle; copy the bundle again")
-    if config["format"] != FORMAT:
+    if not OLDEST <= config["format"] <= FORMAT:
         cure = "upgrade to" if config["format"] > FORMAT else "train it again, or use"
         raise CalomanError(
-            f"{path}: a bundle of format {config['format']}, while this version reads {FORMAT}; {cure} caloman "
+            f"{path}: a bundle of format {config['format']}, while this version reads {OLDEST} to {FORMAT}; {cure} caloman "
             f"{str(config.get('caloman'))[:20]}"
         )
     if not isinstance(config.get("model"), dict):

@@ -244,8 +244,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not OLDEST <= config["format"] <= FORMAT:
         cure = "upgrade to" if config["format"] > FORMAT else "train it again, or use"
         raise CalomanError(
-            f"{path}: a bundle of format {config['format']}, while this version reads {OLDEST} to {FORMAT}; {cure} caloman "
-            f"{str(config.get('caloman'))[:20]}"
+            f"{path}: a bundle of format {config['format']}, while this version reads {OLDEST} to {FORMAT}; {cure} "
+            f"caloman {str(config.get('caloman'))[:20]}"
         )
     if not isinstance(config.get("model"), dict):
         raise CalomanError(f"{path}: has no 'model' with the classes of the generator; copy the bundle again")

@@ -46,7 +46,6 @@ def shipped(run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("folder", FROZEN, ids=lambda folder: folder.name)
 def test_frozen_bundles_of_every_format_give_the_showers_that_they_gave(folder):
-    assert folder.name in {f"format-{number}" for number in range(bundle.OLDEST, bundle.FORMAT + 1)}
     frozen = np.load(folder / "showers.npz")
     voxels = caloman.load(folder).sample(frozen["incident_energies"], seed=1).voxels
     same = np.isclose(voxels, frozen["voxels"], rtol=1e-3, atol=1e-3)  # MeV
@@ -63,7 +62,8 @@ def test_other_formats_are_refused_with_the_version_that_reads_them(run, number,
 
 
 def test_there_is_a_frozen_bundle_of_every_format():
-    assert [folder.name for folder in FROZEN] == [f"format-{number}" for number in range(bundle.OLDEST, bundle.FORMAT + 1)]
+    formats = range(bundle.OLDEST, bundle.FORMAT + 1)
+    assert [folder.name for folder in FROZEN] == [f"format-{number}" for number in formats]
 
 
 def test_a_generator_of_the_package_is_loaded_and_generates_by_its_name(shipped, tmp_path):

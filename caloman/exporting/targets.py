@@ -158,20 +158,6 @@ class Par04(Target):
         detector = noise.new_tensor([0.0, 1.0]).expand(len(noise), -1)
         return (torch.cat([noise, energy / PAR04_ENERGY, theta / RIGHT_ANGLE, detector], dim=1),)
 
-    def batch_axes(self, batch: object) -> tuple[object, ...]:
-        """The axis of the batch of each input, in the structure of the arguments of `forward`."""
-        axes = tuple({0: batch} for _ in self.inputs)
-        kinds = [parameter.kind for parameter in inspect.signature(self.forward).parameters.values()]
-        n_single = kinds.index(inspect.Parameter.VAR_POSITIONAL) if inspect.Parameter.VAR_POSITIONAL in kinds else None
-        return axes if n_single is None else (*axes[:n_single], axes[n_single:])
-
-    def refuse_all_but(self, *names: str) -> None:
-        """Refuses models with other conditions than the energy and these."""
-        for name in self.model.conditions.further:
-            if name not in names:
-                raise CalomanError(f"target {type(self).__name__.lower()}: this program does not hand in {name!r}; "
-                                   "train without this condition, or export for another target")  # fmt: skip
-
     def reorder(self, voxels: Tensor) -> Tensor:
         layer = self.model.geometry.layers[0]
         cells = voxels.unflatten(1, (-1, layer.n_alpha, layer.n_r))

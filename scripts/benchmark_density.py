@@ -230,13 +230,13 @@ def wanted(options: argparse.Namespace) -> list[Row]:
 def main() -> None:
     """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
     options = parser().parse_args()
-    results, keys = ResultFile(options.output), wanted(options)
-    for key in keys:
-        if not results.find(key):
-            options_of_row = argparse.Namespace(**{**vars(options), **key["settings"]})
-            target = TARGETS[key["target"]](key["features"])
-            results.add({**key, **measure(key["flow"], target, key["seed"], options_of_row)})
-    rows = [row for key in keys for row in results.find(key)]
+    results = ResultFile(options.output)
+
+    def measured(key: Row) -> Row:
+        options_of_row = argparse.Namespace(**{**vars(options), **key["settings"]})
+        return measure(key["flow"], TARGETS[key["target"]](key["features"]), key["seed"], options_of_row)
+
+    rows = results.complete(wanted(options), measured)
     print(density_report.causes(rows) if options.causes else density_report.table(rows))
     density_report.write_page(results, {name: parser().get_default(name) for name in SETTINGS})
 

@@ -174,10 +174,7 @@ def main() -> None:
         for seed in options.seeds
         for name in (TRUTH, *options.dequantizations)
     ]
-    for key in keys:
-        if not results.find(key):
-            results.add({**key, **measure(key["dequantization"], key["seed"], options)})
-    print(table([row for key in keys for row in results.find(key)]))
+    print(table(results.complete(keys, lambda key: measure(key["dequantization"], key["seed"], options))))
     page, usual = options.output.with_suffix(".md"), {name: parser().get_default(name) for name in SETTINGS}
     if page.is_file() and results.find({"settings": usual}):
         show(page, "dequantization", table(results.find({"settings": usual})))

@@ -150,10 +150,8 @@ def main() -> None:
         for toy in options.toys
         for method in (TRUTH, *options.methods)
     ]
-    for key in keys:
-        if not results.find(key):
-            results.add({**key, **measure(key["toy"], key["method"], key["seed"], options)})
-    print(manifold_report.table([row for key in keys for row in results.find(key)]))
+    rows = results.complete(keys, lambda key: measure(key["toy"], key["method"], key["seed"], options))
+    print(manifold_report.table(rows))
     usual = {name: parser().get_default(name) for name in SETTINGS}
     manifold_report.write_page(options.output.with_suffix(".md"), results.find({"settings": usual}))
 

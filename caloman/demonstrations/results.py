@@ -3,7 +3,7 @@
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,13 @@ class ResultFile:
     def find(self, key: Mapping[str, Any]) -> list[Row]:
         """The rows with all values of a key."""
         return [row for row in self.rows if key.items() <= row.items()]
+
+    def complete(self, keys: Sequence[Row], measure: Callable[[Row], Row]) -> list[Row]:
+        """Measures what is missing, one key after the other, and returns the rows of all keys."""
+        for key in keys:
+            if not self.find(key):
+                self.add({**key, **measure(key)})
+        return [row for key in keys for row in self.find(key)]
 
     def add(self, row: Row) -> None:
         """Writes one more row, with the date and the versions that made it; six digits of a number are kept."""

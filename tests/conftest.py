@@ -1,7 +1,11 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks of tests are tiny: more threads would wait for one another
+import gc
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import h5py
 import numpy as np
@@ -15,6 +19,21 @@ from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers.showers import Showers
 
 ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def serving(handler):
+    """A server of this machine in a thread of its own, with its address as `url`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+    gc.collect()
+
+
 SAMPLE = ROOT / "data_prep" / "samples" / "photons_train.hdf5"
 
 FLOW = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}

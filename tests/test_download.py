@@ -1,12 +1,11 @@
-import gc
 import hashlib
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from conftest import serving
 
 import caloman.data.download as module
 from caloman.cli import main
@@ -48,15 +47,10 @@ class Zenodo(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Zenodo) as server:
+    with serving(Zenodo) as server:
         server.mood, server.requests = "good", []
-        server.url = f"http://127.0.0.1:{server.server_port}/records"
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+        server.url += "/records"
         yield server
-        server.shutdown()
-        thread.join()
-    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Generators from elsewhere: a zip file with its SHA-256, and the Hugging Face Hub, both with a local stand-in."""
 
-import gc
 import hashlib
 import io
 import json
@@ -8,12 +7,12 @@ import os
 import subprocess
 import sys
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from conftest import serving
 
 from caloman import bundle
 from caloman.errors import CalomanError
@@ -58,15 +57,9 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+    with serving(Server) as server:
         server.contents, server.requests, server.breaks_off = {}, [], False
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
-    gc.collect()
 
 
 def zipped(files):

@@ -116,7 +116,7 @@ def test_adversary_learns_the_density_of_its_samples():
     x, context = samples(5000)
     peaks = [Normal(sign * (1 + context), 0.5).log_prob(x) for sign in (-1, 1)]
     truth = torch.logsumexp(torch.cat(peaks, dim=1), dim=1) - math.log(2)
-    assert (truth - adversary(x, context)).mean().item() == pytest.approx(0, abs=0.1)
+    assert (truth - adversary(x, context)).mean().item() == pytest.approx(0, abs=0.3)
     assert torch.corrcoef(torch.stack([truth, adversary(x, context)]))[0, 1] > 0.9
 
 

@@ -19,16 +19,15 @@ set -euo pipefail
 config=$1 run=$2
 shift 2
 
-srun --kill-on-bad-exit=1 caloman fit "$config" --output "$run" --trainer configs/trainer/ddp.yaml \
-  --hardware.devices="${SLURM_NTASKS_PER_NODE:-1}" --hardware.num_nodes="${SLURM_NNODES:-1}" "$@" &
-fit=$!
-
 requeue() {
   trap '' USR1
-  kill -TERM "$fit" || true # ends at once: the last finished epoch is on disk
-  wait "$fit" || true
+  kill -TERM "$!" || true # ends at once: the last finished epoch is on disk
+  wait "$!" || true
   scontrol requeue "$SLURM_JOB_ID"
   exit 0
 }
 trap requeue USR1 # not TERM, which scancel sends
-wait "$fit"
+
+srun --kill-on-bad-exit=1 caloman fit "$config" --output "$run" --trainer configs/trainer/ddp.yaml \
+  --hardware.devices="${SLURM_NTASKS_PER_NODE:-1}" --hardware.num_nodes="${SLURM_NNODES:-1}" "$@" &
+wait "$!"

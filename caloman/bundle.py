@@ -7,7 +7,6 @@ tells how the model was trained, and ``README.md`` is the model card.
 
 import hashlib
 import json
-import platform
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -24,6 +22,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from caloman import __version__
 from caloman.errors import CalomanError, first_line
 from caloman.files import appearing_folder, restore, sha256
+from caloman.generators.card import model_card
 from caloman.generators.names import locate
 from caloman.models import ShowerModel
 from caloman.showers.conditions import ENERGY, Condition, Conditions
@@ -137,7 +136,7 @@ def save(
             "training": training,
         }
         (partial / "config.yaml").write_text(to_yaml(config))
-        (partial / "README.md").write_text(_card(model, training, record or {}))
+        (partial / "README.md").write_text(model_card(model, training, record or {}))
 
 
 def build_model(spec: Mapping[str, Any], geometry: Geometry, conditions: Conditions, source: Path) -> ShowerModel:
@@ -269,43 +268,3 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
             raise CalomanError(f"{path}: missing from the bundle; copy the bundle again")
         if sha256(path) != digests[name]:
             raise CalomanError(f"{path}: not the file that the bundle was made with; copy the bundle again")
-
-
-def _card(model: ShowerModel, training: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    files = "\n".join(f"| {f['name']} | `{f['sha256']}` |" for f in training["files"])
-    conditions = "\n".join(f"- {condition.label}: {condition.domain}" for condition in model.conditions)
-    stages = "".join(
-        f"| {name} | {_figure(stage['validation_loss'])} | {_figure(stage['separation'])} |\n"
-        for name, stage in record.get("stages", {}).items()
-    )
-    versions = f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    return f"""# caloman generator for dataset {model.geometry.name}
-
-- incident {model.geometry.particle}s, {model.geometry.n_voxels} voxels
-{conditions}
-- {n_parameters:,} parameters, {model.noise_dim} standard normal numbers per shower
-- made by caloman {__version__} with {versions}
-- MIT license, as caloman, if that of the training files allows it (official CaloChallenge files: CC BY 4.0)
-
-Other values of these conditions are refused. Trained on {training["showers"]} showers from
-
-| file | SHA-256 |
-|-|-|
-{files}
-
-and compared with showers that were held out from these: the best loss, and the mean separation power of histograms with
-this stage's part generated and the others true. How good the showers are, `caloman evaluate` tells.
-
-| stage | validation loss | separation |
-|-|-|-|
-{stages}
-```python
-import caloman
-showers = caloman.load("this/folder").sample([1024.0, 4096.0], seed=0)
-```
-"""
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

@@ -31,6 +31,7 @@ from caloman.evaluation.measures import number
 from caloman.exporting.timing import threads
 from caloman.files import appearing_folder, check_name, sha256
 from caloman.generation.generate import generate
+from caloman.generators.card import model_card
 from caloman.generators.listing import EVALUATION
 from caloman.generators.names import FOLDER
 from caloman.models import ShowerModel
@@ -105,44 +106,15 @@ def rounding(stored: ShowerModel, trained: ShowerModel) -> float:
     return float(np.abs(one - other).sum() / other.sum())
 
 
-def card(own: str, facts: dict[str, Any]) -> str:
-    """The model card: what the bundle says of itself, the judge's numbers, and what the generator is for and is not."""
+def card(folder: Path, facts: dict[str, Any]) -> str:
+    """The card of a stored generator with the numbers of the judge."""
     rows = [
         [entry["label"], number(entry["value"], entry["error"]), number(entry["floor"], entry["floor_error"])]
         for entry in facts["metrics"].values()
     ]
     table = tabulate(rows, ["", "generator", "Geant4"], "github", disable_numparse=True)
-    warnings = "".join(f"- {warning}\n" for warning in facts["warnings"])
-    reference, floor = facts["reference"], facts["floor"]
-    return f"""{own}
-## How good it is
-
-{facts["verdict"]}
-
-{table}
-
-{facts["showers"]} generated showers are compared with {reference["showers"]} Geant4 showers of
-`{reference["file"]}` (SHA-256 `{reference["sha256"]}`), which the training has not seen. The
-column Geant4 is the floor: the same comparison of two sets of Geant4 showers, `{floor["file"]}`
-(SHA-256 `{floor["sha256"]}`) against these. Classifiers: preset {facts["preset"]}, mean of
-{facts["classifier_trainings"]} trainings. An AUC of 0.5 is guessing.
-
-{warnings}
-One shower takes {facts["milliseconds"]:.3g} ms of one processor core in batches of {BATCH}. Weights are stored in
-float16, and float32 in memory: with the same random numbers {facts["rounding"]:.2%} of the energy of
-the showers differs from that of the weights before.
-
-## What it is for
-
-Tests of simulation chains, exports and analysis code; teaching; the comparison of generators on the same files; the
-start of a training on other showers of this kind. The detector: {facts["detector"]}.
-
-## What it is not
-
-It is **not** ATLAS, **not** CMS, and no other real detector. Do not use it for physics results: nobody has looked at
-what the judge cannot see at this number of showers. Its numbers do not compare with those of the CaloChallenge, whose
-files are others.
-"""
+    record = json.loads((folder / "training.json").read_text())
+    return model_card(bundle.load(folder), bundle.read_training(folder), record, {**facts, "table": table})
 
 
 def ship(options: argparse.Namespace) -> Path:
@@ -151,7 +123,7 @@ def ship(options: argparse.Namespace) -> Path:
         store(options.run, folder)
         facts = judge(folder, options)
         (folder / EVALUATION).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-        (folder / "README.md").write_text(card((folder / "README.md").read_text(), facts))
+        (folder / "README.md").write_text(card(folder, facts))
         size = sum(file.stat().st_size for file in folder.iterdir())
         if size > LARGEST:
             raise CalomanError(f"{options.run}: {size / 1e6:.1f} MB in float16; train a model of at most 10 MB")

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": {"errors", "showers", "nn", "flows", "preprocessing", "manifold"},
     "rivals": {"errors", "showers", "nn", "flows", "preprocessing", "manifold", "models"},
     "demonstrations": {"errors", "files", "nn", "flows", "manifold"},
-    "generators": {"errors", "files", "specification", "showers", "data"},
+    "generators": {"errors", "files", "specification", "showers", "data", "models"},
     "bundle": {"errors", "files", "specification", "showers", "models", "generators"},
     "generation": {"errors", "files", "progress", "showers", "manifold", "models", "bundle", "evaluation"},
     "exporting": {"errors", "files", "progress", "showers", "models", "bundle"},

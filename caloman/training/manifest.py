@@ -82,7 +82,7 @@ class Manifest:
             "seconds": round(sum(seconds), 3),
             "showers_per_second": round(n * len(seconds) / max(sum(seconds), 1e-9), 1),
             "validation_loss": min(values(metrics, "validation_loss"), default=None),
-            "separation": next(reversed(values(metrics, "separation")), None),
+            **{name: next(reversed(values(metrics, name)), None) for name in ("separation", "separation_floor")},
         }
         self._write("training")
 

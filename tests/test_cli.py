@@ -3,7 +3,6 @@ import sys
 from pathlib import Path
 from types import FunctionType
 
-import h5py
 import numpy as np
 import pytest
 
@@ -91,24 +90,6 @@ def test_check_summarizes_a_good_file(make_showers, photons, tmp_path, capsys):
         text = capsys.readouterr().out
         assert f"{tmp_path / 'good.hdf5'}: valid for dataset 1-photons" in text
         assert " 50 " in text
-
-
-def test_check_refuses_the_wrong_dataset(make_showers, photons, tmp_path, capsys):
-    make_showers(5, photons).save(tmp_path / "photons.hdf5")
-    message = failure(capsys, "check", tmp_path / "photons.hdf5", "--dataset", "2")
-    assert "photons.hdf5" in message
-    assert "'showers'" in message
-    assert "'4'" in failure(capsys, "check", tmp_path / "photons.hdf5", "--dataset", "4")
-
-
-def test_check_names_file_and_field_of_a_bad_value(make_showers, photons, tmp_path, capsys):
-    path = tmp_path / "nan.hdf5"
-    make_showers(5, photons).save(path)
-    with h5py.File(path, "r+") as file:
-        file["showers"][3, 17] = np.nan
-    message = failure(capsys, "check", path)
-    assert message.startswith(f"caloman check: error: {path}: 'showers'")
-    assert "shower 3" in message
 
 
 def test_check_of_a_file_without_deposits_is_valid(photons, write_hdf5, capsys):

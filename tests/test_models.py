@@ -1,15 +1,12 @@
 import copy
-import sys
 from functools import partial
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-import yaml
 from torch.testing import assert_close
 
-from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.flows import CouplingFlow
 from caloman.manifold import VAE, HurdleHead
@@ -190,140 +187,6 @@ def test_ends_of_the_range_are_inside(model):
 
 def test_empty_request_gives_no_showers(model):
     assert model.sample([]).voxels.shape == (0, 16)
-
-
-FLOW_SPEC = {"class_path": "caloman.flows.CouplingFlow", "init_args": {"transforms": 2, "hidden": 8, "bins": 4}}
-AUTOENCODER_SPEC = {
-    "class_path": "caloman.manifold.VAE",
-    "init_args": {"latent_dim": 3, "hidden": [8, 8], "head": {"class_path": "caloman.manifold.HurdleHead"}},
-}
-SPEC = {
-    "class_path": "caloman.models.FactorizedShowerModel",
-    "init_args": {
-        "transform": {"class_path": "caloman.preprocessing.LayerwiseTransform", "init_args": {"threshold": THRESHOLD}},
-        "energy": {"class_path": "caloman.models.LayerEnergyModel", "init_args": {"flow": FLOW_SPEC}},
-        "shape": {
-            "class_path": "caloman.models.ManifoldShape",
-            "init_args": {
-                "autoencoder": AUTOENCODER_SPEC,
-                "density": {"class_path": "caloman.models.Density", "init_args": {"flow": FLOW_SPEC}},
-            },
-        },
-    },
-}
-TRAINING = {"files": [{"name": "train.hdf5", "sha256": "0" * 64}], "showers": 10}
-
-
-@pytest.fixture
-def saved(small, randomize, tmp_path):
-    """A bundle, and the model that it was made from."""
-    model = randomize(bundle.build_model(SPEC, small, ENERGY_ONLY, tmp_path), std=0.2).eval()
-    model.conditions = Conditions.energies(256.0, 65536.0)
-    bundle.save(model, SPEC, TRAINING, tmp_path / "bundle")
-    return tmp_path / "bundle", model
-
-
-@pytest.mark.parametrize("name", ["bundle", "."])
-def test_loaded_bundle_gives_the_same_bits(saved, energies, name):
-    folder, model = saved
-    loaded = bundle.load(folder.parent / name)
-    assert loaded.geometry == model.geometry
-    assert not loaded.training
-    assert np.array_equal(loaded.sample(energies, seed=2).voxels, model.sample(energies, seed=2).voxels)
-
-
-def test_bundle_holds_what_the_readme_says_and_nothing_is_left_beside_it(saved):
-    folder, _ = saved
-    names = {path.name for path in folder.iterdir()}
-    assert names == {"config.yaml", "model.safetensors", "geometry.xml", "README.md"}
-    assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
-
-
-def test_saving_replaces_an_older_bundle(saved, randomize):
-    folder, model = saved
-    bundle.save(randomize(model), SPEC, TRAINING, folder)
-    assert np.array_equal(bundle.load(folder).sample([1e3]).voxels, model.sample([1e3]).voxels)
-
-
-def truncate(folder):
-    content = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
-
-
-def edit(change):
-    def apply(folder):
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        change(config)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-
-    return apply
-
-
-def shape_arguments(config):
-    return config["model"]["init_args"]["shape"]["init_args"]
-
-
-def replace_density(value):
-    return edit(lambda c: shape_arguments(c).update(density=value))
-
-
-DAMAGES = {
-    "weights truncated": (truncate, "model.safetensors"),
-    "weights missing": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
-    "weights of another model": (
-        edit(lambda c: shape_arguments(c)["autoencoder"]["init_args"].update(latent_dim=4)), "model.safetensors",
-    ),
-    "config missing": (lambda f: (f / "config.yaml").unlink(), "no finished model"),
-    "config empty": (lambda f: (f / "config.yaml").write_text(""), "config.yaml"),
-    "config not YAML": (lambda f: (f / "config.yaml").write_text("a: [1"), "config.yaml"),
-    "config not text": (lambda f: (f / "config.yaml").write_bytes(b"\xff\xfe\x00"), "config.yaml"),
-    "format not a number": (edit(lambda c: c.update(format="one")), "config.yaml"),
-    "newer format": (edit(lambda c: c.update(format=99)), "a bundle of format 99, .* upgrade to caloman"),
-    "unknown argument": (edit(lambda c: c["model"]["init_args"].update(color=1)), "color"),
-    "unknown class": (edit(lambda c: c["model"].update(class_path="caloman.models.Nothing")), "config.yaml"),
-    "foreign class": (edit(lambda c: c["model"].update(class_path="os.system")), "not a caloman"),
-    "foreign class inside": (replace_density({"class_path": "collections.OrderedDict"}), "OrderedDict"),
-    "foreign function by name alone": (replace_density("shutil.rmtree"), "not the text .shutil.rmtree"),
-    "foreign function through a caloman module": (
-        replace_density({"class_path": "caloman.bundle.shutil.rmtree"}), "not a caloman class",
-    ),
-    "function of caloman": (replace_density({"class_path": "caloman.files.write"}), "not a caloman class"),
-    "geometry missing": (lambda f: (f / "geometry.xml").unlink(), "geometry.xml"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
-def test_damaged_bundle_is_refused(saved, damage, message):
-    folder, _ = saved
-    damage(folder)
-    with pytest.raises(CalomanError, match=message) as error:
-        bundle.load(folder)
-    assert str(folder) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("value", ["trap.factory", {"class_path": "trap.factory"}])
-def test_refused_bundle_imports_nothing(saved, tmp_path, monkeypatch, value):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "trap.py").write_text("def factory(*arguments): ...\n")
-    monkeypatch.delitem(sys.modules, "trap", raising=False)
-    folder, _ = saved
-    replace_density(value)(folder)
-    with pytest.raises(CalomanError):
-        bundle.load(folder)
-    assert "trap" not in sys.modules
-
-
-@pytest.mark.filterwarnings("ignore")  # outside of tests a warning does not stop it either
-def test_bundle_calls_nothing_that_a_caloman_module_happens_to_import(saved, tmp_path):
-    folder, _ = saved
-    victim = tmp_path / "victim"
-    victim.mkdir()
-    rmtree = {"class_path": "caloman.bundle.shutil.rmtree", "dict_kwargs": {"path": str(victim)}}
-    edit(lambda c: c["model"]["init_args"].update(transform=rmtree))(folder)
-    with pytest.raises(CalomanError):
-        bundle.load(folder)
-    assert victim.exists()
 
 
 @pytest.mark.parametrize(

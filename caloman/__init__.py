@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from caloman.generation.streaming import GeneratedShowers
     from caloman.generators.listing import list_models
     from caloman.run_folders import runs
+    from caloman.sharing import publish
     from caloman.showers.geometry import Geometry, Layer
     from caloman.showers.observables import Observables, compute_observables
     from caloman.showers.showers import ShowerFile, Showers
@@ -57,6 +58,7 @@ _HOMES = {
     "load": "caloman.bundle",
     "merge": "caloman.generation.shards",
     "prepare": "caloman.data.prepare",
+    "publish": "caloman.sharing",
     "reconstruct": "caloman.generation.closure",
     "runs": "caloman.run_folders",
     "score": "caloman.generation.anomaly",
@@ -70,7 +72,8 @@ _HOMES = {
 __all__ = [
     "CalomanError", "GeneratedShowers", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
     "benchmark", "check", "compare", "compute_observables", "dimension", "download", "encode", "evaluate", "export",
-    "fit", "generate", "list_models", "load", "merge", "prepare", "reconstruct", "runs", "score", "simulate",
+    "fit", "generate", "list_models", "load", "merge", "prepare", "publish", "reconstruct", "runs", "score",
+    "simulate",
 ]  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from caloman.generators.card import model_card
 from caloman.generators.listing import EVALUATION
 from caloman.generators.names import FOLDER
 from caloman.models import ShowerModel
+from caloman.sharing import without_machine
 from caloman.specification import read_yaml, to_yaml
 
 LARGEST = 10e6
@@ -62,8 +63,7 @@ def cast(state: dict[str, Tensor], model: ShowerModel) -> dict[str, Tensor]:
 def store(run: str, folder: Path) -> None:
     """Writes the generator of a run as a bundle of today's format, then casts its weights."""
     model, manifest, path = bundle.load(run), bundle.read_config(run), bundle.find(run) / "training.json"
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    record = {key: value for key, value in record.items() if key not in ("data", "environment", "hardware")}
+    record = without_machine(json.loads(path.read_text())) if path.is_file() else {}
     bundle.save(model, manifest["model"], manifest["training"], folder, record)
     weights = folder / "model.safetensors"
     save_file(cast(load_file(weights), model), weights)

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "demonstrations": {"errors", "files", "nn", "flows", "manifold"},
     "generators": {"errors", "files", "specification", "showers", "data", "models"},
     "bundle": {"errors", "files", "specification", "showers", "models", "generators"},
+    "sharing": {"errors", "files", "generators", "bundle"},
     "generation": {"errors", "files", "progress", "showers", "manifold", "models", "bundle", "evaluation"},
     "exporting": {"errors", "files", "progress", "showers", "models", "bundle"},
     "benchmarking": {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TypeVar
 
-from caloman.errors import CalomanError
+from caloman.errors import CalomanError, first_line
 
 Result = TypeVar("Result")
 
@@ -53,8 +53,10 @@ def explained(transfer: Callable[[], Result], what: object, url: str, checksum: 
         reason = f"cannot be downloaded from {url} ({_cause(error)})"
     except OSError as error:
         reason = f"cannot be written, check folder and free space ({error.strerror})"
-    except ValueError:
-        reason = f"what arrived has another {checksum}, so it was deleted; {again}"
+    except ValueError as error:
+        arrived = "does not match" in str(error)  # else an archive without this file, or one that pooch does not know
+        reason = (f"what arrived has another {checksum}, so it was deleted; {again}" if arrived else
+                  f"cannot be found; check the address ({first_line(error)})")  # fmt: skip
     raise CalomanError(f"{what}: {reason}")
 
 

@@ -34,19 +34,34 @@ def fetch(address: str) -> Path:
     return _from_hub(address) if address.startswith("hf://") else _from_archive(address)
 
 
-def _from_hub(address: str) -> Path:
+def hub_repository(address: str) -> tuple[str, str | None]:
+    """Repository and revision of an address of the Hugging Face Hub.
+
+    Raises:
+        CalomanError: if it is none.
+    """
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
     if not match:
         raise CalomanError(f"{address}: not an address of the Hugging Face Hub; write hf://OWNER/NAME")
-    hub = _import_hub()
+    return match[1], match[2]
+
+
+def _from_hub(address: str) -> Path:
+    repository, revision = hub_repository(address)
+    hub = import_hub()
     try:
-        folder = hub.snapshot_download(match[1], revision=match[2], allow_patterns=list(FILES))
+        folder = hub.snapshot_download(repository, revision=revision, allow_patterns=list(FILES))
     except (OSError, ValueError, hub.errors.HTTPError) as error:
         raise CalomanError(f"{address}: cannot be fetched, check name and network ({first_line(error)})") from None
     return Path(folder)
 
 
-def _import_hub() -> ModuleType:
+def import_hub() -> ModuleType:
+    """The package of the Hugging Face Hub.
+
+    Raises:
+        CalomanError: if it is not installed.
+    """
     try:
         import huggingface_hub
     except ImportError:

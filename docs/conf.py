@@ -9,7 +9,9 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import browser  # noqa: E402
 
 import caloman  # noqa: E402
 from caloman.cli import COMMANDS, FUNCTIONS, command_parser  # noqa: E402
@@ -37,7 +39,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 html_theme = "furo"
 html_title = f"caloman {release}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["tables.css", "showers.css"]
 html_show_sphinx = False
 
 GENERATED = HERE / "reference" / "generated"
@@ -45,7 +47,8 @@ PARTS = [module.name for module in pkgutil.iter_modules(caloman.__path__) if mod
 
 
 def write_pages(app: Sphinx) -> None:
-    """Writes one page for each package, one for the public names, and one with the help of every command."""
+    """Writes a page for each package, one for the public names, one for the commands, and the files of the browser."""
+    browser.write_files(HERE / "_static" / "generated")
     GENERATED.mkdir(exist_ok=True)
     for old in GENERATED.glob("caloman.*.md"):
         if old.stem.removeprefix("caloman.") not in PARTS:

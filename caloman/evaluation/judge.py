@@ -56,7 +56,7 @@ class Judge:
     modes: Sequence[str]
     seeds: Sequence[int]
     neighbors: int
-    advance: Callable[[str], object]
+    advance: Callable[[str], object] = lambda step: None
 
     @property
     def steps(self) -> int:

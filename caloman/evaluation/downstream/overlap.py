@@ -7,10 +7,10 @@ showers of the summed energy, which the classifier does not know.
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from caloman.evaluation.inputs import high_level_inputs
+from caloman.evaluation.trees import fit_halves
 from caloman.showers.observables import compute_observables
 from caloman.showers.showers import Showers
 
@@ -20,7 +20,6 @@ TURN = 0.25
 """Angle between the two showers, in turns."""
 TOLERANCE = 0.05
 """Largest relative difference between the energy of a single shower and of a sum."""
-TREES = {"max_iter": 60, "learning_rate": 0.1, "max_leaf_nodes": 8, "min_samples_leaf": 20, "early_stopping": False}
 PAIRINGS = 4
 N_BINS = 8
 CONFIDENCE = 1.92
@@ -43,13 +42,10 @@ def overlap(train: Showers, test: Showers) -> dict[str, float]:
 def _paired(train: Showers, test: Showers, seed: int) -> tuple[float, float, float]:
     features, labels = _classes(train, seed)
     new, truth = _classes(test, seed)
-    half = np.random.default_rng(seed).permutation(len(labels)) % 2
     scores, tested = np.empty(len(labels)), np.zeros(len(truth))
-    for part in (0, 1):
-        model = HistGradientBoostingClassifier(**TREES, random_state=part)
-        model.fit(features[half != part], labels[half != part])
-        scores[half == part] = model.decision_function(features[half == part])
-        tested += model.decision_function(new) / 2
+    for rows, trees in fit_halves(features, labels, np.random.default_rng(seed)):
+        scores[rows] = trees.decision_function(features[rows])
+        tested += trees.decision_function(new) / 2
     edges = np.quantile(scores, np.linspace(0, 1, N_BINS + 1)[1:-1])
     templates = [_shares(scores[labels == label], edges) for label in (0, 1)]
     fraction, limit = fit_fraction(_counts(tested[truth == 0], edges), *templates)

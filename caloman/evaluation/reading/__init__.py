@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caloman.evaluation.reading.deviations import Deviation, deviations, significant, standardize
 from caloman.evaluation.reading.features import energy_bands, tabulate
-from caloman.evaluation.reading.trees import Trees, train
+from caloman.evaluation.reading.importance import TreeScores, train
 from caloman.evaluation.reading.words import Sentence, sentences
 from caloman.evaluation.samples import Summary
 
@@ -41,13 +41,13 @@ class Reading:
     Args:
         deviations: of all features.
         sentences: the significant ones in words, the most significant first.
-        trees: a classifier of these features.
+        trees: what a classifier of these features says.
         positions: numbers of the showers in their samples that were read, generated and reference.
     """
 
     deviations: Sequence[Deviation]
     sentences: Sequence[Sentence]
-    trees: Trees
+    trees: TreeScores
     positions: Mapping[str, NDArray]
 
     @property

@@ -1,6 +1,5 @@
 """What gives generated showers away: a classifier of features, what it goes by, and the showers it is surest of."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
+from caloman.evaluation.classifier import auc_error
 from caloman.evaluation.reading.deviations import Residuals
+from caloman.evaluation.trees import fit_halves
 
 Array = NDArray[np.float64]
 
-TREES = {"max_iter": 100, "learning_rate": 0.1, "max_leaf_nodes": 8, "min_samples_leaf": 30, "early_stopping": False}
 NEIGHBORS = 50
 """Showers of neighboring incident energy that a permutation exchanges features between."""
 MIN_PRESENT = 100
@@ -32,8 +31,8 @@ class Importance(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trees:
-    """Boosted trees that tell generated from Geant4 showers, each scored on the half that it has not seen.
+class TreeScores:
+    """What boosted trees say of generated and Geant4 showers that they have not seen.
 
     Args:
         labels: 0 for generated showers, 1 for Geant4, shape (N,).
@@ -48,8 +47,8 @@ class Trees:
     @cached_property
     def auc(self) -> tuple[float, float]:
         """Area under the ROC curve and its error, that of guessing (Mann-Whitney)."""
-        m, n = np.bincount(self.labels).tolist()
-        return float(roc_auc_score(self.labels, self.log_ratios)), math.sqrt((n + m + 1) / (12 * n * m))
+        area, (m, n) = float(roc_auc_score(self.labels, self.log_ratios)), np.bincount(self.labels).tolist()
+        return area, auc_error([area], (m, n), folds=1)
 
     @property
     def importances(self) -> dict[str, Importance]:
@@ -66,33 +65,26 @@ class Trees:
         return Importance(float(np.mean(falls)), float(np.std(falls, ddof=1) / np.sqrt(GROUPS)))
 
 
-def train(residuals: Residuals, energies: Sequence[Array], seed: int = 0) -> Trees:
-    """Trains trees on features in units of their spread and on the incident energies [MeV] of reference and generated.
-
-    There are two of them, so that every shower is scored by the one that has not seen it.
-    """
-    rng = np.random.default_rng(seed)
+def train(residuals: Residuals, energies: Sequence[Array]) -> TreeScores:
+    """Trains trees on features in units of their spread and on incident energies [MeV], of reference and generated."""
+    rng = np.random.default_rng(0)
     labels = np.repeat([1, 0], [len(own) for own in energies])
     features = np.concatenate([residuals.reference, residuals.generated])
     features[:, np.isfinite(features).sum(axis=0) < MIN_PRESENT] = 0  # which trees cannot bin
     incident = np.log(np.concatenate(energies))
     groups = [feature.group for feature in residuals.features]
     columns = {name: np.flatnonzero([group == name for group in groups]) for name in dict.fromkeys(groups)}
-    half = rng.permuted(np.arange(len(labels)) % 2)
+    inputs = np.column_stack([features, incident])
     scores = np.empty(len(labels))
     permuted = {name: np.empty(len(labels)) for name in columns}
-    for part in (0, 1):
-        model = HistGradientBoostingClassifier(**TREES, random_state=seed)
-        inputs = np.column_stack([features, incident])
-        model.fit(inputs[half != part], labels[half != part])
-        rows = np.flatnonzero(half == part)
-        scores[rows] = model.decision_function(inputs[rows])
+    for rows, trees in fit_halves(inputs, labels, rng):
+        scores[rows] = trees.decision_function(inputs[rows])
         exchanged = rows[_exchange(incident[rows], rng)]
         for name, chosen in columns.items():
             changed = inputs[rows]
             changed[:, chosen] = features[np.ix_(exchanged, chosen)]
-            permuted[name][rows] = model.decision_function(changed)
-    return Trees(labels, scores - np.log(len(energies[0]) / len(energies[1])), permuted)
+            permuted[name][rows] = trees.decision_function(changed)
+    return TreeScores(labels, scores - np.log(len(energies[0]) / len(energies[1])), permuted)
 
 
 def _exchange(energies: Array, rng: np.random.Generator) -> NDArray[np.intp]:

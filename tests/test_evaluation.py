@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import caloman
-import caloman.evaluation
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.evaluation.command import evaluate
@@ -411,12 +410,6 @@ def test_a_log_gets_a_line_for_every_step(tmp_path, hasty, caplog):
     assert len(lines) == 10
     assert lines[2].startswith("evaluate: step 3 of 10, classifier cls-high, training 1 of 2")
     assert lines[-1].startswith("evaluate: step 10 of 10, figures")
-
-
-@pytest.mark.parametrize("name", caloman.evaluation.__all__)
-def test_public_names_of_the_judge_are_found(name):
-    assert getattr(caloman.evaluation, name).__name__ == name
-    assert name in dir(caloman.evaluation)
 
 
 def test_a_file_against_itself_is_no_result(tmp_path, hasty):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from caloman.evaluation.command import evaluate
     from caloman.evaluation.dimension import dimension
     from caloman.exporting.command import export
+    from caloman.exporting.submission import submit
     from caloman.generation.anomaly import score
     from caloman.generation.closure import encode, reconstruct
     from caloman.generation.generate import generate
@@ -63,6 +64,7 @@ _HOMES = {
     "runs": "caloman.run_folders",
     "score": "caloman.generation.anomaly",
     "simulate": "caloman.data.simulation.simulate",
+    "submit": "caloman.exporting.submission",
 }
 """Public name -> its module. The functions but `load` and `compute_observables` are the commands, too.
 
@@ -73,7 +75,7 @@ __all__ = [
     "CalomanError", "GeneratedShowers", "Geometry", "Layer", "Observables", "ShowerFile", "ShowerWriter", "Showers",
     "benchmark", "check", "compare", "compute_observables", "dimension", "download", "encode", "evaluate", "export",
     "fit", "generate", "list_models", "load", "merge", "prepare", "publish", "reconstruct", "runs", "score",
-    "simulate",
+    "simulate", "submit",
 ]  # fmt: skip
 
 

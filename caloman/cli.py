@@ -20,7 +20,7 @@ from caloman.errors import CalomanError
 
 GROUPS = {
     "train": ("fit", "runs"),
-    "generate": ("models", "generate", "merge", "export", "benchmark", "publish"),
+    "generate": ("models", "generate", "merge", "export", "submit", "benchmark", "publish"),
     "judge": ("evaluate", "compare", "reconstruct", "encode", "score", "dimension"),
     "data": ("download", "prepare", "simulate", "check"),
 }

@@ -1,0 +1,57 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+import caloman
+from caloman import bundle
+from caloman.errors import CalomanError
+
+APPTAINER = f"""#!/bin/bash
+while [ "$1" != python3 ]; do shift; done
+exec {sys.executable} "${{@:2}}"
+"""
+
+
+@pytest.fixture
+def script(run, tmp_path):
+    """A packed generator of photons, whose container is this Python."""
+    said = caloman.submit(run, tmp_path / "packed")
+    assert said.endswith("it will refuse 500 GeV, outside its training")
+    stand_in = tmp_path / "bin" / "apptainer"
+    stand_in.parent.mkdir()
+    stand_in.write_text(APPTAINER)
+    stand_in.chmod(0o755)
+    path = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}"}
+
+    def call(*arguments):
+        command = [tmp_path / "packed" / "run-photon-sample.sh", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_a_packed_generator_runs_from_its_folder(script, run, small, tmp_path):
+    assert script("4", "10", "50").returncode == 0
+    showers = caloman.Showers.load(tmp_path / "photons.hdf5", small)
+    assert len(showers) == 10
+    assert set(showers.incident_energies) == {5e4}
+    assert len(set(showers.voxels.sum(axis=1).tolist())) == 10
+    assert bundle.fingerprint(tmp_path / "packed" / "photons") == bundle.fingerprint(run)
+    assert '"torch>=' in (tmp_path / "packed" / "container.def").read_text()
+
+
+def test_bad_arguments_are_one_line(script):
+    for arguments, message in ((["4", "10"], "usage: "), (["4", "10", "500"], "outside the range of the training")):
+        found = script(*arguments)
+        assert found.returncode == 1
+        assert message in found.stderr
+        assert "Traceback" not in found.stderr
+
+
+def test_other_particles_and_conditions_are_refused(tmp_path):
+    for name, message in (("electrons", "electrons: generates electron showers"), ("angles", "also needs theta")):
+        with pytest.raises(CalomanError, match=message):
+            caloman.submit(name, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
+from caloman.evaluation.plots.reading import likelihood_map
 from caloman.evaluation.reading import GENERATED, REFERENCE, read
 from caloman.evaluation.reading.deviations import deviations, significant, standardize
 from caloman.evaluation.reading.features import Feature, Table, energy_bands, tabulate
@@ -96,6 +97,15 @@ def test_what_the_trees_go_by_and_which_showers_give_it_away():
     assert next(iter(importances)) == "hits"
     fall, error = importances["hits"]
     assert fall > 5 * error > 0
+
+
+def test_the_map_shows_where_too_much_is_generated():
+    soft_hits(generated := make(2), np.random.default_rng(0))
+    axes = likelihood_map(read(*summaries(make(1), generated))).axes[0]
+    assert axes.get_ylabel().startswith("hits below 2 MeV, layer")
+    (cells,) = axes.collections
+    many = cells.get_offsets()[:, 1] > 1
+    assert cells.get_array()[many].mean() < -0.3 < 0.1 < cells.get_array()[~many].mean()
 
 
 def test_hits_are_counted_in_bands_of_round_energies():

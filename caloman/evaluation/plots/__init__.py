@@ -13,7 +13,7 @@ from caloman.evaluation.measures import CLASSIFIERS, MEASURES
 from caloman.evaluation.plots.classifiers import closure_tests, likelihood_ratios, quality_against_speed
 from caloman.evaluation.plots.equivalent import equivalent_numbers
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
-from caloman.evaluation.plots.reading import deviation_maps, telltale_showers
+from caloman.evaluation.plots.reading import deviation_maps, likelihood_map, telltale_showers
 from caloman.evaluation.plots.showers import evenly_spaced, mean_showers, single_showers
 from caloman.evaluation.plots.style import STYLE, Picture, rendered
 from caloman.evaluation.results import Floor, Results
@@ -88,6 +88,13 @@ def _readings(results: Results) -> Iterator[Drawn]:
             "Generated showers that Geant4 would hardly make, and Geant4 showers that are hardly generated, as boosted "
             "trees see them that have not been trained on them. In brackets: how much likelier the shower is from "
             "where it comes from.",
+        )
+        yield (
+            likelihood_map(reading),
+            "likelihood_map",
+            "Where the generator is wrong",
+            "What the same trees say of showers by two of their features, in standard deviations from the mean of "
+            "Geant4 at the same incident energy: red showers are generated too often, blue ones too seldom.",
         )
 
 

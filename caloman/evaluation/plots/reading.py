@@ -15,6 +15,10 @@ from caloman.evaluation.reading.deviations import limit
 from caloman.evaluation.reading.features import Feature
 from caloman.evaluation.results import Comparison
 
+CORE = 3.0
+"""Standard deviations of Geant4 that are drawn to either side of its mean."""
+MIN_IN_CELL = 4
+"""Fewest showers of a cell that is drawn."""
 SIGMAS = 10.0
 """Significance with the strongest color."""
 MAX_WRITTEN = 8
@@ -56,6 +60,37 @@ def telltale_showers(name: str, comparison: Comparison, reading: Reading) -> Fig
             energy = format_energy(float(shower.incident_energies[0]))
             rows.append((f"{label} ({odds:.2g} : 1)\n{energy}", shower.voxels[0]))
     return polar_rows(rows, comparison.reference.sample.geometry, "energy per voxel [MeV]")
+
+
+def likelihood_map(reading: Reading) -> Figure:
+    """Draws the mean likelihood ratio over the planes of the feature that deviates most and of others that do.
+
+    The others are the most deviating ones of the other groups: energies, hits, centers and widths.
+    """
+    strongest: dict[str, Feature] = {}
+    for deviation in sorted(reading.deviations, key=lambda d: -abs(d.significance)):
+        strongest.setdefault(deviation.features[0].group, deviation.features[0])
+    features = reading.residuals.features
+    table = np.concatenate([reading.residuals.reference, reading.residuals.generated])
+    first, *others = strongest.values()
+    figure = Figure(figsize=(3.1 * len(others) + 1.1, 3.1), layout="constrained")
+    grid = figure.subplots(1, len(others), squeeze=False, sharey=True)[0]
+    for axes, other in zip(grid, others, strict=True):
+        points = table[:, [features.index(other), features.index(first)]]
+        known = np.isfinite(points).all(axis=1)
+        image = axes.hexbin(
+            *points[known].T, C=reading.trees.log_ratios[known], gridsize=24, mincnt=MIN_IN_CELL,
+            extent=[-CORE, CORE] * 2, cmap="RdBu", vmin=-1, vmax=1, linewidths=0.1,
+        )  # fmt: skip
+        axes.set_facecolor("#eceef0")
+        axes.set_xlabel(_full_title(other))
+    grid[0].set_ylabel(_full_title(first))
+    figure.colorbar(image, ax=grid, label="mean ln p(Geant4) / p(generated)", extend="both", pad=0.02, aspect=30)
+    return figure
+
+
+def _full_title(feature: Feature) -> str:
+    return feature.title if feature.layer is None else f"{feature.title}, layer {feature.layer}"
 
 
 def _map(

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from caloman.evaluation.reading.deviations import Deviation, deviations, significant, standardize
+from caloman.evaluation.reading.deviations import Deviation, Residuals, deviations, significant, standardize
 from caloman.evaluation.reading.features import energy_bands, tabulate
 from caloman.evaluation.reading.importance import TreeScores, train
 from caloman.evaluation.reading.words import Sentence, sentences
@@ -39,12 +39,14 @@ class Reading:
     """What is wrong with generated showers.
 
     Args:
+        residuals: features in units of the spread of Geant4.
         deviations: of all features.
         sentences: the significant ones in words, the most significant first.
         trees: what a classifier of these features says.
         positions: numbers of the showers in their samples that were read, generated and reference.
     """
 
+    residuals: Residuals
     deviations: Sequence[Deviation]
     sentences: Sequence[Sentence]
     trees: TreeScores
@@ -88,6 +90,7 @@ def read(reference: Summary, generated: Summary) -> Reading:
     found = list(deviations(residuals))
     layers = [layer.id for layer in reference.sample.geometry.layers]
     return Reading(
+        residuals=residuals,
         deviations=found,
         sentences=sentences(significant(found), layers),
         trees=train(residuals, [table.energies for table in tables]),

@@ -19,7 +19,7 @@ from caloman.evaluation.metrics import verdict
 from caloman.evaluation.presets import QUICK
 from caloman.evaluation.requirements import check_modes
 from caloman.evaluation.results import Comparison, Floor, mean_separations
-from caloman.evaluation.samples import LoadedSample, Sample, distinct_energies, summarize
+from caloman.evaluation.samples import LoadedSample, Sample, distinct_values, summarize
 from caloman.evaluation.schema import read_metrics
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.files import sha256
@@ -240,8 +240,8 @@ def test_halves_are_disjoint_and_alike(tmp_path):
 
 
 def test_a_few_continuous_energies_are_not_discrete():
-    assert distinct_energies(np.geomspace(1, 10, 20)) is None
-    np.testing.assert_array_equal(distinct_energies(np.array([2.0] * 20 + [1.0] * 20)), [1, 2])
+    assert distinct_values(np.geomspace(1, 10, 20)) is None
+    np.testing.assert_array_equal(distinct_values(np.array([2.0] * 20 + [1.0] * 20)), [1, 2])
 
 
 # ---- evaluate ---------------------------------------------------------------------------------------------------
@@ -479,7 +479,7 @@ def test_unlike_energies_and_sizes_are_pointed_out(tmp_path, hasty):
     generated = saved(tmp_path / "generated.hdf5", make_showers(100, 1, energies=ENERGIES[:2]))
     reference = saved(tmp_path / "reference.hdf5", make_showers(200, 2))
     warnings = " ".join(hasty(generated, reference, tmp_path / "report").metrics["samples"][0]["warnings"])
-    assert "The generated file has no showers of 1024 MeV" in warnings
+    assert "The generated file has no showers of incident energy 1024 MeV" in warnings
     assert "Unequal incident energies" in warnings
     assert "Unequal sample sizes (100 generated, 200 reference)" in warnings
     assert "separation set to 1: E_tot / E_inc at fixed E_inc, 1.02 GeV" in warnings

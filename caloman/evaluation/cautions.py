@@ -6,17 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
-from caloman.evaluation.histograms import Histogram
+from caloman.evaluation.histograms import RESPONSE, RESPONSE_AT_ENERGY, Histogram
 from caloman.evaluation.results import Comparison, Floor
-from caloman.evaluation.samples import Sample, Summary, distinct_energies
+from caloman.evaluation.samples import Sample, Summary, common_conditions, distinct_values
+from caloman.showers.conditions import ENERGY, known
 
 SMALL_SAMPLE = 5000
 P_VALUE = 1e-3
 OUTSIDE = 0.01
+MOST = 0.2
+RESPONSES = (RESPONSE, RESPONSE_AT_ENERGY)
+"""Histograms with more than `MOST` of the showers of both samples outside the bins are named, too."""
 SIGMAS = 4.0
 SIZE_SHARE = 0.2
 
-Energies = NDArray[np.float64]
+Values = NDArray[np.float32]
 
 
 def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool) -> list[str]:
@@ -29,7 +33,7 @@ def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool)
         *_trained_on(generated.sample, reference.sample),
         *_shared_showers([test.auc for test in comparison.classifiers.values()]),
         *_sizes(generated, reference, floor.generated, independent_floor),
-        *_spectra(generated.observables.incident_energies, reference.observables.incident_energies),
+        *_conditions(generated.sample, reference.sample),
         *_empty_showers(generated, reference),
         *_entries(comparison.histograms),
         *_frechet(comparison, Floor(floor, comparison.sizes)),
@@ -70,23 +74,34 @@ def _sizes(generated: Summary, reference: Summary, floor: Summary, independent_f
         )
 
 
-def _spectra(generated: Energies, reference: Energies) -> Iterator[str]:
-    generated_values, reference_values = distinct_energies(generated), distinct_energies(reference)
+def _conditions(generated: Sample, reference: Sample) -> Iterator[str]:
+    """What is not alike in the energies and other conditions."""
+    common = common_conditions([generated, reference])
+    for name in sorted({*generated.conditions, *reference.conditions} - {*common}):
+        lacking = "reference" if name in generated.conditions else "generated file"
+        yield f"The {lacking} has no {known(name).table}: showers may differ in it, and no classifier sees it."
+    for name in (ENERGY.name, *common):
+        yield from _spectra(name, generated.column(name), reference.column(name))
+
+
+def _spectra(condition: str, generated: Values, reference: Values) -> Iterator[str]:
+    meant, generated_values, reference_values = known(condition), distinct_values(generated), distinct_values(reference)
     if generated_values is None or reference_values is None:
         p_value = ks_2samp(generated, reference).pvalue
         evidence = f"Kolmogorov-Smirnov p = {p_value:.1g}"
     else:
         values = np.union1d(generated_values, reference_values)
-        table = [[np.count_nonzero(energies == value) for value in values] for energies in (generated, reference)]
+        table = [[np.count_nonzero(own == value) for value in values] for own in (generated, reference)]
         p_value = chi2_contingency(table).pvalue if len(values) > 1 else 1.0
         evidence = f"chi-squared p = {p_value:.1g}"
         for name, own in (("generated file", generated_values), ("reference", reference_values)):
             missing = np.setdiff1d(values, own)
             if len(missing):
-                yield f"The {name} has no showers of {', '.join(f'{e:g}' for e in missing)} MeV."
+                listed = ", ".join(f"{value:g}" for value in missing)
+                yield f"The {name} has no showers of incident {meant.label} {listed} {meant.unit}".rstrip() + "."
     if p_value < P_VALUE:
         yield (
-            f"Unequal incident energies ({evidence}): every number below mixes the spectrum with the showers; "
+            f"Unequal incident {meant.plural} ({evidence}): every number below mixes the spectrum with the showers; "
             "generate with --energies REFERENCE."
         )
 
@@ -105,7 +120,9 @@ def _entries(histograms: Sequence[Histogram]) -> Iterator[str]:
         lost_reference, lost_generated = histogram.outside_fractions
         if histogram.generated.any() != histogram.reference.any():
             empty.append(name)
-        elif abs(lost_generated - lost_reference) > max(OUTSIDE, SIGMAS * _fraction_error(histogram)):
+        elif abs(lost_generated - lost_reference) > max(OUTSIDE, SIGMAS * _fraction_error(histogram)) or (
+            histogram.binning.observable in RESPONSES and min(lost_generated, lost_reference) > MOST
+        ):
             outside.append(f"{name} ({lost_generated:.1%} generated, {lost_reference:.1%} reference)")
     if empty:
         yield f"No entries within the bins for one of the two samples, separation set to 1: {_listed(empty)}."

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.evaluation.samples import Summary, distinct_energies, log_edges
+from caloman.evaluation.samples import Summary, distinct_values, log_edges
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers.observables import Observables
 
@@ -213,10 +213,12 @@ def by_observable(histograms: Sequence[Histogram]) -> dict[str, list[Histogram]]
 def challenge_binnings(reference: Summary, geometry: Geometry) -> list[Binning]:
     """Returns the official bins; some of them reach up to the maximum of the reference.
 
-    A mesh that is not of the CaloChallenge gets ranges in the same proportion to the outer radius of its layers.
+    A mesh that is not of the CaloChallenge gets ranges in the same proportion to the outer radius of its layers, and
+    for E_tot/E_inc that of the reference, whose deposits may lack a calibration.
     """
+    response = reference.observables.total_energy / reference.observables.incident_energies
     return [
-        Binning(RESPONSE, np.linspace(0.5, 1.5, 101)),
+        Binning(RESPONSE, np.linspace(0.5, 1.5, 101) if _is_official(geometry) else _core_range(response, 100)),
         *_response_windows(reference.observables, geometry),
         *_layer_binnings(reference.observables, geometry),
         Binning(VOXEL_ENERGY, reference.spectrum_edges, "MeV"),
@@ -239,7 +241,7 @@ def _layer_binnings(reference: Observables, geometry: Geometry) -> Iterator[Binn
 def _moment_range(observable: str, layer: Layer, geometry: Geometry) -> tuple[float, float]:
     """Range of a center or width [mm]."""
     kind = observable if observable.endswith("_r") else f"{observable.split('_')[0]}_angular"
-    if BUILT_IN.get(geometry.name) != geometry:
+    if not _is_official(geometry):
         upper = RANGES["relative"][kind] * layer.r_edges[-1]
     elif geometry.name in ("2", "3"):
         upper = RANGES["regular"][kind]
@@ -248,10 +250,14 @@ def _moment_range(observable: str, layer: Layer, geometry: Geometry) -> tuple[fl
     return (-upper if kind == "center_angular" else 0.0), upper
 
 
+def _is_official(geometry: Geometry) -> bool:
+    return BUILT_IN.get(geometry.name) == geometry
+
+
 def _response_windows(reference: Observables, geometry: Geometry) -> Iterator[Binning]:
     """E_tot/E_inc in windows of the incident energy that the reference populates."""
     energies = reference.incident_energies
-    official = distinct_energies(energies) is not None and geometry.name in ("1-photons", "1-pions")
+    official = distinct_values(energies) is not None and geometry.name in ("1-photons", "1-pions")
     for window in energy_windows(energies):
         inside = (energies >= window[0]) & (energies < window[1])
         if inside.any():
@@ -264,7 +270,7 @@ def energy_windows(energies: Array) -> list[tuple[float, float]]:
     """Windows of the incident energy, from (included) and to (excluded) [MeV]: around each energy that occurs, or six
     of equal ratio if the spectrum is continuous.
     """
-    values = distinct_energies(energies)
+    values = distinct_values(energies)
     if values is None:
         bounds = np.geomspace(energies.min(), energies.max() * (1 + 1e-6), N_ENERGY_WINDOWS + 1).tolist()
         return list(pairwise(bounds))
@@ -276,10 +282,11 @@ def _official_response(window: tuple[float, float], geometry: Geometry) -> Array
     return np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
 
 
-def _core_range(response: Array) -> Array:
-    """Twenty bins over four standard deviations to either side."""
-    half_width = max(4 * float(response.std()), 0.01)
-    return np.linspace(response.mean() - half_width, response.mean() + half_width, 21)
+def _core_range(response: Array, bins: int = 20) -> Array:
+    """Bins over four standard deviations to either side."""
+    mean = float(response.mean())
+    half_width = max(4 * float(response.std()), 0.01 * (mean or 1.0))
+    return np.linspace(mean - half_width, mean + half_width, bins + 1)
 
 
 def _resampled(counts: Array, rng: np.random.Generator) -> Array:

@@ -1,4 +1,5 @@
-"""What the classifiers see of each shower: all voxels, voxels within their layer, observables, or more of these.
+"""What the classifiers see of each shower: all voxels, voxels within their layer, observables, or more of these, and
+the conditions of its incident particle.
 
 References:
     Krause and Shih, CaloFlow (arXiv:2106.05285); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
-from caloman.evaluation.samples import Sample
+from caloman.evaluation.samples import Sample, common_conditions
+from caloman.showers.conditions import known
 from caloman.showers.observables import Observables, compute_observables
 from caloman.showers.showers import Showers
 
@@ -56,6 +58,11 @@ class Inputs:
         """Joins inputs in memory, one array of shape (N_class, D) for each class."""
         return cls(np.concatenate(classes, dtype=np.float32), tuple(map(len, classes)))
 
+    def without_last(self) -> tuple["Inputs", "Inputs"]:
+        """All classes but the last one, and that."""
+        start = sum(self.sizes[:-1])
+        return Inputs(self.values[:start], self.sizes[:-1]), Inputs(self.values[start:], self.sizes[-1:])
+
     @property
     def n_features(self) -> int:
         """Number of inputs of a shower, D."""
@@ -67,17 +74,35 @@ class Inputs:
         return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
 
-def low_level_inputs(samples: Sequence[Sample]) -> Inputs:
-    """Log10 of the incident energy [MeV] and every voxel over it, D = 1 + V; a sample is a class."""
-    return _collect(samples, 1 + samples[0].geometry.n_voxels, _low_level)
+def condition_columns(samples: Sequence[Sample]) -> Array:
+    """The conditions beside the energy that all samples have, as numbers for classifiers; a sample is a class.
+
+    Sine and cosine of periodic conditions, one column per category, and others as they are, shape (N, K).
+    """
+    columns: list[NDArray[np.floating]] = []
+    for name in common_conditions(samples):
+        values = np.concatenate([sample.column(name) for sample in samples])
+        kind = known(name).kind
+        if kind == "periodic":
+            columns += [np.sin(values), np.cos(values)]
+        else:
+            columns += [values == category for category in np.unique(values)] if kind == "category" else [values]
+    return np.array(columns, np.float32).reshape(-1, sum(map(len, samples))).T
 
 
-def normed_inputs(samples: Sequence[Sample]) -> Inputs:
-    """Log10 of the incident energy [MeV], every voxel over its layer's energy, and log10 of the layer energies [MeV],
-    D = 1 + V + L; a sample is a class.
+def low_level_inputs(samples: Sequence[Sample], conditions: Array | None = None) -> Inputs:
+    """Log10 of the incident energy [MeV], every voxel over it, and `conditions` (N, K), D = 1 + V + K; a sample is a
+    class.
+    """
+    return _collect(samples, 1 + samples[0].geometry.n_voxels, _low_level, conditions)
+
+
+def normed_inputs(samples: Sequence[Sample], conditions: Array | None = None) -> Inputs:
+    """Log10 of the incident energy [MeV], every voxel over its layer's energy, log10 of the layer energies [MeV], and
+    `conditions` (N, K), D = 1 + V + L + K; a sample is a class.
     """
     geometry = samples[0].geometry
-    return _collect(samples, 1 + geometry.n_voxels + geometry.n_layers, _normed)
+    return _collect(samples, 1 + geometry.n_voxels + geometry.n_layers, _normed, conditions)
 
 
 def high_level_inputs(observables: Observables) -> Array:
@@ -102,13 +127,13 @@ def relative_observables(observables: Observables) -> Array:
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
-def detailed_inputs(samples: Sequence[Sample]) -> Inputs:
-    """Log10 of the incident energy [MeV], `relative_observables`, and of each layer the smallest hit [MeV], the share
-    of the largest hit and the mean logarithm of the hits, D = F + 3 L; a sample is a class.
+def detailed_inputs(samples: Sequence[Sample], conditions: Array | None = None) -> Inputs:
+    """Log10 of the incident energy [MeV], `relative_observables`, of each layer the smallest hit [MeV], the share of
+    the largest hit and the mean logarithm of the hits, and `conditions` (N, K), D = F + 3 L + K; a sample is a class.
     """
     geometry = samples[0].geometry
     angular = sum(layer.n_alpha > 1 for layer in geometry.layers)
-    return _collect(samples, 2 + 7 * geometry.n_layers + 4 * angular, _detailed)
+    return _collect(samples, 2 + 7 * geometry.n_layers + 4 * angular, _detailed, conditions)
 
 
 def _detailed(block: Showers, out: Array) -> None:
@@ -144,14 +169,18 @@ def _normed(block: Showers, out: Array) -> None:
     out[:, end:] = np.log10(energies + 1e-8)
 
 
-def _collect(samples: Sequence[Sample], n_features: int, fill: Callable[[Showers, Array], None]) -> Inputs:
-    """Passes over the samples and fills the rows of one array, block by block."""
+def _collect(
+    samples: Sequence[Sample], n_features: int, fill: Callable[[Showers, Array], None], conditions: Array | None
+) -> Inputs:
+    """Passes over the samples and fills the rows of one array, block by block; conditions come last."""
     sizes = tuple(map(len, samples))
-    values = _empty((sum(sizes), n_features))
+    given = np.empty((sum(sizes), 0), np.float32) if conditions is None else conditions
+    values = _empty((sum(sizes), n_features + given.shape[1]))
+    values[:, n_features:] = given
     start = 0
     for sample in samples:
         for block in sample.blocks():
-            fill(block, values[start : start + len(block)])
+            fill(block, values[start : start + len(block), :n_features])
             start += len(block)
     return Inputs(values, sizes)
 

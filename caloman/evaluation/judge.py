@@ -20,7 +20,14 @@ from caloman.evaluation.classifier import (
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.downstream import downstream
 from caloman.evaluation.histograms import Binning, fill_histograms
-from caloman.evaluation.inputs import Inputs, detailed_inputs, high_level_inputs, low_level_inputs, normed_inputs
+from caloman.evaluation.inputs import (
+    Inputs,
+    condition_columns,
+    detailed_inputs,
+    high_level_inputs,
+    low_level_inputs,
+    normed_inputs,
+)
 from caloman.evaluation.learning import LearningCurve, subsamples
 from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
 from caloman.evaluation.networks import ResNet, dense
@@ -88,7 +95,8 @@ class Judge:
             return self.train(inputs, preset, train_trees, f"{step} {mode}")
         network: Callable[[], nn.Module] = partial(dense, inputs.n_features, preset.hidden)
         if mode == "cls-resnet":
-            network = partial(ResNet, reference.sample.geometry)
+            n_conditions = inputs.n_features - 1 - reference.sample.geometry.n_voxels
+            network = partial(ResNet, reference.sample.geometry, n_conditions)
         return self.train(inputs, preset, partial(train_classifier, network=network), f"{step} {mode}")
 
     def train(self, inputs: Inputs, preset: ClassifierPreset, trainer: Trainer, name: str) -> ClassifierTest:
@@ -115,7 +123,7 @@ class Judge:
     def posteriors(self, samples: Sequence[Summary], reference: Summary) -> list[Posterior]:
         """Trains classifiers to tell samples from one another and asks them whose Geant4 showers are."""
         preset = self.preset_of(*samples)
-        inputs, truth = (_inputs("cls-low", summaries, preset.max_showers) for summaries in (samples, [reference]))
+        inputs, truth = _inputs("cls-low", [*samples, reference], preset.max_showers).without_last()
         network = partial(dense, inputs.n_features, preset.hidden, len(samples))
         seeds = enumerate(self._announced("multi-class classifier"))
         return [train_multiclass(inputs, truth, preset, seed, network, fold) for fold, seed in seeds]
@@ -164,10 +172,13 @@ class Judge:
 
 def _inputs(mode: str, summaries: Sequence[Summary], limit: int | None) -> Inputs:
     """What the classifiers of a mode see of the first showers of each sample."""
+    samples = [summary.sample.first(limit) for summary in summaries]
+    conditions = condition_columns(samples)
     if mode == "cls-high":
-        return Inputs.of(*(high_level_inputs(summary.observables[:limit]) for summary in summaries))
+        values = np.concatenate([high_level_inputs(summary.observables[:limit]) for summary in summaries])
+        return Inputs(np.concatenate([values, conditions], axis=1), tuple(map(len, samples)))
     collect = {TREES: detailed_inputs, "cls-low-normed": normed_inputs}.get(mode, low_level_inputs)
-    return collect([summary.sample.first(limit) for summary in summaries])
+    return collect(samples, conditions)
 
 
 def _in_thousandths(value: float, error: float) -> tuple[float, float]:

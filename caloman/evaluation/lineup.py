@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 
 from caloman.errors import CalomanError
-from caloman.evaluation.samples import Sample, distinct_energies
+from caloman.evaluation.samples import Sample, common_conditions, distinct_values
+from caloman.showers.conditions import ENERGY, known
 from caloman.showers.geometry import Geometry
 from caloman.showers.showers import find_geometry
 from caloman.showers.slices import parse_slices
@@ -100,15 +101,17 @@ def _enough(sample: Sample) -> Sample:
 
 
 def _check_overlap(sample: Sample, reference: Sample) -> None:
-    own, other = (s.incident_energies for s in (sample, reference))
-    first, second = distinct_energies(own), distinct_energies(other)
-    if first is not None and second is not None:
-        common = bool(np.isin(first, second).any())
-    else:
-        common = bool(max(own.min(), other.min()) <= min(own.max(), other.max()))
-    if not common:
-        ranges = [f"{energies.min():g} to {energies.max():g} MeV" for energies in (own, other)]
-        raise CalomanError(
-            f"{sample.files}: incident energies of {ranges[0]} have nothing in common with those of {reference.files}, "
-            f"{ranges[1]}; generate with --energies {reference.files}"
-        )
+    for name in (ENERGY.name, *common_conditions([sample, reference])):
+        own, other = (s.column(name) for s in (sample, reference))
+        first, second = distinct_values(own), distinct_values(other)
+        if first is not None and second is not None:
+            common = bool(np.isin(first, second).any())
+        else:
+            common = bool(max(own.min(), other.min()) <= min(own.max(), other.max()))
+        if not common:
+            unit = f" {known(name).unit}" if known(name).unit else ""
+            ranges = [f"{values.min():g} to {values.max():g}{unit}" for values in (own, other)]
+            raise CalomanError(
+                f"{sample.files}: incident {known(name).plural} of {ranges[0]} have nothing in common with those of "
+                f"{reference.files}, {ranges[1]}; generate with --energies {reference.files}"
+            )

@@ -10,6 +10,7 @@ from caloman import __version__
 from caloman.evaluation.bands import LEVELS
 from caloman.evaluation.cautions import cautions
 from caloman.evaluation.classifier import NUMBERS, ClassifierTest, Posterior
+from caloman.evaluation.conditions import profiles
 from caloman.evaluation.extremes import extremes, unusual
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.leaderboard import standings, why_not_comparable
@@ -102,6 +103,7 @@ def _sample(name: str, comparison: Comparison, results: Results, reference_md5: 
         },
         "histograms": [_histogram(*pair) for pair in zip(comparison.histograms, floor.separations, strict=True)],
         "extremes": [{**asdict(tail), "window": list(tail.window)} for tail in tails],
+        "conditions": profiles(comparison.reference, comparison.generated),
         "field": _field(comparison, results, reference_md5),
         **_worth(name, comparison, results),
     }

@@ -7,6 +7,7 @@ References:
     He et al., ResNet (arXiv:1512.03385); Krause et al., CaloChallenge 2022 (arXiv:2410.21611).
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -30,13 +31,18 @@ def dense(n_features: int, hidden: Sequence[int], n_outputs: int = 1) -> nn.Modu
 class ResNet(nn.Module):
     """ResNet-18 with three-dimensional convolutions over layer, angle and radius, for low-level inputs.
 
-    As in the challenge, the angle is padded with zeros although it is periodic.
+    As in the challenge, the angle is padded with zeros although it is periodic. Energy and conditions come after the
+    convolutions.
+
+    Args:
+        geometry: the mesh.
+        n_conditions: number of columns of conditions.
 
     Raises:
         CalomanError: if the layers of the mesh differ.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, n_conditions: int = 0) -> None:
         super().__init__()
         first = geometry.layers[0]
         if any((layer.n_alpha, layer.r_edges) != (first.n_alpha, first.r_edges) for layer in geometry.layers):
@@ -56,16 +62,17 @@ class ResNet(nn.Module):
             nn.AdaptiveAvgPool3d(1),
             nn.Flatten(),
         )
-        self.energy = nn.BatchNorm1d(1)
-        self.last = nn.Linear(WIDTHS[-1] + 1, 1)
+        self.conditions = nn.BatchNorm1d(1 + n_conditions)
+        self.last = nn.Linear(WIDTHS[-1] + 1 + n_conditions, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps low-level inputs (N, 1 + V) to logits (N, 1)."""
-        features = self.convolutions(inputs[:, 1:].unflatten(1, (1, *self.grid)))
-        return self.last(torch.cat([features, self.energy(inputs[:, :1])], dim=1))
+        """Maps low-level inputs (N, 1 + V + K) to logits (N, 1)."""
+        energy, voxels, others = inputs.tensor_split((1, 1 + math.prod(self.grid)), dim=1)
+        features = self.convolutions(voxels.unflatten(1, (1, *self.grid)))
+        return self.last(torch.cat([features, self.conditions(torch.cat([energy, others], dim=1))], dim=1))
 
 
 class ResidualBlock(nn.Module):

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from tabulate import tabulate
 
+from caloman.evaluation.conditions import QUANTITIES
 from caloman.evaluation.explanations import explain
 from caloman.evaluation.histograms import LABELS, format_window
 from caloman.evaluation.measures import number
@@ -101,6 +102,7 @@ def _page(metrics: Mapping, pictures: Sequence[Picture]) -> str:
         "thousands": lambda count: f"{count:,}".replace(",", "\u202f"),
         "words": _with_subscripts,
         "energies": format_window,
+        "quantity": lambda key: _with_subscripts(QUANTITIES[key]),
         "capital": lambda text: text[:1].upper() + text[1:],
     }
     drawn = {picture.name: picture for picture in pictures}

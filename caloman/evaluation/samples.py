@@ -1,6 +1,6 @@
 """The showers of a file, or of several, that take part in a comparison, and one pass over them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.files import sha256
+from caloman.showers.conditions import ENERGY, Columns
 from caloman.showers.geometry import Geometry
 from caloman.showers.observables import Observables, apply_threshold, compute_observables
 from caloman.showers.showers import Showers
@@ -31,19 +32,21 @@ class Sample:
         geometry: the voxel mesh.
         energies: incident energies of all showers of the files [MeV], shape (N_files,).
         rows: which of them belong to the sample, shape (N_files,).
+        conditions: of all showers of the files beside the energy, by name, each of shape (N_files,).
     """
 
     files: str | Path
     geometry: Geometry
     energies: NDArray[np.float32]
     rows: NDArray[np.bool_]
+    conditions: Columns
 
     @classmethod
     def open(cls, files: str | Path, geometry: Geometry) -> "Sample":
         """Returns the sample of all showers of the files."""
         with ShowerFiles(files, geometry) as opened:
-            energies = opened.incident_energies()
-        return cls(files, geometry, energies, np.ones(len(energies), dtype=bool))
+            energies, conditions = opened.incident_energies(), opened.conditions()
+        return cls(files, geometry, energies, np.ones(len(energies), dtype=bool), conditions)
 
     def __len__(self) -> int:
         return int(self.rows.sum())
@@ -94,6 +97,10 @@ class Sample:
         """Incident energies of the sample [MeV], shape (N,)."""
         return self.energies[self.rows]
 
+    def column(self, name: str) -> NDArray[np.float32]:
+        """Values of a condition, shape (N,)."""
+        return self.incident_energies if name == ENERGY.name else self.conditions[name][self.rows]
+
     def blocks(self) -> Iterator[Showers]:
         """Iterates over the showers in blocks; voxels below the geometry's threshold are zero."""
         return map(self._cut, self._as_stored())
@@ -130,6 +137,14 @@ class Sample:
             return self
         return replace(self, rows=self.rows & (np.cumsum(self.rows) <= count))
 
+    def mean_showers(self, groups: NDArray[np.bool_]) -> Array:
+        """Mean energy of each voxel [MeV] in groups of showers (G, N), shape (G, V)."""
+        totals, start = np.zeros((len(groups), self.geometry.n_voxels)), 0
+        for block in self.blocks():
+            totals += groups[:, start : start + len(block)].astype(np.float32) @ block.voxels
+            start += len(block)
+        return totals / np.maximum(groups.sum(axis=1, keepdims=True), 1)
+
     def drawn(self, count: int, seed: int = 0) -> "Sample":
         """Returns `count` showers of the sample, drawn at random without repetition, in the order of the files."""
         rows = np.zeros_like(self.rows)
@@ -148,7 +163,7 @@ class Sample:
 
         If the incident energies are few, each is taken as often as it occurs in `energies`.
         """
-        if distinct_energies(energies) is None or distinct_energies(self.incident_energies) is None:
+        if distinct_values(energies) is None or distinct_values(self.incident_energies) is None:
             return self.first(len(energies))
         rows = np.zeros_like(self.rows)
         for group in self._groups():
@@ -161,7 +176,7 @@ class Sample:
 
     def _groups(self) -> list[NDArray[np.intp]]:
         """Row numbers by incident energy; one group if the spectrum is continuous."""
-        values = distinct_energies(self.incident_energies)
+        values = distinct_values(self.incident_energies)
         if values is None:
             return [np.flatnonzero(self.rows)]
         return [np.flatnonzero(self.rows & (self.energies == value)) for value in values]
@@ -176,7 +191,8 @@ class LoadedSample(Sample):
     @classmethod
     def of(cls, showers: Showers) -> "LoadedSample":
         """Returns the sample of all the showers."""
-        return cls("", showers.geometry, showers.incident_energies, np.ones(len(showers), dtype=bool), showers)
+        rows = np.ones(len(showers), dtype=bool)
+        return cls("", showers.geometry, showers.incident_energies, rows, showers.conditions, showers)
 
     def _as_stored(self) -> Iterator[Showers]:
         yield self.showers[self.rows]
@@ -273,6 +289,11 @@ class _Spectrum:
         return occupied
 
 
+def common_conditions(samples: Sequence[Sample]) -> list[str]:
+    """Names of the conditions beside the energy that all samples have, in alphabetical order."""
+    return sorted(set.intersection(*(set(sample.conditions) for sample in samples)))
+
+
 def log_edges(lower: float, upper: float, bins: int) -> Array:
     """Edges of logarithmic bins; a range that is empty or has no lower end becomes a usable one."""
     lower = lower if lower > 0 else max(upper, 1.0) * 1e-6
@@ -280,7 +301,7 @@ def log_edges(lower: float, upper: float, bins: int) -> Array:
     return np.logspace(np.log10(lower), np.log10(upper), bins + 1)
 
 
-def distinct_energies(energies: NDArray[np.generic]) -> NDArray[np.generic] | None:
-    """Returns the incident energies that occur, ascending, or None if the spectrum is continuous."""
+def distinct_values(energies: NDArray[np.generic]) -> NDArray[np.generic] | None:
+    """Returns the energies, or values of another condition, that occur, ascending, or None if they are continuous."""
     values = np.unique(energies)
     return values if len(values) <= MAX_DISCRETE_ENERGIES < len(energies) or len(values) == 1 else None

@@ -155,6 +155,30 @@ class Reading(TypedDict):
     telltale: dict[str, list[Telltale]]
 
 
+class Quantity(TypedDict):
+    """A mean or a resolution with its error, and by how many errors the generated one is larger."""
+
+    generated: Pair
+    reference: Pair
+    pull: float
+
+
+class ConditionBin(TypedDict):
+    """What showers are like in a bin of a condition; pairs of numbers are generated and Geant4."""
+
+    bin: str
+    range: Pair
+    showers: list[Count]
+    quantities: dict[str, Quantity]
+
+
+class ConditionBins(TypedDict):
+    """What showers are like in bins of a condition."""
+
+    condition: str
+    bins: list[ConditionBin]
+
+
 class PublishedField(TypedDict):
     """Where the sample would stand among published results, and why it may not be compared."""
 
@@ -177,6 +201,7 @@ class Sample(File):
     equivalent: NotRequired[Equivalent]
     learning_curve: NotRequired[dict[str, Any]]
     reading: NotRequired[Reading]
+    conditions: NotRequired[list[ConditionBins]]
     closure_tests: NotRequired[dict[str, dict[str, Pair]]]
 
 

@@ -14,11 +14,12 @@ from caloman.evaluation.plots.classifiers import closure_tests, likelihood_ratio
 from caloman.evaluation.plots.equivalent import equivalent_numbers
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
 from caloman.evaluation.plots.reading import deviation_maps, likelihood_map, telltale_showers
-from caloman.evaluation.plots.showers import evenly_spaced, mean_showers, single_showers
+from caloman.evaluation.plots.showers import evenly_spaced, mean_showers, mean_showers_by, single_showers
 from caloman.evaluation.plots.style import STYLE, Picture, rendered
 from caloman.evaluation.results import Floor, Results
-from caloman.evaluation.samples import Summary
+from caloman.evaluation.samples import Summary, common_conditions
 from caloman.evaluation.two_sample import correlation_matrix
+from caloman.showers.conditions import known
 
 __all__ = ["Picture", "panels", "pictures"]
 
@@ -172,6 +173,14 @@ def _showers(results: Results) -> Iterator[Drawn]:
         "Mean showers",
         "Mean energy per voxel of each layer. Colors and radial scale (square root) are the same in all rows.",
     )
+    shared = common_conditions([summary.sample for summary in summaries.values()])
+    for name in [name for name in shared if known(name).kind == "continuous"][:1]:
+        yield (
+            mean_showers_by(summaries, name),
+            f"mean_showers_{name}",
+            f"Mean showers by {name}",
+            f"Mean energy per voxel at the smallest, a medium and the largest fifth of the range of {name}.",
+        )
     yield (
         single_showers(summaries),
         "single_showers",

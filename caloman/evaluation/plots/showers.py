@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 from numpy.typing import NDArray
 
+from caloman.evaluation.conditions import windows
 from caloman.evaluation.histograms import format_energy
 from caloman.evaluation.samples import Summary
 from caloman.showers.geometry import Geometry, Layer
@@ -25,6 +26,18 @@ def mean_showers(samples: Mapping[str, Summary]) -> Figure:
     geometry = next(iter(samples.values())).sample.geometry
     rows = [(name, summary.mean_shower) for name, summary in samples.items()]
     return polar_rows(rows, geometry, "mean energy per voxel [MeV]")
+
+
+def mean_showers_by(samples: Mapping[str, Summary], condition: str) -> Figure:
+    """Draws the mean shower of each sample at small, medium and large values of a condition."""
+    bins = windows(next(iter(samples.values())).sample, condition)
+    chosen = [bins[i] for i in evenly_spaced(len(bins), 3)]
+    means = {}
+    for name, summary in samples.items():
+        values = summary.sample.column(condition)
+        means[name] = summary.sample.mean_showers(np.stack([window.holds(values) for window in chosen]))
+    rows = [(f"{name}\n{window.name}", means[name][i]) for i, window in enumerate(chosen) for name in samples]
+    return polar_rows(rows, next(iter(samples.values())).sample.geometry, "mean energy per voxel [MeV]")
 
 
 def single_showers(samples: Mapping[str, Summary], quantiles: Sequence[float] = (0.15, 0.6, 0.97)) -> Figure:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from caloman.evaluation.reading.features import Feature, Table
-from caloman.evaluation.samples import distinct_energies
+from caloman.evaluation.samples import distinct_values
 
 Array = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def limit(found: Sequence[Deviation]) -> float:
 
 def _window_edges(energies: Array) -> Array:
     """Limits between windows of the incident energy: between those that occur, or with equal numbers of showers."""
-    values = distinct_energies(energies)
+    values = distinct_values(energies)
     if values is None:
         return np.quantile(energies, np.linspace(0, 1, N_WINDOWS + 1)[1:-1])
     known: Array = values.astype(np.float64)

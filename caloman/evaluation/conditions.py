@@ -1,0 +1,115 @@
+"""Response, resolution and widths of generated and of Geant4 showers in bins of each condition."""
+
+import math
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloman.evaluation.histograms import energy_windows, format_window
+from caloman.evaluation.samples import Sample, Summary, common_conditions
+from caloman.showers.conditions import ENERGY, known
+from caloman.showers.observables import Observables
+
+Array = NDArray[np.float64]
+
+BINS = 5
+LEAST = 10
+"""Fewest showers of a bin."""
+QUANTITIES = {
+    "response": "E_tot / E_inc",
+    "resolution": "resolution",
+    "depth": "depth [layers]",
+    "width_r": "width in r [mm]",
+    "center_eta": "center in η [mm]",
+    "center_phi": "center in φ [mm]",
+}
+"""Key in metrics.json -> name."""
+
+
+class Window(NamedTuple):
+    """Values of a condition from (included) and to (excluded), in words `name`."""
+
+    name: str
+    low: float
+    high: float
+
+    def holds(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which values (N,) lie in it."""
+        return (values >= self.low) & (values < self.high)
+
+
+def windows(sample: Sample, name: str) -> list[Window]:
+    """Equal bins over the range of a condition in a sample; its categories, or windows of the incident energy."""
+    condition, values = known(name), sample.column(name).astype(np.float64)
+    if condition == ENERGY:
+        return [Window(format_window(pair), *pair) for pair in energy_windows(values)]
+    if condition.kind == "category":
+        return [Window(f"{value:g}", value, value + 1) for value in np.unique(values).tolist()]
+    *lower, last = np.linspace(values.min(), values.max(), BINS + 1).tolist()
+    unit = f" {condition.unit}" if condition.unit else ""
+    pairs = pairwise([*lower, math.nextafter(last, math.inf)])
+    return [Window(f"{low:.3g} to {high:.3g}{unit}", low, high) for low, high in pairs]
+
+
+def profiles(reference: Summary, generated: Summary) -> list[dict[str, Any]]:
+    """The quantities in bins of the energy and of each condition that both samples have, for metrics.json."""
+    names = [ENERGY.name, *common_conditions([reference.sample, generated.sample])]
+    quantities = [_quantities(summary.observables) for summary in (generated, reference)]
+    found = []
+    for name in names:
+        columns = [summary.sample.column(name) for summary in (generated, reference)]
+        bins = [_bin(window, columns, quantities) for window in windows(reference.sample, name)]
+        found.append({"condition": name, "bins": [entry for entry in bins if min(entry["showers"]) >= LEAST]})
+    return found
+
+
+def _bin(window: Window, columns: list[NDArray[np.float32]], quantities: list[dict[str, Array]]) -> dict[str, Any]:
+    rows = [window.holds(values) for values in columns]
+    pairs = [_numbers(values, inside) for values, inside in zip(quantities, rows, strict=True)]
+    return {
+        "bin": window.name,
+        "range": [window.low, window.high],
+        "showers": [int(inside.sum()) for inside in rows],
+        "quantities": {key: _compared(pairs[0][key], pairs[1][key]) for key in pairs[0]},
+    }
+
+
+def _compared(generated: tuple[float, float], reference: tuple[float, float]) -> dict[str, Any]:
+    error = math.hypot(generated[1], reference[1])
+    pull = (generated[0] - reference[0]) / error if error else 0.0
+    return {"generated": list(generated), "reference": list(reference), "pull": pull}
+
+
+def _quantities(observables: Observables) -> dict[str, Array]:
+    """What is averaged, each of shape (N,); layers count with their energy."""
+    o = observables
+    total = np.maximum(o.total_energy, 1e-16)
+    found = {"response": o.total_energy / o.incident_energies}
+    found["depth"] = o.layer_energies @ np.arange(o.layer_energies.shape[1]) / total
+    for key in ("width_r", "center_eta", "center_phi"):
+        values = getattr(o, key)
+        if values.shape == o.layer_energies.shape:  # angles may exist in some layers only
+            found[key] = (values * o.layer_energies).sum(axis=1) / total
+    return found
+
+
+def _numbers(quantities: dict[str, Array], inside: NDArray[np.bool_]) -> dict[str, tuple[float, float]]:
+    """Means with errors, and the standard deviation of the response over its mean."""
+    found = {key: _mean(values[inside]) for key, values in quantities.items()}
+    return {**found, "resolution": _resolution(quantities["response"][inside])}
+
+
+def _mean(values: Array) -> tuple[float, float]:
+    n = len(values)
+    return (float(values.mean()), float(values.std()) / math.sqrt(n - 1)) if n > 1 else (0.0, 0.0)
+
+
+def _resolution(response: Array) -> tuple[float, float]:
+    """Standard deviation over mean, and its error from the fourth moment."""
+    mean, spread = _mean(response)[0], float(response.std()) if len(response) else 0.0
+    if not mean or not spread:
+        return (0.0, 0.0)
+    kurtosis = float(((response - mean) ** 4).mean()) / spread**4
+    return spread / mean, spread / mean * math.sqrt(max(kurtosis - 1, 0) / (4 * len(response)))

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler
@@ -25,6 +26,11 @@ class Zenodo(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.requests.append(self.path)
+        if self.path.startswith("/api/"):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.server.listing)
+            return
         name = self.path.split("?")[0].split("/")[-1]
         mood, content = self.server.mood, CONTENT[name]
         if mood == "missing":
@@ -162,8 +168,30 @@ def test_missing_pooch_names_the_extra(tmp_path, monkeypatch):
     assert "pip install 'caloman[data]'" in failure(tmp_path, "http://127.0.0.1:9")
 
 
+def test_a_record_lists_its_own_files_and_sums(server, tmp_path):
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in CONTENT.items()}
+    files = [{"key": name, "checksum": f"md5:{md5}", "size": 1} for name, md5 in sums.items()]
+    server.listing = json.dumps({"files": files}).encode()
+    result = download("lemurs", str(tmp_path), ["a*"], server.url)
+    assert result.states == {"a.hdf5": "downloaded"}
+    assert (tmp_path / "a.hdf5").read_bytes() == CONTENT["a.hdf5"]
+    assert server.requests == ["/api/records/17045562", "/records/17045562/files/a.hdf5?download=1"]
+    with pytest.raises(CalomanError, match=r"choose of its large files with --files, .*: a\.hdf5, b\.hdf5"):
+        download("lemurs", str(tmp_path), None, server.url)
+    server.mood = "corrupt"
+    with pytest.raises(CalomanError, match=r"b\.hdf5: what arrived has another MD5 sum"):
+        download("lemurs", str(tmp_path), ["b.hdf5"], server.url)
+
+
+@pytest.mark.parametrize("listing", [b"<html>", b"[]", b'{"files": [{"key": "a"}]}'])
+def test_another_answer_than_a_list_of_files_is_said(server, tmp_path, listing):
+    server.listing = listing
+    with pytest.raises(CalomanError, match="is no list of files as Zenodo writes it"):
+        download("lemurs", str(tmp_path), ["a*"], server.url)
+
+
 def test_unknown_dataset_and_file_list_what_there_is(tmp_path):
-    with pytest.raises(CalomanError, match="'4': use one of 1-photons, 1-pions, 2, 3"):
+    with pytest.raises(CalomanError, match="'4': use one of 1-photons, 1-pions, 2, 3, lemurs"):
         download("4", str(tmp_path))
     assert "b.hdf5" in failure(tmp_path, "http://127.0.0.1:9", ["c.hdf5"])
 

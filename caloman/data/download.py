@@ -1,7 +1,8 @@
-"""``caloman download``: the official CaloChallenge files from Zenodo, checked against their MD5 sums."""
+"""``caloman download``: the official files of CaloChallenge and LEMURS from Zenodo, checked against their MD5 sums."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,19 +19,19 @@ Transfer = Callable[[str, str, object], None]
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of the CaloChallenge.
+    """A file on Zenodo.
 
     Args:
         name: its name.
         record: the Zenodo record that holds it.
         md5: MD5 sum of its bytes, in hexadecimal.
-        role: ``train``, or ``reference`` for the showers that generators are compared with.
+        role: ``train``, or ``reference`` for the showers that generators are compared with; empty if it is not known.
     """
 
     name: str
     record: int
     md5: str
-    role: str
+    role: str = ""
 
 
 # the sums as found in independent public repositories; arXiv 2410.21611 describes the datasets
@@ -55,6 +56,9 @@ OFFICIAL_FILES = {
     ),
 }
 """Dataset id -> its files."""
+LISTED = {"lemurs": 17045562}
+"""Data set -> the record whose own list tells its files and their MD5 sums. As a user of LEMURS (arXiv:2509.05108)
+names it; no sum has been seen by us."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,17 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
     A file takes its name when it is complete and its MD5 sum is right. A transfer that broke off is tried again, twice.
 
     Args:
-        dataset: dataset id (1-photons, 1-pions, 2, 3).
+        dataset: dataset id (1-photons, 1-pions, 2, 3), or lemurs, whose files are large and have to be chosen.
         folder: where to put the files.
-        files: which files, by name or by role (train, reference); all by default.
-        base_url: address of a mirror, which serves BASE_URL/RECORD/files/NAME.
+        files: which files, by name, by a pattern of names such as '*Par04SiW*', or by role (train, reference); all by
+            default.
+        base_url: address of a mirror, which serves BASE_URL/RECORD/files/NAME; it has to end with /records for lemurs.
 
     Raises:
         CalomanError: if there is no such file, no network, no space, or if what arrived is not the file.
     """
-    chosen = _choose(dataset, files)
     pooch = import_pooch()
+    chosen = _choose(dataset, _official(dataset, base_url.rstrip("/")), files)
     registry = {file.name: f"md5:{file.md5}" for file in chosen}
     urls = {f.name: f"{base_url.rstrip('/')}/{f.record}/files/{f.name}?download=1" for f in chosen}
     cache = pooch.create(folder, base_url, registry=registry, urls=urls, retry_if_failed=RETRIES)
@@ -107,12 +112,40 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
     return Downloads(Path(folder), states)
 
 
-def _choose(dataset: str, wanted: list[str] | None) -> list[OfficialFile]:
-    if dataset not in OFFICIAL_FILES:
-        raise CalomanError(f"unknown dataset {dataset!r}: use one of {', '.join(OFFICIAL_FILES)}")
-    official = OFFICIAL_FILES[dataset]
-    for name in wanted or ():
-        if not any(name in (file.name, file.role) for file in official):
-            names = ", ".join(file.name for file in official)
-            raise CalomanError(f"--files {name}: not a file of dataset {dataset}; use train, reference, {names}")
-    return [file for file in official if not wanted or file.name in wanted or file.role in wanted]
+def _official(dataset: str, base_url: str) -> Sequence[OfficialFile]:
+    if dataset in OFFICIAL_FILES:
+        return OFFICIAL_FILES[dataset]
+    if dataset not in LISTED:
+        raise CalomanError(f"unknown dataset {dataset!r}: use one of {', '.join([*OFFICIAL_FILES, *LISTED])}")
+    return _listed(LISTED[dataset], f"{base_url.removesuffix('/records')}/api/records/{LISTED[dataset]}")
+
+
+def _listed(record: int, url: str) -> list[OfficialFile]:
+    """The files of a record as Zenodo itself lists them."""
+    import requests  # comes with pooch
+
+    def ask() -> requests.Response:
+        answer = requests.get(url, timeout=TIMEOUT)
+        answer.raise_for_status()
+        return answer
+
+    answer = explained(ask, f"list of record {record}", url, "form")
+    try:
+        pairs = [(str(file["key"]), str(file["checksum"])) for file in answer.json()["files"]]
+    except (ValueError, KeyError, TypeError):
+        raise CalomanError(f"{url}: is no list of files as Zenodo writes it; download the files by hand") from None
+    return [OfficialFile(Path(name).name, record, checksum.removeprefix("md5:")) for name, checksum in sorted(pairs)]
+
+
+def _choose(dataset: str, official: Sequence[OfficialFile], wanted: list[str] | None) -> list[OfficialFile]:
+    names = ", ".join(file.name for file in official)
+    if not wanted and dataset in LISTED:
+        raise CalomanError(f"{dataset}: choose of its large files with --files, by name or '*PART*': {names}")
+    for pattern in wanted or ():
+        if not any(_is_meant(file, pattern) for file in official):
+            raise CalomanError(f"--files {pattern}: not a file of dataset {dataset}; use train, reference, {names}")
+    return [file for file in official if not wanted or any(_is_meant(file, pattern) for pattern in wanted)]
+
+
+def _is_meant(file: OfficialFile, pattern: str) -> bool:
+    return pattern == file.role or fnmatchcase(file.name, pattern)

@@ -104,7 +104,7 @@ def test_records_need_all_fields(content, tmp_path, prepared, capsys):
 
 
 def test_blocks_join(content, tmp_path, monkeypatch):
-    monkeypatch.setattr("caloman.data.lemurs.BLOCK_BYTES", 4 * 40 * 7)
+    monkeypatch.setattr("caloman.data.foreign.BLOCK_BYTES", 4 * 40 * 7)
     as_tables(tmp_path / "in.h5", content)
     MESH.to_xml(tmp_path / "mesh.xml")
     found = prepare([str(tmp_path / "in.h5")], str(tmp_path / "out.h5"), str(tmp_path / "mesh.xml"), format="lemurs")

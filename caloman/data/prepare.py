@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from caloman.data.foreign import ForeignFile
 from caloman.data.lemurs import LemursFile
+from caloman.data.showerdata import ShowerDataFile
 from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.showers.conditions import check_equal_names
@@ -25,8 +27,9 @@ from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
 from caloman.showers.spectra import check_seed
 from caloman.showers.writer import ShowerWriter
 
-Format = Literal["calochallenge", "lemurs"]
-Source = ShowerFiles | LemursFile
+Format = Literal["calochallenge", "lemurs", "showerdata"]
+Source = ShowerFiles | ForeignFile
+FOREIGN: dict[str, type[ForeignFile]] = {"lemurs": LemursFile, "showerdata": ShowerDataFile}
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,13 @@ def prepare(
         compress: gzip in chunks of whole rows: smaller, but slower to read, and it cannot be memory-mapped.
         validation_fraction: part of the showers that is set aside for validation, recorded as ``validation_rows``.
         seed: seed of the choice of these showers.
-        format: layout of the files; that of LEMURS needs --dataset.
+        format: layout of the files; those of LEMURS and ShowerData need --dataset.
 
     Raises:
         CalomanError: if a source is unreadable or does not fit, or if the file cannot be written.
     """
     if not 0 <= validation_fraction < 1:
-        raise CalomanError(f"--validation_fraction {validation_fraction:g} must be at least 0 and less than 1")
+        raise CalomanError(f"--validation-fraction {validation_fraction:g} must be at least 0 and less than 1")
     check_seed(seed)
     target = Path(output)
     if not inputs:
@@ -112,7 +115,7 @@ def prepare(
 
 
 def _open(part: ShowerSlice, geometry: Geometry, format: Format) -> Source:
-    return LemursFile(part, geometry) if format == "lemurs" else ShowerFiles([str(part)], geometry)
+    return FOREIGN[format](part, geometry) if format in FOREIGN else ShowerFiles([str(part)], geometry)
 
 
 def choose_validation_rows(n_showers: int, fraction: float, seed: int) -> NDArray[np.int64]:

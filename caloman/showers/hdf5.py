@@ -54,7 +54,9 @@ def names(file: h5py.File) -> list[str]:
         return list(file)
 
 
-def find_table(file: h5py.File, name: str, axes: Sequence[int] = (1, 2), records: bool = False) -> h5py.Dataset | None:
+def find_table(
+    file: h5py.File, name: str, axes: Sequence[int] = (1, 2), records: bool = False, lists: bool = False
+) -> h5py.Dataset | None:
     """A table of numbers, checked to be what it says; None if the file has nothing of this name.
 
     Args:
@@ -62,6 +64,7 @@ def find_table(file: h5py.File, name: str, axes: Sequence[int] = (1, 2), records
         name: of the table.
         axes: how many it may have.
         records: whether its entries are records of several numbers instead of one number each.
+        lists: whether its entries are lists of numbers; HDF5 alone checks how long these are.
 
     Raises:
         CalomanError: if it is something else, or is stored elsewhere or in a way that could not be read safely.
@@ -78,12 +81,14 @@ def find_table(file: h5py.File, name: str, axes: Sequence[int] = (1, 2), records
             raise CalomanError(f"{path}: {name!r} is a group instead of a table of numbers; store the numbers there")
         if table.is_virtual or table.external:
             raise _flatten(path, name, "is stored in other files")
-        numbers = [table.dtype[field].base for field in table.dtype.names or ()] if records else [table.dtype]
+        dtype = (h5py.check_vlen_dtype(table.dtype) or table.dtype) if lists else table.dtype
+        numbers = [dtype[field].base for field in dtype.names or ()] if records else [dtype]
         kinds = {number.kind for number in numbers}
         if not kinds or not kinds <= set("fiu") or table.shape is None or table.ndim not in axes:
             raise CalomanError(f"{path}: {name!r} is {table.dtype} {table.shape} instead of a table of real numbers; "
                                "store the numbers there")  # fmt: skip
-        _check_storage(table, path, name)
+        if dtype is table.dtype:
+            _check_storage(table, path, name)
         return table
 
 

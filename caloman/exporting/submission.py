@@ -12,7 +12,6 @@ from string import Template
 
 import numpy as np
 
-import caloman
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import appearing_folder, write
@@ -53,7 +52,7 @@ def submit(run: str | Path, output: str | Path) -> str:
         shutil.copytree(bundle.find(run), part, dirs_exist_ok=True)
     with appearing_folder(folder / "caloman") as part:
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(Path(caloman.__file__).parent, part, dirs_exist_ok=True, ignore=ignored)
+        shutil.copytree(Path(__file__).parents[1], part, dirs_exist_ok=True, ignore=ignored)
     for name in SNIPPETS:
         write(folder / name, _filled(name))
     script = folder / f"run-{particle}-sample.sh"

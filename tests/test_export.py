@@ -25,7 +25,6 @@ from caloman.exporting.clients import make_target
 from caloman.exporting.command import export
 from caloman.exporting.fastcalosim import more_normals
 from caloman.exporting.formats import FORMATS, find_format
-from caloman.exporting.targets import SAMPLING_FRACTION
 from caloman.exporting.verify import compare, reference_inputs
 from caloman.flows import Transform
 from caloman.showers.conditions import ENERGY_ONLY, Conditions
@@ -135,7 +134,7 @@ def test_graph_with_noise_of_its_own(exported, suffix):
 
 
 def test_par04_vector_and_order(monkeypatch):
-    monkeypatch.setattr("caloman.exporting.targets.CALIBRATED", ("regular",))
+    monkeypatch.setattr(Geometry, "deposit", 0.033)
     model, regular = make_model(mesh="regular"), MESHES["regular"]
     noise, energies = reference_inputs(model, 5, seed=1)
     vector = torch.cat([noise, energies / 1_024_000, torch.rand(5, 1), torch.tensor([[0.0, 1.0]]).expand(5, 2)], dim=1)
@@ -150,7 +149,7 @@ def test_par04_vector_and_order(monkeypatch):
         for j in range(4):
             for z in range(3):
                 voxel = showers[:, index[r, round((j + 0.5) * 2 * np.pi / 4 - np.pi, 6), z]]
-                expected = voxel * SAMPLING_FRACTION / energies[:, 0]
+                expected = voxel * 0.033 / energies[:, 0]
                 torch.testing.assert_close(fractions[:, position], expected, rtol=1e-5, atol=0)
                 position += 1
     assert position == fractions.shape[1]

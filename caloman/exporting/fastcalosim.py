@@ -9,7 +9,7 @@ from caloman import files
 from caloman.errors import CalomanError
 from caloman.exporting.targets import Target
 from caloman.models import ShowerModel
-from caloman.showers.binning import write_binning
+from caloman.showers.libraries import write_binning
 
 DIGITS = 10
 """Binary digits that one normal number gives away."""

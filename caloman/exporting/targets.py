@@ -15,9 +15,6 @@ from caloman import files
 from caloman.errors import CalomanError
 from caloman.models import ShowerModel
 
-SAMPLING_FRACTION = 0.033
-"""Datasets 2 and 3 hold the deposits of Geant4's example Par04 divided by this."""
-CALIBRATED = ("2", "3")
 PAR04_ENERGY = 1_024_000.0
 """Unit of the incident energy in the input of Par04 [MeV]."""
 RIGHT_ANGLE = math.pi / 2
@@ -120,7 +117,7 @@ class DDML(CaloChallenge):
     def __init__(self, model: ShowerModel) -> None:
         super().__init__(model)
         self.refuse_all_but("theta", "phi")
-        self.scale = deposit(model)
+        self.scale = model.geometry.deposit
         self.note = f"voxels are multiplied by {self.scale:g} to be deposits in the sensitive material"
 
     def forward(self, noise: Tensor, *conditions: Tensor) -> Tensor:
@@ -169,12 +166,7 @@ class Par04(Target):
         theta = vector[:, n + 1 : n + 2] * RIGHT_ANGLE
         conditions = torch.cat([incident_energies, theta], dim=1) if self.has_theta else incident_energies
         showers = self.model(vector[:, :n], conditions)
-        return self.reorder(showers * (deposit(self.model) / incident_energies))
-
-
-def deposit(model: ShowerModel) -> float:
-    """Energy in the sensitive material over that of a voxel: the sampling fraction where voxels are calibrated."""
-    return SAMPLING_FRACTION if model.geometry.name in CALIBRATED else 1.0
+        return self.reorder(showers * (self.model.geometry.deposit / incident_energies))
 
 
 def _columns(conditions: Tensor) -> tuple[Tensor, ...]:

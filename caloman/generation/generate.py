@@ -19,6 +19,7 @@ from caloman.generation.requests import Request, read_assignments
 from caloman.generation.shards import count_showers, shard_chunks
 from caloman.models import EnsembleShowerModel, ShowerModel
 from caloman.progress import Progress
+from caloman.showers.libraries import Format, find_writer
 from caloman.showers.showers import CHUNK, Showers
 from caloman.showers.spectra import check_seed
 from caloman.showers.writer import Compression
@@ -47,8 +48,9 @@ def generate(
     theta: str | None = None,
     phi: str | None = None,
     conditions: list[str] | None = None,
+    format: Format = "calochallenge",
 ) -> str:
-    """Generates showers into a CaloChallenge file.
+    """Generates showers into a CaloChallenge file or a library of another program.
 
     The same run, seed and energies give the same showers, also in shards. The file appears when it is complete. After
     an interruption the same command continues.
@@ -74,6 +76,8 @@ def generate(
             given. Only for a model with this condition, as the next ones.
         phi: azimuthal angles, likewise.
         conditions: other conditions, such as detector=3.
+        format: of the file: calochallenge, or a library of showers: fastcalosim (ATLAS), ddml (Key4hep), showerdata
+            (point clouds). Shards stay calochallenge until they are joined.
 
     Returns:
         A sentence about the file.
@@ -82,6 +86,11 @@ def generate(
         CalomanError: if the run has no bundle, a condition is missing, cannot be read or lies outside the trained
             range, or the file cannot be written.
     """
+    find_writer(format)
+    if format != "calochallenge" and shard != "0/1":
+        raise CalomanError(
+            f"--shard {shard}: shards are CaloChallenge files; give --format {format} to `caloman merge`"
+        )
     given = {"theta": theta, "phi": phi, **read_assignments(conditions or [])}
     job = Job(
         str(bundle.find(run).absolute()), str(Path(output).absolute()), energies, n, seed, device, precision, compile,
@@ -100,7 +109,7 @@ def generate(
         with Progress("generate", n_showers(chunks), "shower", n_showers(finished)) as progress:
             for chunk in written:
                 progress.add(n_showers([chunk]))
-        parts.join(chunks)
+        parts.join(chunks, format)
     return f"{n_showers(chunks)} showers written to {output}"
 
 

@@ -16,6 +16,7 @@ from caloman.errors import CalomanError
 from caloman.files import locked, sha256, write
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import check_space, writing
+from caloman.showers.libraries import Format, find_writer
 from caloman.showers.showers import Showers
 from caloman.showers.writer import Compression, ShowerWriter
 
@@ -110,8 +111,8 @@ class Parts:
         path.replace(self.folder / f"{chunk:09}.{sha256(path)}.hdf5")
         return chunk
 
-    def join(self, chunks: range) -> None:
-        """Makes the output from the parts, and removes them.
+    def join(self, chunks: range, form: Format) -> None:
+        """Makes the output from the parts, in any format, and removes them.
 
         Raises:
             CalomanError: if it cannot be written; the parts are kept then.
@@ -122,9 +123,8 @@ class Parts:
                 f"{self.output}: chunks were damaged or lost meanwhile; repeat the command, which goes on"
             )
         check_space(self.output, sum(parts[chunk].stat().st_size for chunk in chunks))
-        with ShowerWriter(
-            self.output, self.geometry, self.request, self.compression, conditions=self.conditions
-        ) as writer:
+        new = find_writer(form)
+        with new(self.output, self.geometry, self.request, self.compression, conditions=self.conditions) as writer:
             for chunk in chunks:
                 writer.copy(parts[chunk])
         self.remove()

@@ -10,8 +10,8 @@ from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
 from caloman.showers.conditions import table_names
 from caloman.showers.hdf5 import find_table, names, open_hdf5
+from caloman.showers.libraries import Format, find_writer
 from caloman.showers.showers import CHUNK, find_geometry
-from caloman.showers.writer import ShowerWriter
 
 
 def shard_chunks(shard: str, total: int) -> range:
@@ -34,7 +34,7 @@ def count_showers(chunks: Collection[int], total: int) -> int:
     return CHUNK * len(chunks) - (n_chunks * CHUNK - total) * (n_chunks - 1 in chunks)
 
 
-def merge(output: str, inputs: list[str]) -> str:
+def merge(output: str, inputs: list[str], format: Format = "calochallenge") -> str:
     """Joins the shards of `caloman generate` into one file, equal to that of a generation without shards.
 
     The file appears when it is complete. The shards stay.
@@ -42,6 +42,7 @@ def merge(output: str, inputs: list[str]) -> str:
     Args:
         output: HDF5 file to write.
         inputs: the shards, in any order.
+        format: of the new file, as for `caloman generate`.
 
     Returns:
         A sentence that says what was written.
@@ -58,7 +59,7 @@ def merge(output: str, inputs: list[str]) -> str:
     first = shards[0]
     request = {**first.request, "shard": "0/1"}
     geometry, compression = find_geometry(first.path), first.request["compression"]
-    with ShowerWriter(output, geometry, request, compression, conditions=first.conditions) as writer:
+    with find_writer(format)(output, geometry, request, compression, conditions=first.conditions) as writer:
         for shard in shards:
             if shard.n_showers:
                 writer.copy(shard.path)

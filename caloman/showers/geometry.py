@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.files import read_text, shipped, write
 
+SAMPLING_FRACTION = 0.033
+"""Datasets 2 and 3 hold the deposits of Geant4's example Par04 divided by this."""
 PDG_CODES = {"photon": 22, "pion": 211, "electron": 11}
 LARGEST_ID = 9999
 MOST_VOXELS = 10**7
@@ -137,6 +139,11 @@ class Geometry:
         alike = all((layer.r_edges, layer.n_alpha) == (first.r_edges, first.n_alpha) for layer in self.layers)
         return alike and np.allclose(first.r_edges, np.linspace(0, width, first.n_r + 1), rtol=0, atol=1e-6 * width)
 
+    @property
+    def deposit(self) -> float:
+        """Energy in the sensitive material over that of a voxel: below 1 where voxels are calibrated."""
+        return SAMPLING_FRACTION if self.name in ("2", "3") else 1.0
+
     def layer_energies(self, voxels: NDArray, dtype: type[np.floating] = np.float64) -> NDArray:
         """Sums over the voxels (N, V) of each layer, shape (N, L)."""
         return np.add.reduceat(voxels, [columns.start for columns in self.layer_slices], axis=1, dtype=dtype)
@@ -230,7 +237,7 @@ def _layer_from_xml(element: ET.Element) -> Layer | None:
 def _regular(name: str, n_alpha: int, n_r: int) -> Geometry:
     """The meshes of datasets 2 and 3: 45 equal layers out to 41.85 mm, 0.5 keV readout over a sampling of 0.033."""
     edges = tuple(41.85 * i / n_r for i in range(n_r + 1))
-    return Geometry(name, "electron", tuple(Layer(i, edges, n_alpha) for i in range(45)), 0.5e-3 / 0.033)
+    return Geometry(name, "electron", tuple(Layer(i, edges, n_alpha) for i in range(45)), 0.5e-3 / SAMPLING_FRACTION)
 
 
 _PRESAMPLER = (0, 5, 10, 30, 50, 100, 200, 400, 600)

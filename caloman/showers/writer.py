@@ -1,5 +1,6 @@
 """Shower files in the CaloChallenge format, written in blocks."""
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal, Self
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.files import appearing, locked
@@ -18,12 +20,16 @@ from caloman.showers.showers import CHUNK, ShowerFile, Showers
 
 CHUNK_BYTES = 2**20
 Compression = Literal["gzip", "none"]
+Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+"""Name of each table -> shape of its rows, and what they hold."""
+Tables = Mapping[str, NDArray]
 
 
 class ShowerWriter:
     """Writes a new file of showers, which takes its name only when it is complete, and excludes other writers of it.
 
-    HDF5 chunks divide `CHUNK`, so that whole chunks of showers can be copied between files as they are.
+    HDF5 chunks divide `CHUNK`, so that whole chunks of showers can be copied between files as they are. Other formats
+    are subclasses with another layout; see `caloman.showers.libraries`.
 
     Args:
         path: the file to make; an older one is replaced when the new one is complete.
@@ -55,8 +61,25 @@ class ShowerWriter:
         self._end = 0
         self._conditions = sorted(conditions)
 
+    def _layout(self) -> Layout:
+        """The tables with one row per shower, in the order in which they are made."""
+        columns = dict.fromkeys([ENERGY.table, *(known(name).table for name in self._conditions)], 1)
+        columns["showers"] = self.geometry.n_voxels
+        return {name: ((width,), np.dtype(np.float32)) for name, width in columns.items()}
+
+    def _to_rows(self, showers: Showers) -> Tables:
+        """The rows of showers in each table."""
+        columns = {ENERGY.table: showers.incident_energies}
+        columns |= {known(name).table: values for name, values in showers.conditions.items()}
+        return {**{name: values[:, None] for name, values in columns.items()}, "showers": showers.voxels}
+
+    def _further(self) -> Tables:
+        """Tables of the whole file, written when all showers are in it."""
+        return {}
+
     def __enter__(self) -> Self:
-        n_bytes = 4 * (self._rows or 0) * (1 + len(self._conditions) + self.geometry.n_voxels)
+        layout = self._layout()
+        n_bytes = (self._rows or 0) * sum(math.prod(shape) * dtype.itemsize for shape, dtype in layout.values())
         check_space(self.path, n_bytes)
         mesh = {} if BUILT_IN.get(self.geometry.name) == self.geometry else {"geometry": self.geometry.to_text()}
         with ExitStack() as stack:
@@ -66,9 +89,7 @@ class ShowerWriter:
                 # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
                 self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
                 stack.push(self._close)
-                columns = dict.fromkeys([ENERGY.table, *(known(name).table for name in self._conditions)], 1)
-                columns["showers"] = self.geometry.n_voxels
-                self._tables = {name: self._create(name, width) for name, width in columns.items()}
+                self._tables = {name: self._create(name, *row) for name, row in layout.items()}
                 # in order, for the order in which attributes are made shows in the bytes of the file
                 attributes = {"dataset": self.geometry.name, **mesh, **self._attributes}
                 self._file.attrs.update(sorted(attributes.items()))
@@ -77,15 +98,15 @@ class ShowerWriter:
             self._stack = stack.pop_all()
         return self
 
-    def _create(self, name: str, columns: int) -> h5py.Dataset:
+    def _create(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
         if self._rows is not None:
-            return self._file.create_dataset(name, (self._rows, columns), np.float32)
-        most = max(1, CHUNK_BYTES // (4 * columns))
+            return self._file.create_dataset(name, (self._rows, *shape), dtype)
+        most = max(1, CHUNK_BYTES // (dtype.itemsize * math.prod(shape)))
         rows = max(rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows <= most)
-        storage: dict[str, object] = {"chunks": (rows, columns), "maxshape": (None, columns)}
-        if self._compression == "gzip":
+        storage: dict[str, object] = {"chunks": (rows, *shape), "maxshape": (None, *shape)}
+        if self._compression == "gzip" and dtype.kind != "O":  # rows of any length lie elsewhere in the file
             storage |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-        return self._file.create_dataset(name, (0, columns), np.float32, **storage)
+        return self._file.create_dataset(name, (0, *shape), dtype, **storage)
 
     def append(self, showers: Showers) -> None:
         """Adds showers at the end of the file.
@@ -96,10 +117,12 @@ class ShowerWriter:
         check_equal_names(showers.conditions, self._conditions, self.path)
         rows = self._extend(len(showers), showers.voxels.nbytes)
         with writing(self.path):
-            self._tables[ENERGY.table][rows, 0] = showers.incident_energies
-            for name, values in showers.conditions.items():
-                self._tables[known(name).table][rows, 0] = values
-            self._tables["showers"][rows] = showers.voxels
+            for name, values in self._to_rows(showers).items():
+                if values.dtype.kind != "O":
+                    self._tables[name][rows] = values
+                    continue
+                for row, value in enumerate(values, start=rows.start):  # h5py takes equally long ones for a matrix
+                    self._tables[name][row] = value
 
     def _extend(self, n_showers: int, n_bytes: int) -> slice:
         """Makes room for showers at the end of the tables."""
@@ -146,6 +169,8 @@ class ShowerWriter:
                 self._file.close()
             return
         with writing(self.path):
+            for name, values in self._further().items():
+                self._file[name] = values
             self._file.flush()
             n_bytes = self._file.id.get_filesize()
             self._file.close()

@@ -26,8 +26,9 @@ from caloman.exporting.command import export
 from caloman.exporting.fastcalosim import more_normals
 from caloman.exporting.formats import FORMATS, find_format
 from caloman.exporting.verify import compare, reference_inputs
+from caloman.files import md5
 from caloman.flows import Transform
-from caloman.showers.conditions import ENERGY_ONLY, Conditions
+from caloman.showers.conditions import ENERGY_ONLY, Conditions, known
 from caloman.showers.geometry import Geometry, Layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -133,30 +134,83 @@ def test_graph_with_noise_of_its_own(exported, suffix):
     assert abs(noise.std() - 1) < 0.05
 
 
+@cache
+def make_inclined(detectors):
+    """A tiny random model of a regular mesh that knows angles and detector."""
+    named = Conditions([*ENERGY_ONLY, known("theta"), known("phi"), known("detector")])
+    model = bundle.build_model(make_spec("HurdleHead"), MESHES["regular"], named, Path("spec")).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    trained = [[1e3, 0.87, -np.pi, detectors[0]], [1e5, 2.27, np.pi, detectors[-1]]]
+    model.conditions = named.trained(np.array(trained, np.float32))
+    return model
+
+
+def cells_of(showers, geometry):
+    """Voxels (N, V) in the order of Par04, found by where they are."""
+    index = {}
+    for z, layer in enumerate(geometry.layers):
+        for i, (r, alpha) in enumerate(zip(layer.r, layer.alpha, strict=True)):
+            index[round(r, 6), round(alpha, 6), z] = geometry.layer_slices[z].start + i
+    n_alpha = geometry.layers[0].n_alpha
+    angles = [round((j + 0.5) * 2 * np.pi / n_alpha - np.pi, 6) for j in range(n_alpha)]
+    return showers[:, [index[r, a, z] for r in (1.0, 3.0) for a in angles for z in range(geometry.n_layers)]]
+
+
 def test_par04_vector_and_order(monkeypatch):
     monkeypatch.setattr(Geometry, "deposit", 0.033)
-    model, regular = make_model(mesh="regular"), MESHES["regular"]
+    model = make_model(mesh="regular")
     noise, energies = reference_inputs(model, 5, seed=1)
     vector = torch.cat([noise, energies / 1_024_000, torch.rand(5, 1), torch.tensor([[0.0, 1.0]]).expand(5, 2)], dim=1)
     with torch.no_grad():
         fractions, showers = make_target(model, "par04")(vector), model(noise, energies)
-    index = {}
-    for z, layer in enumerate(regular.layers):
-        for i, (r, alpha) in enumerate(zip(layer.r, layer.alpha, strict=True)):
-            index[round(r, 6), round(alpha, 6), z] = regular.layer_slices[z].start + i
-    position = 0
-    for r in (1.0, 3.0):
-        for j in range(4):
-            for z in range(3):
-                voxel = showers[:, index[r, round((j + 0.5) * 2 * np.pi / 4 - np.pi, 6), z]]
-                expected = voxel * 0.033 / energies[:, 0]
-                torch.testing.assert_close(fractions[:, position], expected, rtol=1e-5, atol=0)
-                position += 1
-    assert position == fractions.shape[1]
+    torch.testing.assert_close(fractions, cells_of(showers, model.geometry) * 0.033 / energies, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("target", "kind", "detector"), [("par04", "VAE", 1), ("par04-calodit", "CaloDiT-2", 0)])
+def test_par04_gets_the_showers_of_the_model(tmp_path, target, kind, detector):
+    model, path = make_inclined((0, 1)), tmp_path / "generator.onnx"
+    if target == "par04":  # it hands in no phi
+        model = make_model(mesh="regular")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = export(model, path, target=target)
+    theta, phi = 1.2, -0.4
+    run_cpp("par04", path, kind, model.noise_dim, model.geometry.n_voxels, 5e3, theta, phi, 50, tmp_path / "record")
+    record = torch.from_numpy(np.fromfile(tmp_path / "record", "<f4").reshape(50, -1))
+    if kind == "VAE":
+        noise, cells = record[:, : model.noise_dim], record[:, -model.geometry.n_voxels :]
+        conditions = torch.full((50, 1), 5e3)
+    else:
+        noise, cells = record[:, -model.noise_dim :], record[:, 8 : -model.noise_dim]
+        conditions = torch.tensor([[5e3, theta, phi, detector]]).expand(50, -1)
+        assert abs(noise.std() - 1) < 0.2
+    with torch.no_grad():
+        expected = cells_of(model(noise, conditions), model.geometry)
+    layer = cells_of(torch.from_numpy(model.geometry.voxel_layer)[None], model.geometry)[0]
+    assert compare(expected.numpy(), cells.numpy(), layer.numpy()).holds(result.rounding)
+    assert (cells > 0).any()
+    macro = Path(f"{path}.par04.mac").read_text()
+    assert f"setModelType {kind}" in macro
+    assert ("setSizeLatentVector" in macro) == (kind == "VAE")
+
+
+def test_detectors_have_places_in_the_vector_of_par04():
+    numbers = make_target(make_inclined((0, 4)), "par04-calodit")
+    conditions = torch.tensor([[1e4, 1.0, 0.0, 4.0], [1e4, 1.0, 0.0, 0.0]])
+    (vector,) = numbers.arguments(torch.zeros(2, 1), conditions)
+    torch.testing.assert_close(vector, torch.tensor([[10, 0, 1, 0, 0, 0, 0, 1.0], [10, 0, 1, 1, 0, 0, 0, 0]]))
+    noise = torch.randn(2, numbers.model.noise_dim)
+    with torch.no_grad():
+        expected = numbers.reorder(numbers.model(noise, conditions)) / 1000
+        torch.testing.assert_close(numbers.given(noise, conditions), expected)
+    with pytest.raises(CalomanError, match="detectors of this model are 0, 7, and Par04 has places for 0 to 4"):
+        make_target(make_inclined((0, 7)), "par04-calodit")
+    with pytest.raises(CalomanError, match="does not hand in 'phi'"):
+        make_target(make_inclined((0, 1)), "par04")
 
 
 @pytest.mark.parametrize(("target", "inputs"), [
-    ("par04", ["input"]),
     ("ddml", ["noise", "incident_energies"]),
     ("fastcalosim", ["inn_eta_in", "inn_einc_in", "cfm_z_shape", "inn_z_energy"]),
 ])  # fmt: skip
@@ -166,6 +220,13 @@ def test_targets_have_inputs_and_snippets_of_their_own(tmp_path, target, inputs)
     assert list(json.loads(Path(f"{path}.json").read_text())["inputs"]) == inputs
     snippets = [p for p in tmp_path.glob("generator.pt.*") if p.suffix in (".mac", ".py", ".h", ".md")]
     assert any("generator.pt" in p.read_text() for p in snippets)
+    if target == "ddml":
+        assert Path(f"{path}.md5").read_text().split() == [md5(path)]
+
+
+def test_par04_reads_onnx_only(tmp_path):
+    with pytest.raises(CalomanError, match=r"a\.pt: the program of target par04 reads \.onnx"):
+        export(make_model(mesh="regular"), tmp_path / "a.pt", target="par04")
 
 
 STUBS = {
@@ -212,7 +273,8 @@ STUBS = {
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 @pytest.mark.parametrize("mesh", MESHES)
 def test_the_header_for_ddml_puts_each_voxel_where_it_is(tmp_path, mesh):
-    make_target(make_model(mesh=mesh), "ddml").write_beside(tmp_path / "generator.pt")
+    (tmp_path / "content").touch()
+    make_target(make_model(mesh=mesh), "ddml").write_beside(tmp_path / "generator.pt", tmp_path / "content")
     (tmp_path / "generator.pt.ddml_model.h").rename(tmp_path / "model.h")
     for name, text in STUBS.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -368,7 +430,7 @@ def test_fastcalosim_gets_the_showers_of_the_model(tmp_path):
 
 def test_fastcalosim_finds_each_voxel_in_the_binning(tmp_path):
     model, path = make_model(), tmp_path / "generator.pt"
-    make_target(model, "fastcalosim").write_beside(path)
+    make_target(model, "fastcalosim").write_beside(path, path)
     with h5py.File(f"{path}.binning.hdf5") as file:
         for layer in model.geometry.layers:
             for name, expected in {"radius": layer.r, "alpha": layer.alpha}.items():

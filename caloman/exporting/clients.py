@@ -2,12 +2,14 @@
 
 from caloman.errors import CalomanError
 from caloman.exporting.fastcalosim import FastCaloSim
-from caloman.exporting.targets import DDML, CaloChallenge, OwnNoise, Par04, Target
+from caloman.exporting.par04 import CaloDiT, Par04
+from caloman.exporting.targets import DDML, CaloChallenge, OwnNoise, Target
 from caloman.models import ShowerModel
 
 TARGETS: dict[str, type[Target]] = {
     "calochallenge": CaloChallenge,
     "par04": Par04,
+    "par04-calodit": CaloDiT,
     "ddml": DDML,
     "fastcalosim": FastCaloSim,
 }

@@ -59,7 +59,7 @@ def export(
     Args:
         run: run folder of `caloman fit`, a bundle, or a name of `caloman models`; in Python also a loaded model.
         output: file to write; the suffix tells the format: .onnx, .pt2 (torch.export), .pt (TorchScript for LibTorch).
-        target: program that reads the file: calochallenge, par04, ddml or fastcalosim.
+        target: program that reads the file: calochallenge, par04, par04-calodit, ddml or fastcalosim.
         noise: input, for Gaussians from the engine of the program, or internal, for a generator inside the file.
         seed: seed of the reference inputs, from 0 to 2^63 - 1.
 
@@ -78,6 +78,8 @@ def export(
     training = {} if isinstance(run, ShowerModel) else bundle.read_training(run)
     was_training, device = model.training, model.device
     wrapped = make_target(model, target, noise)
+    if path.suffix not in wrapped.suffixes:
+        raise CalomanError(f"{path}: the program of target {target} reads {' or '.join(wrapped.suffixes)}; use that")
     try:
         with torch.no_grad(), Progress("export", 3, "step") as progress:
             return _write(wrapped.cpu().eval(), path, describe(wrapped, target, training), seed, progress)
@@ -104,7 +106,7 @@ def _write(target: Target, path: Path, manifest: dict[str, object], seed: int, p
         _write_reference(path, dict(zip(target.inputs, inputs, strict=True)), outputs)
         report = {**manifest, "parity": asdict(parity), "rounding": asdict(own), "milliseconds_per_shower": timing}
         files.write(_beside(path, ".json"), json.dumps(report, indent=1) + "\n")
-        target.write_beside(path)
+        target.write_beside(path, partial)
     return Export(path, parity, own, timing)
 
 

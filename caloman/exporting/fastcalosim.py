@@ -63,11 +63,11 @@ class FastCaloSim(Target):
         conditions = torch.cat([incident_energies, theta], dim=1) if self.has_theta else incident_energies
         return self.model(numbers[:, : self.model.noise_dim], conditions)
 
-    def write_beside(self, path: Path) -> None:
+    def write_beside(self, path: Path, partial: Path) -> None:
         """Writes the mesh in the form that the simulator reads."""
-        super().write_beside(path)
-        with files.appearing(path.with_name(f"{path.name}.binning.hdf5")) as partial:
-            write_binning(self.model.geometry, partial)
+        super().write_beside(path, partial)
+        with files.appearing(path.with_name(f"{path.name}.binning.hdf5")) as binning:
+            write_binning(self.model.geometry, binning)
 
 
 def more_normals(normals: Tensor, n: int) -> Tensor:

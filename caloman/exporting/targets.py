@@ -1,7 +1,6 @@
 """Signatures: a generator as a client program calls it, as a module around it."""
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from importlib import resources
 from pathlib import Path
@@ -14,11 +13,6 @@ from torch import Tensor, nn
 from caloman import files
 from caloman.errors import CalomanError
 from caloman.models import ShowerModel
-
-PAR04_ENERGY = 1_024_000.0
-"""Unit of the incident energy in the input of Par04 [MeV]."""
-RIGHT_ANGLE = math.pi / 2
-"""Unit of theta in the input of Par04 [rad]."""
 
 
 class Target(nn.Module, ABC):
@@ -39,6 +33,8 @@ class Target(nn.Module, ABC):
     """What a user of the file has to know besides."""
     snippets: tuple[str, ...] = ()
     """Templates that are filled in and written beside the file."""
+    suffixes: tuple[str, ...] = (".onnx", ".pt2", ".pt")
+    """Of the files that the client reads."""
 
     def __init__(self, model: ShowerModel) -> None:
         super().__init__()
@@ -47,6 +43,10 @@ class Target(nn.Module, ABC):
     @abstractmethod
     def arguments(self, noise: Tensor, conditions: Tensor) -> tuple[Tensor, ...]:
         """The inputs that stand for noise (N, noise_dim) and conditions (N, C)."""
+
+    def given(self, noise: Tensor, conditions: Tensor) -> Tensor:
+        """What comes out for noise (N, noise_dim) and conditions (N, C), even if the graph draws the noise itself."""
+        return self(*self.arguments(noise, conditions))
 
     def batch_axes(self, batch: object) -> tuple[object, ...]:
         """The axis of the batch of each input, in the structure of the arguments of `forward`."""
@@ -62,9 +62,18 @@ class Target(nn.Module, ABC):
                 raise CalomanError(f"target {type(self).__name__.lower()}: this program does not hand in {name!r}; "
                                    "train without this condition, or export for another target")  # fmt: skip
 
-    def write_beside(self, path: Path) -> None:
-        """Writes the further files that the client of an exported file needs: the filled-in templates."""
-        words = _words(self, path)
+    def words(self) -> dict[str, object]:
+        """What only the templates of this client ask for."""
+        return {}
+
+    def write_beside(self, path: Path, partial: Path) -> None:
+        """Writes the further files that the client of an exported file needs: the filled-in templates.
+
+        Args:
+            path: the file.
+            partial: its content, under its temporary name.
+        """
+        words = {**_words(self, path), **self.words()}
         for name in self.snippets:
             template = resources.files("caloman.exporting").joinpath("snippets", f"{name}.in").read_text()
             files.write(path.with_name(f"{path.name}.{name}"), Template(template).substitute(words))
@@ -104,6 +113,9 @@ class OwnNoise(CaloChallenge):
         noise = torch.randn_like(conditions[0].expand(-1, self.model.noise_dim))
         return super().forward(noise, *conditions), noise
 
+    def given(self, noise: Tensor, conditions: Tensor) -> Tensor:
+        return self.model(noise, conditions)
+
 
 class DDML(CaloChallenge):
     """As the CaloChallenge, but energies as Geant4 deposits them, without the calibration of datasets 2 and 3.
@@ -123,50 +135,10 @@ class DDML(CaloChallenge):
     def forward(self, noise: Tensor, *conditions: Tensor) -> Tensor:
         return self.scale * super().forward(noise, *conditions)
 
-
-class Par04(Target):
-    """Geant4's example Par04 with ``ModelType VAE``: one vector of Gaussians and conditions in, fractions out.
-
-    The vector is [noise ..., E / 1024 GeV, theta / 90 degrees, 0, 1]; theta is a condition of the model, or does
-    nothing. Par04 multiplies what comes out by E.
-
-    References:
-        Geant4 11.4, examples/extended/parameterisations/Par04.
-    """
-
-    units = "fraction of the incident energy"
-    order = "r, phi, z (z fastest)"
-    note = "deposits in the silicon, as Par04 reads them: the calibration 1/0.033 of datasets 2 and 3 is undone"
-    snippets = ("par04.mac",)
-
-    def __init__(self, model: ShowerModel) -> None:
-        super().__init__(model)
-        if not model.geometry.is_regular:
-            raise CalomanError(
-                f"target par04: the mesh of dataset {model.geometry.name!r} is not one of equal layers and equal cells "
-                "in r, such as those of datasets 2 and 3; export for another target"
-            )
-        self.refuse_all_but("theta")
-        self.has_theta = "theta" in model.conditions.names
-        self.inputs = {"input": model.noise_dim + 4}
-
-    def arguments(self, noise: Tensor, conditions: Tensor) -> tuple[Tensor, ...]:
-        energy, theta = conditions[:, :1], conditions[:, 1:] if self.has_theta else torch.zeros_like(conditions)
-        detector = noise.new_tensor([0.0, 1.0]).expand(len(noise), -1)
-        return (torch.cat([noise, energy / PAR04_ENERGY, theta / RIGHT_ANGLE, detector], dim=1),)
-
-    def reorder(self, voxels: Tensor) -> Tensor:
-        layer = self.model.geometry.layers[0]
-        cells = voxels.unflatten(1, (-1, layer.n_alpha, layer.n_r))
-        return cells.permute(0, 3, 2, 1).flatten(1)
-
-    def forward(self, vector: Tensor) -> Tensor:
-        n = self.model.noise_dim
-        incident_energies = vector[:, n : n + 1] * PAR04_ENERGY
-        theta = vector[:, n + 1 : n + 2] * RIGHT_ANGLE
-        conditions = torch.cat([incident_energies, theta], dim=1) if self.has_theta else incident_energies
-        showers = self.model(vector[:, :n], conditions)
-        return self.reorder(showers * (self.model.geometry.deposit / incident_energies))
+    def write_beside(self, path: Path, partial: Path) -> None:
+        """Writes also the MD5 sum by which DDML's CMake finds the file in a store."""
+        super().write_beside(path, partial)
+        files.write(path.with_name(f"{path.name}.md5"), files.md5(partial) + "\n")
 
 
 def _columns(conditions: Tensor) -> tuple[Tensor, ...]:
@@ -202,5 +174,4 @@ def _words(target: Target, path: Path) -> dict[str, object]:
         ),
         "n_conditions": len(target.model.conditions),
         "inputs": ", ".join(f"{name} (1, {columns})" for name, columns in target.inputs.items()),
-        "library": "ONNX" if path.suffix == ".onnx" else "TORCH",
     }

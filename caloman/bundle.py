@@ -27,6 +27,7 @@ from caloman.generators.names import locate
 from caloman.models import ShowerModel
 from caloman.showers.conditions import ENERGY, Condition, Conditions
 from caloman.showers.geometry import Geometry
+from caloman.showers.spectra import MOST_SHOWERS
 from caloman.specification import build, read_yaml, to_yaml
 
 FORMAT, OLDEST = 3, 2
@@ -157,9 +158,14 @@ def _conditions(config: Mapping[str, Any], source: Path, weights: Path) -> Condi
     """The conditions that a manifest lists; the energy alone if it is older than others."""
     listed = config["conditions"] if "conditions" in config else [_energy(source, weights)]
     try:
-        return Conditions(build(listed, list[Condition], "conditions")[0])
+        conditions = Conditions(build(listed, list[Condition], "conditions")[0])
     except CalomanError as error:
         raise CalomanError(f"{source}: {error}") from None
+    for condition in conditions:
+        if not (condition.range or condition.categories):
+            raise CalomanError(f"{source}: condition {condition.name!r} has no range or categories of the training; "
+                               "copy the bundle again")  # fmt: skip
+    return conditions
 
 
 def _energy(source: Path, weights: Path) -> dict[str, object]:
@@ -254,6 +260,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
     sources = training.get("files", [])
     if not isinstance(sources, list) or not all(isinstance(s, dict) and _is_digest(s.get("sha256")) for s in sources):
         raise CalomanError(f"{path}: 'training.files' has to list files with their 'sha256'; copy the bundle again")
+    showers = training.get("showers", 0)
+    if not (isinstance(showers, int) and 0 <= showers <= MOST_SHOWERS):
+        raise CalomanError(f"{path}: 'training.showers' has to be their number; copy the bundle again")
     return config
 
 

@@ -116,22 +116,29 @@ def restore(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
     """Holds the right to write a file or folder, and removes what killed processes left of it.
 
     The lock is a file beside it, ``.NAME.lock``; the system releases it when the process ends, however it ends. One
     thread may hold it several times.
 
+    Args:
+        path: the file or folder.
+        wait: for another process to be done, instead of giving up.
+
     Raises:
         CalomanError: if another process or thread holds it, or the folder cannot be written to.
     """
     file = path.with_name(f".{path.name}.lock")
-    lock = FileLock(file, timeout=0, is_singleton=True)
+    lock = FileLock(file, timeout=-1 if wait else 0, is_singleton=True)
     busy = CalomanError(f"{path}: another process is writing it; wait for that one, or write elsewhere")
     first = not lock.is_locked
     try:
         path.parent.stat()  # a missing folder would be made
         lock.acquire()
+        while wait and not file.exists():  # its last holder removed it meanwhile
+            lock.release()
+            lock.acquire()
     except Timeout:
         raise busy from None
     except (OSError, NotImplementedError) as error:

@@ -121,6 +121,7 @@ def energy(**changes):
             {"model": []},
         ),
         *({"training": {"files": files}} for files in (None, 5, ["x"], {"a": 1}, [{}], [{"sha256": "a\0"}])),
+        *({"training": {"files": [], "showers": showers}} for showers in ("x", None, 10**30, -1, 1.5, [1])),
         *(energy(range=[0.0, 1e5]), energy(kind="periodic"), energy(unit="GeV"), energy(categories=[1000])),
     ],
 )

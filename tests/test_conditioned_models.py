@@ -156,7 +156,10 @@ def test_bundle_from_before_conditions_has_the_energy_alone(run):
         ("incident_energy", "has to be a list|cannot be the text"),
         ([{"name": "incident_energy"}, {"name": "detector", "kind": "category", "categories": list(range(500))}],
          "at most 100 categories"),
-        ([{"name": "incident_energy", "unit": "MeV"}], "does not describe the tensor"),
+        ([{"name": "incident_energy", "unit": "MeV"}], "'incident_energy' has no range or categories of the training"),
+        ([{"name": "incident_energy", "unit": "MeV", "range": [1.0, 5.0]}, {"name": "detector", "kind": "category"}],
+         "'detector' has no range or categories of the training"),
+        ([{"name": "incident_energy", "unit": "MeV", "range": [1.0, 5.0]}], "does not describe the tensor"),
         ([{"name": "incident_energy", "unit": "GeV"}], "has to be continuous with the unit 'MeV'"),
     ],
 )  # fmt: skip

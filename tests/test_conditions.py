@@ -45,6 +45,13 @@ def test_file_carries_conditions(inclined, small, tmp_path):
         assert_equal(file.read(7, 12), inclined[7:12])
 
 
+def test_the_energy_is_no_further_condition(inclined, small, tmp_path):
+    inclined.save(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "r+") as file:
+        file["incident_incident_energy"] = np.ones((40, 1), np.float32)
+    assert set(Showers.load(tmp_path / "a.hdf5", small).conditions) == {"theta", "detector"}
+
+
 def test_slices_join_conditions_in_order(inclined, small, tmp_path):
     inclined[:25].save(tmp_path / "a.hdf5")
     inclined[25:].save(tmp_path / "b.hdf5")

@@ -5,6 +5,7 @@ from conftest import ROOT
 
 from caloman.cli import main
 from caloman.data.prepare import prepare
+from caloman.showers.chunks import read_rows as read
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
 
@@ -83,6 +84,7 @@ def test_sample_of_the_package_is_of_this_layout_once_prepared():
         ({"incident_phi": np.zeros(29)}, "needs one row per shower in each table, not showers 30"),
         ({"showers": np.zeros((30, 4, 2, 5))}, "have the mesh (r, alpha, z) = (4, 2, 5), but 'mesh' has (5, 4, 2)"),
         ({"showers": np.full((30, 2, 4, 5), -1.0)}, "'showers' holds -1 MeV in voxel 0 of shower 0"),
+        ({"incident_theta": np.ones((30, 2))}, "'incident_theta' has (2,) numbers per shower; store one"),
         ({"showers": np.zeros((30, 40))}, "'showers' is float64 (30, 40) instead of a table of real numbers"),
     ],
 )
@@ -101,6 +103,24 @@ def test_records_need_all_fields(content, tmp_path, prepared, capsys):
     as_records(tmp_path / "in.h5", content)
     assert prepared() == 1
     assert "the records of 'events' have no 'incident_phi'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["incident_energy", "showers"])
+def test_records_need_one_value_of_each_condition_and_the_mesh(content, tmp_path, prepared, capsys, field):
+    as_records(tmp_path / "in.h5", content | {field: np.ones((30, 3))})
+    assert prepared() == 1
+    assert f"{field!r} ha" in capsys.readouterr().err
+
+
+def test_records_with_long_other_fields_are_read_few_at_a_time(content, tmp_path, prepared, monkeypatch):
+    monkeypatch.setattr("caloman.data.lemurs.BLOCK_BYTES", 2**14)
+    as_records(tmp_path / "in.h5", content | {"other": np.zeros((30, 2**10))})
+    sizes = []
+    monkeypatch.setattr(
+        "caloman.data.lemurs.read_rows", lambda t, start, out: sizes.append(out.nbytes) or read(t, start, out)
+    )
+    assert prepared() == 0
+    assert max(sizes) <= 2**14
 
 
 def test_blocks_join(content, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,12 @@ def test_a_wrong_field_is_named_in_one_sentence(spoil, message, tmp_path):
         read_metrics(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "9" * 5000, "[" * 50_000])
+def test_numbers_that_are_none_and_nesting_without_end_are_refused(number, tmp_path):
+    text = (FROZEN / "metrics-3.json").read_text()
+    path = tmp_path / "metrics.json"
+    path.write_text(re.sub(r'"value": [0-9.]+', f'"value": {number}', text, count=1))
+    with pytest.raises(CalomanError, match=r"metrics\.json: not a metrics\.json of"):
+        read_metrics(path)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,9 +141,9 @@ def repository(name, files):
     }
 
 
-def zipped(files):
+def zipped(files, kind=zipfile.ZIP_STORED):
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+    with zipfile.ZipFile(content, "w", kind) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return content.getvalue()
@@ -202,6 +203,45 @@ def test_an_archive_writes_the_files_of_a_bundle_and_nothing_else(server, conten
     assert not list(tmp_path.rglob("*evil*"))
 
 
+def test_an_endless_transfer_ends_and_leaves_nothing(server, contents, tmp_path, monkeypatch):
+    address = offer(server, zipped(contents))
+    monkeypatch.setattr("caloman.generators.shared.LARGEST_BUNDLE", 1000)
+    with pytest.raises(CalomanError, match="longer than 0 GB; no bundle is"):
+        fetch(address)
+    assert cached(tmp_path) == []
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(server, contents, tmp_path, monkeypatch):
+    address = offer(server, zipped({**contents, "README.md": bytes(10**7)}, zipfile.ZIP_DEFLATED))
+    monkeypatch.setattr("caloman.generators.shared.LARGEST_BUNDLE", 5 * 10**6)
+    with pytest.raises(CalomanError, match="unpacks to more than"):
+        fetch(address)
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_take_any_memory_are_refused(server, contents, kind):
+    with pytest.raises(CalomanError, match="compressed in an unusual way"):
+        fetch(offer(server, zipped(contents, kind)))
+
+
+def test_a_damaged_archive_and_one_with_a_long_list_of_contents_are_refused(server, contents, monkeypatch):
+    broken = bytearray(zipped(contents, zipfile.ZIP_DEFLATED))
+    broken[len("config.yaml") + 40 :: 50] = b"\xff" * len(broken[len("config.yaml") + 40 :: 50])
+    monkeypatch.setattr("caloman.generators.shared.LARGEST_READ", 2**14)
+    for content in (bytes(broken), zipped({**contents, **{f"{index}": b"" for index in range(1000)}})):
+        with pytest.raises(CalomanError, match="not a zip file of a bundle"):
+            fetch(offer(server, content))
+
+
+def test_two_that_ask_at_once_share_one_transfer(server, contents):
+    address = offer(server, zipped(contents))
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(fetch, [address] * 2)
+    assert one == other
+    assert server.requests == ["/photons.zip"]
+
+
 def test_a_file_that_is_no_archive_or_holds_no_bundle_is_refused(server, tmp_path):
     with pytest.raises(CalomanError, match="not a zip file of a bundle"):
         fetch(offer(server, b"no archive"))
@@ -217,7 +257,7 @@ def test_an_address_without_a_sha256_is_refused(server, pin):
     assert server.requests == []
 
 
-@pytest.mark.parametrize("address", ["hf://photons", "hf://a/b/c", "hf://a/../b", "hf://"])
+@pytest.mark.parametrize("address", ["hf://photons", "hf://a/b/c", "hf://a/../b", "hf://a/b@../../c", "hf://"])
 def test_what_is_no_address_of_the_hub_is_refused(address):
     with pytest.raises(CalomanError, match="write hf://OWNER/NAME"):
         fetch(address)

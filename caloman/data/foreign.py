@@ -56,7 +56,7 @@ class ForeignFile(ABC):
         Raises:
             CalomanError: if a condition makes no sense, or a voxel is negative or not finite.
         """
-        step = max(1, BLOCK_BYTES // (4 * self.geometry.n_voxels))
+        step = max(1, BLOCK_BYTES // self._row_bytes)
         for start in range(self._rows.start, self._rows.stop, step):
             n = min(step, self._rows.stop - start)
             with reading(self.path):
@@ -66,6 +66,11 @@ class ForeignFile(ABC):
             check_voxels(voxels, self.path, first_row=start)
             others = {name: columns[name] for name in self.condition_names}
             yield Showers(columns[ENERGY.name], voxels, self.geometry, others)
+
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of memory that a shower takes."""
+        return 4 * self.geometry.n_voxels
 
     @abstractmethod
     def _open(self) -> int:

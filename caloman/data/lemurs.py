@@ -42,11 +42,19 @@ class LemursFile(ForeignFile):
         missing = next((name for name in FIELDS if self._events and name not in fields), None)
         if missing:
             raise CalomanError(f"{self.path}: the records of 'events' have no {missing!r}; rename the fields")
-        shape = fields["showers"][0].shape if self._events else self._tables["showers"].shape[1:]
+        shapes = {name: fields[name][0].shape if self._events else self._tables[name].shape[1:] for name in FIELDS}
+        shape = shapes.pop("showers")
         if self.geometry.grid != shape[::-1]:
             raise CalomanError(f"{self.path}: 'showers' have the mesh (r, alpha, z) = {shape}, but "
                                f"{self.geometry.name!r} has {self.geometry.grid} (z, alpha, r); name the mesh of the "
                                "file")  # fmt: skip
+        for name, columns in shapes.items():
+            if columns not in ((), (1,)):
+                raise CalomanError(f"{self.path}: {name!r} has {columns} numbers per shower; store one")
+
+    @property
+    def _row_bytes(self) -> int:
+        return self._events.dtype.itemsize if self._events else super()._row_bytes
 
     def _read(self, start: int, n: int) -> tuple[NDArray[np.float32], Columns]:
         showers, *columns = self._fields(start, n)

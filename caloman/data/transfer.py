@@ -53,7 +53,7 @@ def explained(transfer: Callable[[], Result], what: object, url: str, checksum: 
         reason = f"cannot be downloaded from {url} ({_cause(error)})"
     except OSError as error:
         reason = f"cannot be written, check folder and free space ({error.strerror})"
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError) as error:  # whatever a repository answers, pooch takes it as it comes
         arrived = "does not match" in str(error)  # else an archive without this file, or one that pooch does not know
         reason = (f"what arrived has another {checksum}, so it was deleted; {again}" if arrived else
                   f"cannot be found; check the address ({first_line(error)})")  # fmt: skip

@@ -1,5 +1,6 @@
 """The showers of a file, or of several, that take part in a comparison, and one pass over them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,7 +82,7 @@ class Sample:
     def training_showers(self) -> int | None:
         """Number of showers that the generator was trained on, if the sample records it."""
         found = self._attributes("training_showers") - {"", "0"}
-        return int(found.pop()) if len(found) == 1 else None
+        return int(min(found)) if len(found) == 1 and re.fullmatch("[0-9]{1,18}", min(found)) else None
 
     @property
     def generators(self) -> set[str]:

@@ -5,6 +5,7 @@ Versions 2 and 3 are read, too. What is new since: `extremes` and `neighbor_show
 """
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -14,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic needs that of Python 3.12
 
 from caloman.errors import CalomanError
 from caloman.evaluation.measures import SCHEMA
+from caloman.files import read_text
 
 OLDEST = 2
 Pair = Annotated[list[float], Field(min_length=2, max_length=2, description="a value and its error, or from and to")]
@@ -238,8 +240,8 @@ def read_metrics(path: Path) -> Document:
         CalomanError: if it is none, of a version that is not read, or a field is missing or wrong.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(path), parse_float=_finite, parse_constant=_finite)
+    except (CalomanError, ValueError, RecursionError):
         raise CalomanError(f"{path}: not a metrics.json of `caloman evaluate`; name one or its folder") from None
     version = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(version, int):
@@ -256,6 +258,13 @@ def read_metrics(path: Path) -> Document:
         raise CalomanError(
             f"{path}: {place} is not as metrics.json has it ({first['msg']}); run `caloman evaluate` again"
         ) from None
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 @cache

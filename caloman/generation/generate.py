@@ -155,7 +155,7 @@ class Generation:
             "caloman": __version__,
             "model": bundle.fingerprint(job.run),
             "trained_on": " ".join(file["sha256"] for file in bundle.read_training(job.run).get("files", [])),
-            "training_showers": int(bundle.read_training(job.run).get("showers", 0)),
+            "training_showers": bundle.read_training(job.run).get("showers", 0),
             **self.asked.attributes(),
             "n": self.total,
             "seed": job.seed,

@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from caloman.errors import CalomanError
-from caloman.files import locked, sha256, write
+from caloman.files import locked, read_text, sha256, write
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import check_space, writing
 from caloman.showers.libraries import Format, find_writer
@@ -81,8 +81,8 @@ class Parts:
         """
         path = self.folder / "request.json"
         try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError):
+            found = json.loads(read_text(path))
+        except (CalomanError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise CalomanError(f"{path}: cannot be read; delete {self.folder} and start again")

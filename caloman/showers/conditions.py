@@ -174,7 +174,7 @@ def known(name: str) -> Condition:
 def table_names(names: Iterable[str]) -> list[str]:
     """Names of the conditions beside the energy whose tables are among these names, in alphabetical order."""
     matches = (TABLE.fullmatch(name) for name in names)
-    return sorted(match[1] for match in matches if match and match[0] != ENERGY.table)
+    return sorted(match[1] for match in matches if match and match[0] != ENERGY.table and match[1] != ENERGY.name)
 
 
 class Conditions(tuple[Condition, ...]):

@@ -148,7 +148,7 @@ def find_class(path: str, source: str) -> type:
     """
     module, _, name = path.rpartition(".")
     allowed = module in PACKAGES or module in plugins()
-    found = getattr(import_module(module), name) if allowed and name in _public(module, source) else None
+    found = getattr(import_module(module), name, None) if allowed and name in _public(module, source) else None
     if not isinstance(found, type):
         known = [f"{module}.{name}" for name in _public(module, source)] if allowed else []
         hint = suggestion(path, known) or (

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,48 +12,17 @@ from caloman.specification import to_yaml
 Rng = np.random.Generator
 EVIL = {"class_path": "os.system", "init_args": {"command": "echo owned > owned"}}
 VALUES: tuple[Any, ...] = (
-    *(None, True, [], {}, "", "x", 0, -1, 1, 3, 2**31, 2**63, -(2**63), 10**9, 10**30, 0.5, 1e-300, 1e300, -0.0),
-    *(
-        float("inf"),
-        float("-inf"),
-        float("nan"),
-        "1e5",
-        "nan",
-        "a\nb",
-        "\u202e",
-        "x" * 10**5,
-        "../x",
-        "/etc/passwd",
-        "~",
-    ),
-    *(
-        EVIL,
-        json.dumps(EVIL),
-        [EVIL],
-        "os.system",
-        "!!python/name:os.system",
-        "caloman.training.fit",
-        [[[]]],
-        [1] * 10**4,
-    ),
-)
+    None, True, [], {}, "", "x", 0, -1, 1, 3, 2**31, 2**63, -(2**63), 10**5, 10**6, 10**9, 10**30, 10**400, 0.5, 1e-300,
+    1e300, -0.0, float("inf"), float("-inf"), float("nan"), "1e5", "nan", "a\nb", "\u202e", "x" * 10**5, "../x", "~",
+    "/etc/passwd", EVIL, json.dumps(EVIL), [EVIL], "os.system", "!!python/name:os.system", "caloman.training.fit",
+    [[[]]], [1] * 10**4,
+)  # fmt: skip
 CLASSES = (
-    *("caloman.models.Density", "caloman.manifold.VAE", "caloman.flows.CouplingFlow", "caloman.rivals.FlowShape"),
-    *(
-        "caloman.training.EnergyTask",
-        "caloman.models.EnsembleShowerModel",
-        "caloman.preprocessing.Logit",
-        "torch.nn.Linear",
-    ),
-    *(
-        "caloman.flows.Distribution",
-        "caloman.models.ShowerModel",
-        "caloman.flows.Step",
-        "caloman.training.fit",
-        "",
-        "a.b",
-    ),
-)
+    "caloman.models.Density", "caloman.manifold.VAE", "caloman.flows.CouplingFlow", "caloman.rivals.FlowShape",
+    "caloman.training.EnergyTask", "caloman.models.EnsembleShowerModel", "caloman.preprocessing.Logit",
+    "torch.nn.Linear", "caloman.flows.Distribution", "caloman.models.ShowerModel", "caloman.flows.Step",
+    "caloman.training.fit", "", "a.b",
+)  # fmt: skip
 KEYS = ("x", "", "..", "class_path", "init_args", "__init__", "self", "0", "a b", "base")
 LETTERS = "{}[]:,&*!|>'\"%@`#-? \n\t\0\x85\ufeff\U0001f600"
 
@@ -66,8 +35,8 @@ def places(value: object, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
         yield from places(part, (*way, key))
 
 
-def damaged(spec: object, rng: Rng) -> str:
-    """The YAML of a specification with some damage."""
+def damaged(spec: object, rng: Rng, to_text: Callable[[object], str] = to_yaml) -> str:
+    """The text of a specification with some damage."""
     spec = copy.deepcopy(spec)
     for _ in range(rng.integers(1, 3)):
         ways = list(places(spec))
@@ -78,7 +47,7 @@ def damaged(spec: object, rng: Rng) -> str:
         for name in way:
             place = place[name]
         NODES[rng.integers(len(NODES))](place, key, rng)
-    text = to_yaml(spec)
+    text = to_text(spec)
     return TEXTS[rng.integers(len(TEXTS))](text, rng) if rng.random() < 0.3 else text
 
 

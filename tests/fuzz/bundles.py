@@ -6,9 +6,10 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +19,13 @@ from safetensors.torch import load, save_file
 from caloman import bundle
 from caloman.files import sha256
 from caloman.showers.conditions import ENERGY_ONLY, Conditions
-from caloman.specification import read_yaml, to_yaml
+from caloman.specification import read_layers, read_yaml, to_yaml
 from fuzz import Commands
 from fuzz._plain import Rng, damaged
+from fuzz._plain import places as ways_to
 from fuzz.meshes import DAMAGES as MESH_DAMAGES
 from fuzz.meshes import SMALL as MESH
+from fuzz.pipelines import SHIPPED
 
 MOST = 1
 
@@ -30,19 +33,19 @@ Damage = Callable[[Path, Rng], None]
 
 
 @cache
-def whole() -> dict[str, bytes]:
+def whole(conditions: Conditions | None = None) -> dict[str, bytes]:
     """The files of a bundle of a random model."""
     with tempfile.TemporaryDirectory() as folder:
-        model = bundle.build_model(MODEL, MESH, ENERGY_ONLY, Path(folder))
-        model.conditions = Conditions.energies(1e2, 1e5)
+        model = bundle.build_model(MODEL, MESH, conditions or ENERGY_ONLY, Path(folder))
+        model.conditions = conditions or Conditions.energies(1e2, 1e5)
         files = [{"name": f"{name}.hdf5[0:5]", "sha256": sha256(Path(__file__))} for name in "ab"]
         bundle.save(model, MODEL, {"files": files, "showers": 10, "seed": 1}, Path(folder) / "bundle")
         return {path.name: path.read_bytes() for path in (Path(folder) / "bundle").iterdir()}
 
 
-def write_bundle(path: Path) -> None:
+def write_bundle(path: Path, conditions: Conditions | None = None) -> None:
     path.mkdir()
-    for name, content in whole().items():
+    for name, content in whole(conditions).items():
         (path / name).write_bytes(content)
 
 
@@ -79,6 +82,28 @@ def section(path: Path, rng: Rng, names: tuple[str, ...] = ("training", "conditi
 
 def model(path: Path, rng: Rng) -> None:
     section(path, rng, ("model",))
+
+
+@cache
+def shipped(name: str) -> dict:
+    return read_layers(name)["model"]
+
+
+def another_model(path: Path, rng: Rng) -> None:
+    """The classes of another generator, some with sizes as large as they may be."""
+    config = read_yaml(path / "config.yaml")
+    config["model"] = copy.deepcopy(shipped(SHIPPED[rng.integers(len(SHIPPED))]))
+    sizes = [way for way in ways_to(config["model"]) if isinstance(_at(config["model"], way), int)]
+    for _ in range(rng.integers(3) if sizes else 0):
+        *way, key = sizes[rng.integers(len(sizes))]
+        _at(config["model"], way)[key] = int(rng.choice([0, 1, 3, 10**3, 10**5, 10**6]))
+    (path / "config.yaml").write_text(to_yaml(config))
+
+
+def _at(value: Any, way: Sequence[Any]) -> Any:
+    for key in way:
+        value = value[key]
+    return value
 
 
 def older(path: Path, rng: Rng) -> None:
@@ -169,6 +194,6 @@ def twice(path: Path, rng: Rng) -> None:
 
 
 DAMAGES = (
-    *(manifest, manifest, section, section, model, model, model, older),
+    *(manifest, manifest, section, section, model, model, model, another_model, another_model, older),
     *(mesh, header, header, weights, file_bytes, places, twice),
 )

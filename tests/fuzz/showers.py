@@ -26,17 +26,33 @@ def warm(folder: Path) -> Commands:
 
 def write(folder: Path, rng: Rng, damages: list[Damage]) -> Commands:
     path = folder / "showers.hdf5"
+    write_damaged(path, fill, NAMES[rng.choice(3, p=(0.3, 0.6, 0.1))], rng, damages)
+    rows = "" if rng.random() < 0.7 else f"[{rng.integers(60)}:{rng.integers(60)}]"
+    prepare = ["prepare", f"{path}{rows}", "prepared.h5"] + ["--compress"] * int(rng.integers(2))
+    return [
+        ["check", f"{path}{rows}"],
+        prepare,
+        ["simulate", "simulated.hdf5", "--dataset", "1-photons", "--n", "2", "--energies", f"{path}{rows}"],
+    ]
+
+
+def fill(file: h5py.File, rng: Rng) -> None:
+    """Writes 50 good showers."""
     storage = [{}, {"chunks": (7, 9)}, {"chunks": (10, 16), "compression": "gzip", "shuffle": True},
                {"chunks": (7, 5), "compression": "gzip"}][rng.integers(4)]  # fmt: skip
+    dtype = rng.choice(["f4", "f8"])
+    file.create_dataset("incident_energies", data=rng.uniform(1e3, 1e5, (50, 1)).astype(dtype))
+    voxels = rng.gamma(0.5, 1e3, (50, MESH.n_voxels)).astype(dtype)
+    file.create_dataset("showers", data=voxels, **storage)
+    file.attrs.update({"dataset": "small", "geometry": MESH.to_text()})
+    if rng.random() < 0.3:
+        file["validation_rows"] = np.sort(rng.choice(50, 5, replace=False))
+
+
+def write_damaged(path: Path, fill: Callable[[h5py.File, Rng], None], name: str, rng: Rng, damages: list) -> None:
+    """Writes a good file and damages it, mostly its table of this name."""
     with h5py.File(path, "w", libver=("earliest" if rng.random() < 0.3 else "v108", "latest")) as file:
-        dtype = rng.choice(["f4", "f8"])
-        file.create_dataset("incident_energies", data=rng.uniform(1e3, 1e5, (50, 1)).astype(dtype))
-        voxels = rng.gamma(0.5, 1e3, (50, MESH.n_voxels)).astype(dtype)
-        file.create_dataset("showers", data=voxels, **storage)
-        file.attrs.update({"dataset": "small", "geometry": MESH.to_text()})
-        if rng.random() < 0.3:
-            file["validation_rows"] = np.sort(rng.choice(50, 5, replace=False))
-        name = NAMES[rng.choice(3, p=(0.3, 0.6, 0.1))]
+        fill(file, rng)
         for damage in damages:
             # two damages may not go together
             with suppress(OSError, RuntimeError, ValueError, TypeError, KeyError):
@@ -45,13 +61,6 @@ def write(folder: Path, rng: Rng, damages: list[Damage]) -> Commands:
     for damage in damages:
         if damage in BYTES and path.is_file() and path.stat().st_size:
             damage(path, rng)
-    rows = "" if rng.random() < 0.7 else f"[{rng.integers(60)}:{rng.integers(60)}]"
-    prepare = ["prepare", f"{path}{rows}", "prepared.h5"] + ["--compress"] * int(rng.integers(2))
-    return [
-        ["check", f"{path}{rows}"],
-        prepare,
-        ["simulate", "simulated.hdf5", "--dataset", "1-photons", "--n", "2", "--energies", f"{path}{rows}"],
-    ]
 
 
 def _replace(file: h5py.File, name: str) -> None:

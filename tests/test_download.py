@@ -146,12 +146,6 @@ def test_a_transfer_that_broke_off_is_tried_again(server, tmp_path):
     assert (len(server.requests), names(tmp_path)) == (2, ["a.hdf5"])
 
 
-def test_no_network_is_said(tmp_path):
-    sentence = failure(tmp_path, "http://127.0.0.1:9/records")
-    assert "http://127.0.0.1:9 cannot be reached, or the transfer broke off; check the network" in sentence
-    assert names(tmp_path) == []
-
-
 def test_base_url_may_end_in_a_slash(server, tmp_path):
     download("2", str(tmp_path), ["train"], server.url + "/")
     assert server.requests == ["/records/1234/files/a.hdf5?download=1"]

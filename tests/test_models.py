@@ -291,7 +291,12 @@ def test_unreadable_energies_are_quoted_back(spec):
     assert spec in str(error.value)
 
 
-@pytest.mark.parametrize("content", [{}, {"incident_energies": np.zeros((0, 1))}, {"incident_energies": [[1.0], [0]]}])
+ODD_ENERGIES = (
+    np.zeros((0, 1)), [[1.0], [0]], np.ones((5, 1), complex), np.full((5, 1), b"1"), [[1e300]], np.ones((5, 2))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [{}, *({"incident_energies": values} for values in ODD_ENERGIES)])
 def test_files_without_usable_energies_are_named(write_hdf5, content):
     path = write_hdf5(content, "energies.hdf5")
     with pytest.raises(CalomanError, match=r"energies\.hdf5.*'incident_energies'"):

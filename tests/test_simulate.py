@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -167,56 +166,6 @@ def test_a_file_says_that_it_is_not_geant4(file, tmp_path):
             "generator": GENERATOR, "dataset": "2", "seed": 7, "energies": "1GeV,2GeV",
         }  # fmt: skip
     assert "not Geant4" in GENERATOR
-
-
-ODD_ENERGIES = {
-    "complex": np.ones((5, 1), complex),
-    "text": np.full((5, 1), b"1"),
-    "infinite in float32": np.full((5, 1), 1e300),
-    "two columns": np.ones((5, 2)),
-    "none": np.ones((0, 1)),
-    "scalar": np.float64(5),
-}
-
-
-@pytest.mark.parametrize("values", ODD_ENERGIES.values(), ids=ODD_ENERGIES)
-def test_files_without_energies_are_refused(file, write_hdf5, values):
-    path = write_hdf5({}, "energies.hdf5")
-    with h5py.File(path, "w") as hdf5:
-        hdf5["incident_energies"] = values
-    with pytest.raises(CalomanError, match=r"energies\.hdf5: .*incident_energies"):
-        file(energies=str(path))
-
-
-SLOW = """
-import sys
-import caloman.data.simulation.simulate as module
-original = module.simulate_blocks
-def wait(*arguments):
-    print("here", flush=True)
-    sys.stdin.readline()
-    yield from original(*arguments)
-module.simulate_blocks = wait
-module.simulate(sys.argv[1], "1-photons", 30, "1GeV", 1)
-"""
-
-
-def test_of_two_commands_with_one_output_one_is_refused_and_the_file_is_whole(file, tmp_path):
-    command = [sys.executable, "-c", SLOW, str(tmp_path / "out.hdf5")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert first.stdout.readline() == "here\n"
-    with pytest.raises(CalomanError, match="another process is writing it"):
-        file(n=20)
-    first.communicate("\n", timeout=60)
-    assert first.returncode == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out.hdf5"]
-    assert len(Showers.load(tmp_path / "out.hdf5", BUILT_IN["1-photons"])) == 30
-
-
-def test_energies_of_a_file_are_used_once(file, write_hdf5):
-    path = write_hdf5({"incident_energies": np.linspace(1e3, 1e5, 130)[:, None]}, "energies.hdf5")
-    np.testing.assert_allclose(file(energies=str(path)).incident_energies, np.linspace(1e3, 1e5, 130))
 
 
 def test_blocks_bound_the_memory():

@@ -92,7 +92,7 @@ def test_a_stage_that_left_the_pipeline_is_lost_only_when_that_is_wanted(config,
     assert [path.name for path in (run / "stages").iterdir()] == ["energies"]
 
 
-@pytest.mark.parametrize("name", ["../precious", "/tmp/precious", ".", "..", "", "a/b", "a" * 65, "1st", "a\n"])
+@pytest.mark.parametrize("name", ["../precious", "/tmp/x", ".", "..", "", "a/b", "a" * 65, "1st", "a\n", "-x", "nul\0"])
 def test_the_name_of_a_stage_is_no_path(config, tmp_path, name):
     precious = tmp_path / "run" / "precious" / "thesis.tex"
     precious.parent.mkdir(parents=True)

@@ -96,11 +96,7 @@ def prepare(
     _check_distinct(parts, target)
     geometry = find_geometry(parts[0].path, dataset)
     with ExitStack() as stack:
-        sources: list[Source] = []
-        for part in parts:
-            sources.append(_open(part, geometry, format))
-            stack.enter_context(sources[-1])
-            check_equal_names(sources[-1].condition_names, sources[0].condition_names, part.path)
+        sources = _open(parts, geometry, format, stack)
         n_showers = sum(map(len, sources))
         rows = choose_validation_rows(n_showers, validation_fraction, seed)
         writer = _VerifiedWriter(
@@ -114,8 +110,15 @@ def prepare(
     return PreparedFile(output, geometry.name, n_showers, len(rows), target.stat().st_size, origin)
 
 
-def _open(part: ShowerSlice, geometry: Geometry, format: Format) -> Source:
-    return FOREIGN[format](part, geometry) if format in FOREIGN else ShowerFiles([str(part)], geometry)
+def _open(parts: Sequence[ShowerSlice], geometry: Geometry, format: Format, stack: ExitStack) -> list[Source]:
+    """Opens the sources, which need the same conditions, until the stack closes them."""
+    sources: list[Source] = []
+    for part in parts:
+        source: Source = FOREIGN[format](part, geometry) if format in FOREIGN else ShowerFiles([str(part)], geometry)
+        stack.enter_context(source)
+        sources.append(source)
+        check_equal_names(source.condition_names, sources[0].condition_names, part.path)
+    return sources
 
 
 def choose_validation_rows(n_showers: int, fraction: float, seed: int) -> NDArray[np.int64]:

@@ -96,21 +96,8 @@ def generate(
         str(bundle.find(run).absolute()), str(Path(output).absolute()), energies, n, seed, device, precision, compile,
         compression, shard, extrapolate, member, tuple((name, text) for name, text in given.items() if text is not None)
     )  # fmt: skip
-    generation = Generation(job)
-    parts, chunks = generation.parts, generation.chunks
-    n_showers = partial(count_showers, total=generation.total)
-    with parts.locked():
-        finished = parts.finished(chunks)
-        if finished:
-            logger.info("%s: %d of %d chunks are finished; going on", output, len(finished), len(chunks))
-        missing = [chunk for chunk in chunks if chunk not in finished]
-        on_worker = partial(fill, job, json.dumps(parts.request))
-        written = run_on_cluster(dask, on_worker, missing, device) if dask else generation.fill(missing)
-        with Progress("generate", n_showers(chunks), "shower", n_showers(finished)) as progress:
-            for chunk in written:
-                progress.add(n_showers([chunk]))
-        parts.join(chunks, format)
-    return f"{n_showers(chunks)} showers written to {output}"
+    n_showers = Generation(job).complete(format, dask)
+    return f"{n_showers} showers written to {output}"
 
 
 @dataclass(frozen=True)
@@ -170,6 +157,23 @@ class Generation:
         }
         names = self.model.conditions.further
         self.parts = Parts(Path(job.output), self.model.geometry, request, job.compression, names)
+
+    def complete(self, format: Format, dask: str | None = None) -> int:
+        """Generates what is missing, here or by a Dask cluster, joins the parts, and returns the number of showers."""
+        parts, chunks = self.parts, self.chunks
+        n_showers = partial(count_showers, total=self.total)
+        with parts.locked():
+            finished = parts.finished(chunks)
+            if finished:
+                logger.info("%s: %d of %d chunks are finished; going on", parts.output, len(finished), len(chunks))
+            missing = [chunk for chunk in chunks if chunk not in finished]
+            on_worker = partial(fill, self.job, json.dumps(parts.request))
+            written = run_on_cluster(dask, on_worker, missing, self.job.device) if dask else self.fill(missing)
+            with Progress("generate", n_showers(chunks), "shower", n_showers(finished)) as progress:
+                for chunk in written:
+                    progress.add(n_showers([chunk]))
+            parts.join(chunks, format)
+        return n_showers(chunks)
 
     def fill(self, chunks: Iterable[int]) -> Iterator[int]:
         """Generates chunks, each written while the next one is computed, and yields them as they are written."""

@@ -17,9 +17,9 @@ from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.evaluation.presets import QUICK
 from caloman.generators import names
-from caloman.generators.listing import energy_text
+from caloman.generators.listing import condition_text
 from caloman.generators.names import locate, shipped_generators
-from caloman.showers.conditions import Conditions
+from caloman.showers.conditions import Condition, Conditions
 from caloman.specification import to_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -162,8 +162,11 @@ def test_weights_that_float16_cannot_hold_are_refused(ship, run):
 
 
 @pytest.mark.parametrize(
-    ("energy", "text"),
-    [(0.5, "500 keV"), (256, "256 MeV"), (1e3, "1 GeV"), (131072, "131 GeV"), (4.2e6, "4.2 TeV")],
+    ("low", "high", "text"),
+    [
+        *((0.5, 256, "500 keV to 256 MeV"), (1e3, 131072, "1 GeV to 131 GeV"), (256, 4.2e6, "256 MeV to 4.2 TeV")),
+        (1000.15, 99905.2, "1.01 GeV to 99.9 GeV"),
+    ],
 )
-def test_energies_are_told_in_the_unit_that_suits_them(energy, text):
-    assert energy_text(energy) == text
+def test_a_range_of_energies_can_be_asked_for_as_it_is_told(low, high, text):
+    assert condition_text(Condition("incident_energy", "MeV", range=(low, high))) == text

@@ -1,7 +1,8 @@
 """``caloman models``: the generators that come with the package, from the facts in their bundles."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from caloman.specification import build, read_yaml
 
 EVALUATION = "evaluation.json"
 """File of a bundle with the result of the judge, the time of a shower, and the detector in words."""
-HEADER = ("name", "particle", "conditions", "voxels", "MB", "AUC, voxels", "AUC, observables", "ms", "detector")
+HEADER = ("name", "particle", "voxels", "MB", "AUC, voxels", "AUC, observables", "ms")
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,16 @@ class GeneratorFacts:
         return [
             self.name,
             self.geometry.particle,
-            ", ".join(map(condition_text, self.conditions)),
             str(self.geometry.n_voxels),
             f"{self.megabytes:.1f}",
             *(f"{auc['value']:.3f} ({auc['floor']:.3f})" for auc in aucs),
             f"{self.milliseconds:.2f}",
-            self.detector,
         ]
+
+    @property
+    def text(self) -> str:
+        """What does not fit into the table."""
+        return f"{self.name}: {', '.join(map(condition_text, self.conditions))}\n  {self.detector}"
 
 
 class GeneratorTable(list[GeneratorFacts]):
@@ -63,7 +67,8 @@ class GeneratorTable(list[GeneratorFacts]):
 
     def __str__(self) -> str:
         table = tabulate([facts.row for facts in self], HEADER, "simple", disable_numparse=True)
-        return f"{table}\n\nAUC of Geant4 against the generator (of Geant4 against Geant4); ms per shower on one thread"
+        units = "AUC of Geant4 against the generator (of Geant4 against Geant4); ms per shower on one thread"
+        return "\n".join([table, "", units, "", *(facts.text for facts in self)])
 
 
 def list_models() -> GeneratorTable:
@@ -94,14 +99,17 @@ def read_facts(name: str, folder: Path) -> GeneratorFacts:
 
 
 def condition_text(condition: Condition) -> str:
-    """A condition and what was trained, in a few words."""
+    """A condition and what was trained, in a few words; all values in a range of energies may be asked for."""
     if condition.name == ENERGY.name and condition.range:
-        return " to ".join(map(energy_text, condition.range))
+        low, high = condition.range
+        return f"{energy_text(low, math.ceil)} to {energy_text(high, math.floor)}"
     return f"{condition.label} {condition.domain}"
 
 
-def energy_text(energy: float) -> str:
-    """An energy [MeV] with the unit that suits it."""
+def energy_text(energy: float, rounded: Callable[[float], int]) -> str:
+    """An energy [MeV] with three digits, rounded up or down, and the unit that suits it."""
     units = UNITS[ENERGY.unit]
     unit = max((unit for unit, size in units.items() if size <= energy), key=units.__getitem__, default="keV")
-    return f"{energy / units[unit]:.3g} {unit}"
+    value = energy / units[unit]
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{rounded(round(value / step, 6)) * step:.3g} {unit}"

@@ -90,7 +90,7 @@ def site(browser, tmp_path):
     browser.write_files(static / "generated")
     shutil.copy(DOCS / "_static" / "showers.css", static)
     (static / "showers.js").write_text(script)
-    style = "--color-background-border: #ccc; --color-brand-primary: #0a4bff; --color-background-secondary: #f4f4f4"
+    style = "--color-foreground-border: #878787; --color-brand-primary: #0a4bff; --color-background-secondary: #f4f4f4"
     (tmp_path / "page.html").write_text(
         f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="_static/showers.css">'
         f'<body style="font-family: sans-serif; margin: 1em; {style}; --color-foreground-primary: black">{html}'
@@ -120,4 +120,4 @@ def test_a_thousand_showers_in_the_browser_are_geant4_s(site):
     geant4, mine = (np.array(re.findall(r"<td>([\d.e-]+)</td>", row), float) for row in (geant4, mine))
     assert mine == pytest.approx(geant4, rel=0.25, abs=0.002)
     if picture := os.environ.get("CALOMAN_SCREENSHOT"):
-        browse(site, f"--screenshot={picture}", "--window-size=960,760")
+        browse(site, f"--screenshot={picture}", "--window-size=960,685")

@@ -105,8 +105,10 @@ function drawHistograms(names, geant4, generated) {
     const theirs = truth.counts.map((count) => count / geant4.showers);
     const step = width / theirs.length;
     const up = height / (1.15 * Math.max(...theirs, ...mine));
-    drawing.fillStyle = color("--color-background-border");
+    drawing.fillStyle = color("--color-foreground-border");
+    drawing.globalAlpha = 0.45;
     theirs.forEach((share, bin) => drawing.fillRect(left + bin * step, top + height - share * up, step, share * up));
+    drawing.globalAlpha = 1;
     drawing.strokeStyle = color("--color-brand-primary");
     drawing.lineWidth = 2;
     drawing.beginPath();
@@ -190,6 +192,7 @@ async function start(wanted) {
   part("one").addEventListener("click", () => make(1));
   part("many").addEventListener("click", () => make(1000));
   for (const name of ["energy", "one", "many"]) part(name).disabled = false;
+  document.body.dataset.showers = "started"; // the poster goes, the drawings come
   choose();
   await make(Number(wanted.get("showers") ?? 1));
 }

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 import caloman
 from caloman import bundle
-from caloman.cli import main
+from caloman.cli import FUNCTIONS, command_parser, main
 from caloman.errors import CalomanError
 from caloman.evaluation.presets import QUICK
 from caloman.generators import names
@@ -170,3 +171,22 @@ def test_weights_that_float16_cannot_hold_are_refused(ship, run):
 )
 def test_a_range_of_energies_can_be_asked_for_as_it_is_told(low, high, text):
     assert condition_text(Condition("incident_energy", "MeV", range=(low, high))) == text
+
+
+STUB = """#!/usr/bin/env bash
+set -e
+echo "$@" >> commands
+if [ "$1" = generate ]; then touch "$3"; fi  # as the command itself, which makes no folder
+"""
+
+
+def test_the_demo_runs_commands_that_there_are_in_folders_that_there_are(tmp_path):
+    for path, content in ((".venv/bin/caloman", STUB), ("scripts/setup", "#!/bin/sh\n")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(content)
+        (tmp_path / path).chmod(0o755)
+    shutil.copy(ROOT / "scripts" / "demo", tmp_path / "scripts")
+    subprocess.run([tmp_path / "scripts" / "demo"], check=True, capture_output=True)
+    for line in (tmp_path / "commands").read_text().splitlines():
+        name, *options = line.split()
+        command_parser(name, getattr(caloman, FUNCTIONS[name])).parse_args(options)

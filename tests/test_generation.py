@@ -319,7 +319,7 @@ def test_a_worker_opens_a_model_that_was_trained_anew(run, small, randomize, tmp
         generation = Generation(job)
         with generation.parts.locked():
             assert fill(job, json.dumps(generation.parts.request), [0]) == [0]
-            generation.parts.join(generation.chunks)
+            generation.parts.join(generation.chunks, "calochallenge")
         return Showers.load(tmp_path / "out.hdf5", small).voxels
 
     before = filled()

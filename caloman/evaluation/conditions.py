@@ -98,7 +98,7 @@ def _quantities(observables: Observables) -> dict[str, Array]:
 def _numbers(quantities: dict[str, Array], inside: NDArray[np.bool_]) -> dict[str, tuple[float, float]]:
     """Means with errors, and the standard deviation of the response over its mean."""
     found = {key: _mean(values[inside]) for key, values in quantities.items()}
-    return {**found, "resolution": _resolution(quantities["response"][inside])}
+    return {"response": found["response"], "resolution": _resolution(quantities["response"][inside]), **found}
 
 
 def _mean(values: Array) -> tuple[float, float]:

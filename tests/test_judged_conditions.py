@@ -125,11 +125,13 @@ def test_response_of_raw_deposits_has_bins_of_its_own():
     assert response.outside[1] < 40
 
 
-def test_conditions_without_a_common_value_are_refused():
-    samples = [LoadedSample.of(make_showers(40, seed)) for seed in (1, 2)]
-    samples[0].conditions["theta"][:] += 3
+def test_conditions_without_a_common_value_are_refused(tmp_path):
+    generated = make_showers(40, 1)
+    generated.conditions["theta"][:] += 3
+    generated.save(tmp_path / "generated.hdf5")
+    make_showers(40, 2).save(tmp_path / "reference.hdf5")
     with pytest.raises(CalomanError, match=r"incident theta of 2\.\d+ to 3\.\d+ rad have nothing in common with"):
-        check_overlap(*samples)
+        evaluate(tmp_path / "generated.hdf5", tmp_path / "reference.hdf5", output=tmp_path / "report")
 
 
 def test_report_tells_the_conditions(tmp_path):

@@ -218,13 +218,16 @@ def test_a_file_tells_all_conditions(conditioned, make_showers, small, rng, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--theta", "1", "--phi", "0"], "this model needs 'detector', too; say at which values"),
+        (
+            ["--theta", "1", "--phi", "0"],
+            "say at which values, such as --conditions detector=VALUE",
+        ),
         (["--theta", "60", "--phi", "0"], "theta '60': 'incident_theta' of shower 0 is 60 rad; degrees where radians"),
         (["--theta", "20deg", "--phi", "0", "--conditions", "detector=3"], "incident theta 0.349066 rad is outside"),
         (["--theta", "1m", "--phi", "0", "--conditions", "detector=3"], "'1m' is not a number; use a list such as 1,2"),
         (["--theta", "1", "--phi", "0", "--conditions", "detector=5"], "incident detector 5 is outside the range"),
         (["--theta", "1", "--phi", "0", "--conditions", "detector=5", "--extrapolate"], "categories 3, 7; ask for"),
-        (["--theta", "1", "--phi", "0", "--conditions", "x=5"], "--x: no condition of this model"),
+        (["--theta", "1", "--phi", "0", "--conditions", "x=5"], "x: no condition of this model"),
         (["--theta", "1", "--phi", "0", "--conditions", "detector"], "use NAME=VALUES, such as detector=3"),
     ],
 )
@@ -242,7 +245,7 @@ def test_a_file_without_a_condition_is_one_sentence(conditioned, run, make_showe
     assert main(["generate", str(conditioned), str(tmp_path / "out.hdf5"), "--energies", f"{tmp_path}/in.hdf5"]) == 1
     assert f"{tmp_path}/in.hdf5: no 'incident_theta' in this file; give a file that has some" in capsys.readouterr().err
     assert main(["generate", str(run), str(tmp_path / "out.hdf5"), "--energies", "10GeV", "--theta", "1"]) == 1
-    assert "--theta: no condition of this model, which has incident_energy" in capsys.readouterr().err
+    assert "theta: no condition of this model, which has incident_energy" in capsys.readouterr().err
     with pytest.raises(CalomanError, match=r"in\.hdf5: no 'incident_theta'; the model needs incident_energy, theta"):
         ShowerDataModule(small, DataConfig([str(tmp_path / "in.hdf5")]), 0, GIVEN)
 

@@ -46,7 +46,7 @@ class Request:
         unknown = next((name for name in given if name not in conditions.further), None)
         if unknown is not None:
             raise CalomanError(
-                f"--{unknown}: no condition of this model, which has {', '.join(conditions.names)}; leave it out"
+                f"{unknown}: no condition of this model, which has {', '.join(conditions.names)}; leave it out"
             )
         spectra = [cls._spectrum(condition, energies or "", given) for condition in conditions[1:]]
         return cls(conditions, (spectrum, *spectra)), total
@@ -57,8 +57,10 @@ class Request:
             return parse_values(given[condition.name], condition)
         if is_file(energies):
             return Listed(values_from_files(energies, condition))
-        raise CalomanError(f"this model needs {condition.name!r}, too; say at which values, such as --{condition.name} "
-                           f"VALUE, or take --energies from a file with {condition.table!r}")  # fmt: skip
+        raise CalomanError(
+            f"this model needs {condition.name!r}, too; say at which values, such as --conditions "
+            f"{condition.name}=VALUE, or take --energies from a file with {condition.table!r}"
+        )
 
     @property
     def is_covered(self) -> bool:

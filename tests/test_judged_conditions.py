@@ -12,7 +12,6 @@ from caloman.evaluation.conditions import profiles, windows
 from caloman.evaluation.histograms import challenge_binnings, fill_histograms
 from caloman.evaluation.inputs import condition_columns, low_level_inputs
 from caloman.evaluation.judge import Judge
-from caloman.evaluation.lineup import check_overlap
 from caloman.evaluation.networks import ResNet
 from caloman.evaluation.samples import LoadedSample, summarize
 from caloman.evaluation.schema import read_metrics

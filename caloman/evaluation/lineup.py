@@ -51,7 +51,7 @@ class Lineup:
         samples = {name: _enough(Sample.open(path, geometry)) for name, path in _named(generated).items()}
         truth = _open_geant4(reference, geometry)
         for sample in samples.values():
-            check_overlap(sample, truth)
+            _check_overlap(sample, truth)
         if floor is None:
             return cls(samples, truth, truth.halves(), independent_floor=False)
         energies = next(iter(samples.values())).incident_energies
@@ -100,12 +100,7 @@ def _enough(sample: Sample) -> Sample:
     return sample
 
 
-def check_overlap(sample: Sample, reference: Sample) -> None:
-    """Checks that two samples have incident energies in common, and values of every other condition of both.
-
-    Raises:
-        CalomanError: if they have none.
-    """
+def _check_overlap(sample: Sample, reference: Sample) -> None:
     for name in (ENERGY.name, *common_conditions([sample, reference])):
         own, other = (s.column(name) for s in (sample, reference))
         first, second = distinct_values(own), distinct_values(other)

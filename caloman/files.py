@@ -129,6 +129,8 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
     Raises:
         CalomanError: if another process or thread holds it, or the folder cannot be written to.
     """
+    if not path.name:
+        raise CalomanError(f"{path}: is a folder without a name; give the name of a file or folder in it")
     file = path.with_name(f".{path.name}.lock")
     lock = FileLock(file, timeout=-1 if wait else 0, is_singleton=True)
     busy = CalomanError(f"{path}: another process is writing it; wait for that one, or write elsewhere")

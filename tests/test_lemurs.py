@@ -113,7 +113,7 @@ def test_records_need_one_value_of_each_condition_and_the_mesh(content, tmp_path
 
 
 def test_records_with_long_other_fields_are_read_few_at_a_time(content, tmp_path, prepared, monkeypatch):
-    monkeypatch.setattr("caloman.data.lemurs.BLOCK_BYTES", 2**14)
+    monkeypatch.setattr("caloman.data.foreign.BLOCK_BYTES", 2**14)
     as_records(tmp_path / "in.h5", content | {"other": np.zeros((30, 2**10))})
     sizes = []
     monkeypatch.setattr(

@@ -1,9 +1,13 @@
+import struct
+
 import h5py
 import numpy as np
 import pytest
 
 from caloman.cli import main
 from caloman.showers.geometry import Geometry, Layer
+from caloman.showers.hdf5 import find_table
+from caloman.showers.lists import NumberLists
 from caloman.showers.showers import Showers
 
 MESH = Geometry("mesh", "photon", (Layer(0, (0, 10, 30), 4), Layer(1, (0, 5, 20, 40), 6), Layer(2, (0, 20))), 1e-3)
@@ -118,3 +122,41 @@ def test_points_with_impossible_energies_are_refused(tmp_path, write, capsys, va
     write(extra=[np.array([[50, 0, 1, 0], [3, 0, 0, value]], np.float32)] * 40)
     assert prepare(tmp_path) == 1
     assert "'showers' holds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (7,)}, {"chunks": (7,), "compression": "gzip", "shuffle": True}])
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "<i2"])
+def test_lists_are_those_that_hdf5_reads(tmp_path, rng, options, kind):
+    lists = [rng.integers(-99, 99, n).astype(kind) for n in rng.integers(0, 2000, 20)]
+    with h5py.File(tmp_path / "lists.h5", "w", userblock_size=512) as file:
+        table = file.create_dataset("lists", (20,), h5py.vlen_dtype(np.dtype(kind)), **options)
+        for row, numbers in enumerate(lists):
+            table[row] = numbers
+    with h5py.File(tmp_path / "lists.h5") as file:
+        found = NumberLists(find_table(file, "lists", axes=(1,), lists=True))
+        for numbers, expected in zip(found.read(3, 17), lists[3:], strict=True):
+            np.testing.assert_array_equal(numbers, expected)
+
+
+@pytest.mark.parametrize("reference", [(2**31, None, None), (None, 2**40, None), (None, 0, None), (None, None, 999)])
+def test_lists_that_are_not_where_they_are_said_to_be_are_refused(tmp_path, write, capsys, reference):
+    write()
+    with h5py.File(tmp_path / "in.h5") as file:
+        place = file["showers"].id.get_offset()
+    content = bytearray((tmp_path / "in.h5").read_bytes())
+    true = struct.unpack_from("<IQI", content, place)
+    struct.pack_into("<IQI", content, place, *(a if b is None else b for a, b in zip(true, reference, strict=True)))
+    (tmp_path / "in.h5").write_bytes(content)
+    assert prepare(tmp_path) == 1
+    assert "in.h5: damaged file, download or generate it again (list 0 of" in capsys.readouterr().err
+
+
+def test_long_lists_are_read_few_at_a_time(tmp_path, voxels, write, monkeypatch):
+    write()
+    read, rows = NumberLists.read, []
+    monkeypatch.setattr(NumberLists, "read", lambda lists, start, n: rows.append(n) or read(lists, start, n))
+    monkeypatch.setattr("caloman.data.foreign.BLOCK_BYTES", 2**14)
+    assert prepare(tmp_path) == 0
+    assert sum(rows) == 30
+    assert max(rows) < 10
+    np.testing.assert_allclose(Showers.load(tmp_path / "out.h5", MESH).voxels, voxels, rtol=1e-5)

@@ -18,12 +18,15 @@ from caloman.data.foreign import ForeignFile
 from caloman.errors import CalomanError
 from caloman.showers.chunks import read_rows
 from caloman.showers.conditions import ENERGY, Columns, Conditions, known
-from caloman.showers.hdf5 import find_table, read_table
+from caloman.showers.hdf5 import find_table, read_table, reading
+from caloman.showers.lists import NumberLists
 
 GEV = 1000.0
 TABLES = {"energies": 2, "directions": 2, "pdg": 1}
 """Name -> number of axes."""
 
+WORKSPACE = 8
+"""Memory for the points of a shower, over their bytes."""
 LOST = 1e-4
 """Share of the energy outside the mesh that is worth a word."""
 
@@ -43,10 +46,15 @@ class ShowerDataFile(ForeignFile):
         shape = read_table(self._table("shape", 1)).tolist()
         if points is None or len(shape) != 3 or shape[2] not in (4, 5):
             raise CalomanError(f"{self.path}: needs lists of points 'showers' and their 'shape' (N, points, 4 or 5)")
-        self._points: h5py.Dataset = points
+        with reading(self.path):
+            self._points = NumberLists(points)
         self._numbers = int(shape[2])
         self._total = self._lost = 0.0
-        return self._n_rows({"showers": self._points, **self._tables})
+        return self._n_rows({"showers": points, **self._tables})
+
+    @property
+    def _row_bytes(self) -> int:
+        return 2 * super()._row_bytes + WORKSPACE * self._points.longest
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
@@ -65,7 +73,7 @@ class ShowerDataFile(ForeignFile):
         arrays = {name: np.empty((n, *table.shape[1:]), np.float32) for name, table in self._tables.items()}
         for name, table in self._tables.items():
             read_rows(table, start, arrays[name])
-        lists = self._points[start : start + n]
+        lists = self._points.read(start, n)
         if any(len(numbers) % self._numbers for numbers in lists):
             raise CalomanError(f"{self.path}: points of 'showers' do not have {self._numbers} numbers, as 'shape' says")
         points = np.concatenate(lists).reshape(-1, self._numbers).astype(np.float64)

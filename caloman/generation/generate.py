@@ -227,6 +227,8 @@ def to_device(model: Model, device: str) -> Model:
         CalomanError: if this machine has no such device.
     """
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it keeps no numbers")
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise CalomanError(f"--device {device}: cannot be used here ({first_line(error)})") from None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -62,6 +63,24 @@ def read_rows(table: h5py.Dataset, start: int, out: NDArray[np.generic]) -> None
                 pieces.append(pool.submit(_fill, target, decode, content, mask, low - first))
             for piece in pieces:
                 piece.result()
+
+
+def read_stored(table: h5py.Dataset, dtype: np.dtype) -> NDArray[np.void]:
+    """All entries of a table (N,) as their bytes are stored, taken for those of another type of the same size.
+
+    Raises:
+        OSError: if the file is damaged.
+    """
+    if table.chunks is None:
+        with Path(table.file.filename).open("rb") as raw:
+            raw.seek(table.file.userblock_size + (table.id.get_offset() or 0))
+            return np.frombuffer(raw.read(len(table) * dtype.itemsize), dtype, len(table))
+    decode = partial(_decode, codes=filters(table), chunk=table.chunks, dtype=dtype)
+    out = np.empty(len(table), dtype)
+    for first in range(0, len(table), table.chunks[0]):
+        mask, content = table.id.read_direct_chunk((first,))
+        _fill(out[first : first + table.chunks[0]], decode, content, mask, 0)
+    return out
 
 
 def _fill(target: NDArray[np.generic], decode: Decoder, content: bytes, mask: int, skip: int) -> None:

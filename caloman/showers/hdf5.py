@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.files import appearing, locked
 from caloman.showers.chunks import FILTERS, filters, read_rows, stored_chunks
+from caloman.showers.lists import REFERENCE
 
 SPARE_BYTES = 8 * 2**20
 MOST_ROWS = 10**8
@@ -64,7 +65,7 @@ def find_table(
         name: of the table.
         axes: how many it may have.
         records: whether its entries are records of several numbers instead of one number each.
-        lists: whether its entries are lists of numbers; HDF5 alone checks how long these are.
+        lists: whether its entries are lists of numbers, for `lists.NumberLists`.
 
     Raises:
         CalomanError: if it is something else, or is stored elsewhere or in a way that could not be read safely.
@@ -87,22 +88,23 @@ def find_table(
         if not kinds or not kinds <= set("fiu") or table.shape is None or table.ndim not in axes:
             raise CalomanError(f"{path}: {name!r} is {table.dtype} {table.shape} instead of a table of real numbers; "
                                "store the numbers there")  # fmt: skip
-        if dtype is table.dtype:
-            _check_storage(table, path, name)
+        if lists and (dtype is table.dtype or file.id.get_create_plist().get_sizes()[0] != 8):
+            raise CalomanError(f"{path}: {name!r} has no lists of numbers; store some, as h5py does")
+        _check_storage(table, path, name, REFERENCE.itemsize if lists else table.dtype.itemsize)
         return table
 
 
-def _check_storage(table: h5py.Dataset, path: Path, name: str) -> None:
-    """Makes sure that a table claims no more than the bytes of its file can hold."""
-    n_bytes, stored = table.size * table.dtype.itemsize, table.id.get_storage_size()
+def _check_storage(table: h5py.Dataset, path: Path, name: str, itemsize: int) -> None:
+    """Makes sure that a table claims no more than the bytes of its file can hold, `itemsize` for each entry."""
+    n_bytes, stored = table.size * itemsize, table.id.get_storage_size()
     largest = stored
     if len(table) > MOST_ROWS:
         raise CalomanError(f"{path}: {name!r} has {len(table)} rows; split the file, {MOST_ROWS} are the most")
     if table.chunks:
-        if not set(filters(table)) <= set(FILTERS) or not table.id.get_type().equal(h5py.h5t.py_create(table.dtype)):
+        if not set(filters(table)) <= set(FILTERS) or not _is_plain(table.id.get_type(), table.dtype):
             raise _flatten(path, name, "is not stored with gzip")
-        row = table.dtype.itemsize * int(np.prod(table.shape[1:] or 1, dtype=object))
-        chunk = table.dtype.itemsize * int(np.prod(table.chunks, dtype=object))
+        row = itemsize * int(np.prod(table.shape[1:] or 1, dtype=object))
+        chunk = itemsize * int(np.prod(table.chunks, dtype=object))
         if max(chunk, row * min(table.chunks[0], len(table))) > LARGEST_BLOCK:
             raise _flatten(path, name, f"has chunks of {table.chunks}, too large to read one by one")
         content, missing = stored_chunks(table)
@@ -116,6 +118,13 @@ def _check_storage(table: h5py.Dataset, path: Path, name: str) -> None:
     if n_bytes > largest:
         raise CalomanError(f"{path}: damaged file, download or generate it again ({name!r} claims {table.shape} "
                            f"numbers, but {stored} bytes are stored)")  # fmt: skip
+
+
+def _is_plain(stored: h5py.h5t.TypeID, dtype: np.dtype) -> bool:
+    """Whether the numbers of a type of HDF5 are stored as those of NumPy."""
+    inner = h5py.check_vlen_dtype(dtype)
+    stored, dtype = (stored, dtype) if inner is None else (stored.get_super(), inner)
+    return bool(stored.equal(h5py.h5t.py_create(dtype)))
 
 
 def _flatten(path: Path, name: str, what: str) -> CalomanError:

@@ -73,7 +73,7 @@ def read_stored(table: h5py.Dataset, dtype: np.dtype) -> NDArray[np.void]:
     """
     if table.chunks is None:
         with Path(table.file.filename).open("rb") as raw:
-            raw.seek(table.file.userblock_size + (table.id.get_offset() or 0))
+            raw.seek(table.id.get_offset() or 0)
             return np.frombuffer(raw.read(len(table) * dtype.itemsize), dtype, len(table))
     decode = partial(_decode, codes=filters(table), chunk=table.chunks, dtype=dtype)
     out = np.empty(len(table), dtype)

@@ -80,6 +80,8 @@ def references(path: Path) -> list[int]:
     """Where the references of the lists lie, as far as they are stored plainly."""
     try:
         with h5py.File(path) as file:
+            if not isinstance(file.get("showers", getlink=True), h5py.HardLink):
+                return []
             table = file["showers"]
             start = table.id.get_offset() if table.chunks is None else table.id.get_chunk_info(0).byte_offset
             return [start + 16 * row for row in range(len(table) if table.chunks is None else table.chunks[0])]

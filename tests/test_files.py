@@ -145,6 +145,12 @@ def test_a_folder_in_the_place_of_a_file_is_said_before_the_work(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("path", [Path(), Path("/")])
+def test_a_place_without_a_name_is_refused(path):
+    with pytest.raises(CalomanError, match="is a folder without a name"), locked(path):
+        pass
+
+
 def pipe(path):
     os.mkfifo(path)
 

@@ -131,7 +131,7 @@ def test_without_a_compiler_the_model_runs_as_it_is(generated, monkeypatch, capl
     np.testing.assert_allclose(compiled.voxels, eager.voxels, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta"])
 def test_a_device_that_is_not_there_is_one_sentence(generated, device):
     with pytest.raises(CalomanError, match=f"--device {device}"):
         generated(energies="1GeV", device=device)

@@ -98,6 +98,7 @@ def test_onnx_file_says_what_it_is(exported):
     manifest = json.loads(Path(f"{path}.json").read_text())
     assert json.loads(metadata["noise_blocks"]) == manifest["noise_blocks"] == model.noise_blocks
     assert json.loads(metadata["conditions"])[0]["range"] == [1e3, 1e5]
+    assert json.loads(metadata["needs"]) == manifest["needs"] == {"opset": 18, "ir_version": 8}
     assert (metadata["units"], metadata["threshold_mev"]) == ("MeV", "0.01")
     assert Geometry.from_text(metadata["geometry"], "metadata") == model.geometry
 
@@ -109,7 +110,8 @@ def test_onnx_file_says_what_it_is(exported):
 def test_torch_files_carry_the_manifest(exported, suffix, read, option):
     extra = {"manifest.json": ""}
     read(str(exported(suffix)[1]), **{option: extra})
-    assert json.loads(extra["manifest.json"])["units"] == "MeV"
+    manifest = json.loads(extra["manifest.json"])
+    assert (manifest["units"], manifest["needs"]) == ("MeV", {"torch": torch.__version__})
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

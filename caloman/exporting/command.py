@@ -82,7 +82,8 @@ def export(
         raise CalomanError(f"{path}: the program of target {target} reads {' or '.join(wrapped.suffixes)}; use that")
     try:
         with torch.no_grad(), Progress("export", 3, "step") as progress:
-            return _write(wrapped.cpu().eval(), path, describe(wrapped, target, training), seed, progress)
+            manifest = {**describe(wrapped, target, training), "needs": find_format(path).needs}
+            return _write(wrapped.cpu().eval(), path, manifest, seed, progress)
     finally:
         model.to(device).train(was_training)
 

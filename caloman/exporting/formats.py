@@ -21,11 +21,16 @@ Run = Callable[..., list[Array]]
 """Turns the inputs of a target into its outputs."""
 
 
+OPSET, IR_VERSION = 18, 8
+"""Of ONNX files: onnxruntime 1.14 and newer read them."""
+
+
 class Format(NamedTuple):
-    """How to write and to read a kind of file."""
+    """How to write and to read a kind of file, and what its readers need."""
 
     write: Callable[[Target, tuple[Tensor, ...], Mapping[str, object], Path], None]
     read: Callable[[Path], Run]
+    needs: Mapping[str, object]
 
 
 def write_torch_export(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
@@ -76,9 +81,9 @@ def read_onnx(path: Path) -> Run:
 
 
 FORMATS = {
-    ".onnx": Format(write_onnx, read_onnx),
-    ".pt2": Format(write_torch_export, read_torch_export),
-    ".pt": Format(write_torchscript, read_torchscript),
+    ".onnx": Format(write_onnx, read_onnx, {"opset": OPSET, "ir_version": IR_VERSION}),
+    ".pt2": Format(write_torch_export, read_torch_export, {"torch": torch.__version__}),
+    ".pt": Format(write_torchscript, read_torchscript, {"torch": torch.__version__}),
 }
 
 

@@ -1,4 +1,4 @@
-"""ONNX for onnxruntime of any age: opset 18 in intermediate representation 8, which version 1.14 and newer read."""
+"""ONNX for onnxruntime of any age."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloman.errors import CalomanError
+from caloman.exporting.formats import IR_VERSION, OPSET
 from caloman.exporting.targets import Target
 
 try:
@@ -21,9 +22,6 @@ try:
     from caloman.exporting.operators import TRANSLATIONS
 except ImportError as error:
     raise CalomanError(f"{error.name} is not installed; get it with pip install 'caloman[export]'") from None
-
-OPSET = 18
-IR_VERSION = 8
 
 
 def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:

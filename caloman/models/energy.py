@@ -85,7 +85,7 @@ class LayerEnergyModel(nn.Module):
         """Turns normal noise (N, noise_dim) into layer energies (N, L) [MeV] under conditions (N, C)."""
         coordinates = self.density.sample(noise, self._context(conditions))
         energies = self.coordinates.inverse(coordinates, conditions[:, :1])
-        return torch.where(energies < self.threshold, torch.zeros_like(energies), energies)
+        return torch.where(energies < self.threshold, 0.0, energies)
 
     def _context(self, conditions: Tensor) -> Tensor:
         return self.encoding.extend(conditions[:, :1].log10(), conditions)

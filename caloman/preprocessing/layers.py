@@ -36,6 +36,8 @@ class LayerMap(nn.Module):
 
     def sum(self, voxels: Tensor) -> Tensor:
         """Sums (N, V) over each layer, shape (N, L)."""
+        if len(set(self.sizes)) == 1:
+            return voxels.unflatten(1, (len(self.sizes), -1)).sum(dim=2)
         return torch.cat([layer.sum(dim=1, keepdim=True) for layer in voxels.split(self.sizes, dim=1)], dim=1)
 
     def is_largest(self, voxels: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ class LayerMap(nn.Module):
 
 def reciprocal(values: Tensor) -> Tensor:
     """1 / values, and 0 where there is nothing to divide by."""
-    return torch.where(values > 0, 1 / values.clamp(min=1e-30), torch.zeros_like(values))
+    return torch.where(values > 0, 1 / values.clamp(min=1e-30), 0.0)
 
 
 class ResponseCoordinate(nn.Module):
@@ -151,7 +153,7 @@ class ResponseCoordinate(nn.Module):
 def _logits(part: Tensor, complement: Tensor, alpha: float) -> Tensor:
     """logit(alpha + (1 - 2 alpha) u) of u = part / (part + complement), and of 0 where both are zero."""
     whole = part + complement
-    scale = torch.where(whole > 0, (1 - 2 * alpha) / whole, torch.zeros_like(whole))
+    scale = torch.where(whole > 0, (1 - 2 * alpha) / whole, 0.0)
     return (alpha + scale * part).log() - (alpha + scale * complement).log()
 
 

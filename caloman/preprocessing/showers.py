@@ -140,7 +140,7 @@ class LayerwiseTransform(ShowerTransform):
         for _ in range(2):
             # a layer of many small deposits must not lose its energy: its largest voxel stays
             stays = (voxels >= self.threshold * (1 - 1e-6)) | self.layers.is_largest(voxels)
-            voxels = self.layers.scaled(torch.where(stays, voxels, torch.zeros_like(voxels)), layer_energies)
+            voxels = self.layers.scaled(torch.where(stays, voxels, 0.0), layer_energies)
         return voxels
 
 
@@ -260,4 +260,4 @@ def _log(values: Tensor) -> Tensor:
 
 
 def _cut(voxels: Tensor, threshold: float) -> Tensor:
-    return torch.where(voxels < threshold, torch.zeros_like(voxels), voxels)
+    return torch.where(voxels < threshold, 0.0, voxels)

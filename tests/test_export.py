@@ -360,11 +360,11 @@ def test_command(tmp_path, capsys):
         {"files": [{"name": "a", "sha256": "0"}], "showers": 3},
         tmp_path / "run" / "bundle",
     )
-    assert main(["export", str(tmp_path / "run"), str(tmp_path / "a.pt")]) == 0
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "a.onnx")]) == 0
     text = capsys.readouterr().out
     assert "gives the showers of the model" in text
     assert "batch 1000" in text
-    assert json.loads((tmp_path / "a.pt.json").read_text())["training"]["showers"] == 3
+    assert json.loads((tmp_path / "a.onnx.json").read_text())["training"]["showers"] == 3
 
 
 @pytest.mark.parametrize(("function", "exact", "inputs", "rtol"), [

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from caloman.cli import main
+from caloman.data.showerdata import ShowerDataFile
 from caloman.errors import CalomanError
 from caloman.generation.generate import generate
 from caloman.generation.shards import merge
 from caloman.showers.geometry import BUILT_IN
 from caloman.showers.libraries import WRITERS, find_writer
 from caloman.showers.showers import Showers
+from caloman.showers.slices import ShowerSlice
 
 FORMATS = [name for name in WRITERS if name != "calochallenge"]
 SPECIFICATION = Path(__file__).parents[1] / "docs" / "reference" / "formats.md"
@@ -80,28 +82,25 @@ def test_ddml_reads_four_axes_one_shower_after_another(write, make_showers, incl
 
 
 def test_points_are_the_hits_at_the_centers_of_their_voxels(write, inclined):
-    file, geometry = write("showerdata"), inclined.geometry
-    n, most, width = file["shape"][...]
-    assert (n, most, width) == (1200, file["num_points"][...].max(), 4)
+    file = write("showerdata")
+    assert file["shape"][...].tolist() == [1200, file["num_points"][...].max(), 4]
     assert file["showers"].dtype == h5py.vlen_dtype(np.float32)
-    voxels = np.zeros_like(inclined.voxels)
-    for row, cloud in enumerate(file["showers"][...]):
-        points = cloud.reshape(-1, width)
-        assert len(points) == file["num_points"][row]
-        assert (points[:, 3] > 0).all()
-        for x, y, position, energy in points:
-            layer = geometry.layers[int(position)]
-            ring = np.searchsorted(layer.r_edges, np.hypot(x, y)) - 1
-            sector = int((np.arctan2(y, x) + np.pi) / (2 * np.pi) * layer.n_alpha)
-            voxels[row, geometry.layer_slices[int(position)].start + sector * layer.n_r + ring] += 1000 * energy
-    np.testing.assert_allclose(voxels, inclined.voxels, rtol=1e-6)
-    np.testing.assert_allclose(1000 * file["energies"][:, 0], inclined.incident_energies, rtol=1e-6)
-    directions = file["directions"][...]
-    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(np.arccos(directions[:, 2]), inclined.conditions["theta"], atol=1e-3)
-    np.testing.assert_allclose(np.arctan2(*directions.T[1::-1]), inclined.conditions["phi"], atol=1e-5)
-    assert set(file["pdg"][...]) == {22}
+    for row, cloud in zip(inclined.voxels, file["showers"][...], strict=True):
+        x, y, layer, energy = cloud.reshape(-1, 4).T
+        assert len(energy) == np.count_nonzero(row)
+        np.testing.assert_allclose(1000 * energy, row[row > 0], rtol=1e-6)
+        assert set(layer) <= {0, 1, 3}
+        assert (np.hypot(x, y) < 10).all()
+    np.testing.assert_array_equal(file["num_points"][...], np.count_nonzero(inclined.voxels, axis=1))
+    np.testing.assert_allclose(np.linalg.norm(file["directions"][...], axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(file["shower_ids"][...], np.arange(1200))
+    with ShowerDataFile(ShowerSlice(Path(file.filename)), inclined.geometry) as reader:
+        (found,) = reader.blocks()
+    np.testing.assert_allclose(found.voxels, inclined.voxels, rtol=1e-6)
+    np.testing.assert_allclose(found.incident_energies, inclined.incident_energies, rtol=1e-6)
+    for name, values in inclined.conditions.items():
+        np.testing.assert_allclose(found.conditions[name], values, atol=1e-5)
+    assert set(found.conditions["pdg"]) == {22}
 
 
 @pytest.mark.parametrize("n", [1, 2])

@@ -176,9 +176,10 @@ def _bins(edges: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _centers(geometry: Geometry) -> NDArray[np.float64]:
-    """x, y [mm] and position of the layer of each voxel, shape (V, 3)."""
+    """x, y [mm] and number of the layer of each voxel, shape (V, 3)."""
     r, alpha = (np.concatenate([getattr(layer, name) for layer in geometry.layers]) for name in ("r", "alpha"))
-    return np.column_stack([r * np.cos(alpha), r * np.sin(alpha), geometry.voxel_layer])
+    numbers = np.array([layer.id for layer in geometry.layers])[geometry.voxel_layer]
+    return np.column_stack([r * np.cos(alpha), r * np.sin(alpha), numbers])
 
 
 def _directions(showers: Showers) -> NDArray[np.float64]:

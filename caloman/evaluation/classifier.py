@@ -38,7 +38,7 @@ NUMBERS = ("auc", "recalibrated_auc", "jsd", "accuracy", "mean_weight", "effecti
 
 OVERLAP = 1.5
 """Variance of a mean of areas from cross-validation over that of independent ones. Measured on pairs of Geant4 samples:
-1.3 for boosted trees, 1.6 for small networks."""
+1.3 for boosted trees, 1.4 for small networks."""
 
 
 @dataclass(frozen=True)

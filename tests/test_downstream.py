@@ -95,7 +95,7 @@ def test_errors_cover_the_spread_between_samples(monkeypatch):
 
 
 def test_the_mode_stands_beside_its_floor_and_needs_showers(tmp_path, monkeypatch):
-    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda results, times: [])
+    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda results: [])
     MESH.to_xml(tmp_path / "mesh.xml")
     monkeypatch.setattr("caloman.evaluation.downstream.TASKS", {"energy calibration": calibration})
     for name, showers in (("generated", make(1, scale=(1.05,) * 3)), ("geant4", make(2)), ("other", make(3))):

@@ -264,9 +264,7 @@ def result(tmp_path_factory):
     samples, modes = [generated, f"{ALIKE}={alike}"], [*MODES, "cls-multi"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("caloman.evaluation.presets.QUICK", HASTY)
-        return evaluate(
-            samples, reference, "1-photons", folder / "report", floor, modes, repeats=2, seed=7, times=[1, 2]
-        )
+        return evaluate(samples, reference, "1-photons", folder / "report", floor, modes, repeats=2, seed=7)
 
 
 def test_metrics_are_documented_and_complete(result):
@@ -323,7 +321,7 @@ def test_page_is_self_contained_and_escaped(result):
     assert "{{" not in page
     assert "prefers-color-scheme: dark" in page
     pictures = {path.stem for path in (result.output / "figures").glob("*.png")}
-    expected = {"mean_showers", "single_showers", "energies", "layer_energies", "speed_auc_low", "layer_correlations"}
+    expected = {"mean_showers", "single_showers", "energies", "layer_energies", "layer_correlations"}
     assert expected <= pictures == {path.stem for path in (result.output / "figures").glob("*.pdf")}
     assert page.count("data:image/png") == len(pictures)
 
@@ -339,7 +337,7 @@ def test_terminal_table_ends_with_the_page(result):
 def hasty(monkeypatch):
     """A judge that trains little and draws nothing."""
     monkeypatch.setattr("caloman.evaluation.presets.QUICK", HASTY)
-    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda results, times: [])
+    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda results: [])
 
     def judge(generated, reference, output, **options):
         options = {"modes": MODES, "repeats": 1, **options}
@@ -475,6 +473,27 @@ def test_the_strongest_classifier_power_and_worth_are_told(tmp_path, hasty, monk
     assert len(report.metrics["power"]["distortions"]) == 6
 
 
+def test_a_kept_summary_of_the_reference_changes_no_number(tmp_path, hasty, monkeypatch):
+    monkeypatch.setattr("caloman.evaluation.power.MOST_STEPS", 1)
+    first, second, reference, floor = (saved(tmp_path / f"{i}.hdf5", make_showers(120, i)) for i in range(4))
+    options = {"floor": floor, "modes": ["hist", "cls-high", "cls-trees", "fpd", "equivalent", "power"], "repeats": 2}
+    summary = {"reference_summary": tmp_path / "kept.npz"}
+    hasty(first, reference, tmp_path / "report", **options, **summary)
+    fresh = hasty(second, reference, tmp_path / "report", **options).metrics
+    monkeypatch.setattr("caloman.evaluation.command.measure_power", None)
+    assert hasty(second, reference, tmp_path / "report", **options, **summary).metrics == fresh
+    monkeypatch.setattr("caloman.evaluation.command._results", None)
+    for changed, name in (({"seed": 1}, "choice of seeds"), ({"floor": first}, "floor"), ({"modes": ["hist"]}, "mode")):
+        with pytest.raises(CalomanError, match=rf"kept\.npz: was made with .*{name}.*; remove it or name another"):
+            hasty(second, reference, tmp_path / "report", **{**options, **changed, **summary})
+    with pytest.raises(CalomanError, match=r"kept\.npz: was made with another reference, 2\.hdf5"):
+        hasty(second, first, tmp_path / "report", **options, **summary)
+    for content in (b"nothing", (tmp_path / "kept.npz").read_bytes()[:-100]):
+        (tmp_path / "kept.npz").write_bytes(content)
+        with pytest.raises(CalomanError, match=r"kept\.npz: not a summary that --reference-summary wrote; remove it"):
+            hasty(second, reference, tmp_path / "report", **options, **summary)
+
+
 def test_unlike_energies_and_sizes_are_pointed_out(tmp_path, hasty):
     generated = saved(tmp_path / "generated.hdf5", make_showers(100, 1, energies=ENERGIES[:2]))
     reference = saved(tmp_path / "reference.hdf5", make_showers(200, 2))
@@ -543,7 +562,6 @@ def test_members_of_an_ensemble_show_their_spread(tmp_path, hasty):
         ({"modes": ["cls-resnet"]}, "layers with equal voxels"),
         ({"preset": "slow"}, "unknown classifier preset 'slow'"),
         ({"repeats": 0}, "at least once"),
-        ({"times": [1, 2]}, "one for each"),
         ({"latents": ["sampled.hdf5"]}, "two files"),
     ],
 )

@@ -100,7 +100,7 @@ def test_windows_without_showers_and_layers_without_energy_say_nothing(rng):
 
 
 def test_the_judge_points_out_energy_out_of_nothing(make_showers, photons, tmp_path, monkeypatch):
-    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda results, times: [])
+    monkeypatch.setattr("caloman.evaluation.plots.pictures", lambda results: [])
     showers = make_showers(400, photons)
     voxels = showers.voxels * (1024 / showers.incident_energies)[:, None]
     voxels[300] = 20 * 1024 / photons.n_voxels

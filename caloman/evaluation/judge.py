@@ -19,7 +19,7 @@ from caloman.evaluation.classifier import (
 )
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.downstream import downstream
-from caloman.evaluation.histograms import Binning, fill_histograms
+from caloman.evaluation.histograms import Binning, Histogram, fill_histograms
 from caloman.evaluation.inputs import (
     Inputs,
     condition_columns,
@@ -71,9 +71,13 @@ class Judge:
         trainings = sum(mode in CLASSIFIERS for mode in self.modes) * len(self.seeds)
         return trainings + sum(mode in (*DISTANCES, DOWNSTREAM) for mode in self.modes)
 
+    def histograms(self, generated: Summary, reference: Summary, binnings: Sequence[Binning]) -> list[Histogram]:
+        """Fills the histograms of two samples, if they were asked for."""
+        return fill_histograms(binnings, reference, generated) if "hist" in self.modes else []
+
     def measure(self, generated: Summary, reference: Summary, binnings: Sequence[Binning]) -> Comparison:
         """Measures everything between two samples."""
-        histograms = fill_histograms(binnings, reference, generated) if "hist" in self.modes else []
+        histograms = self.histograms(generated, reference, binnings)
         separations = [(histogram.separation, histogram.separation_error) for histogram in histograms]
         tests = {
             key: self.classify(mode, generated, reference) for mode, key in CLASSIFIERS.items() if mode in self.modes

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from caloman.evaluation.classifier import auc_error, train_trees
 from caloman.evaluation.distortions import DISTORTIONS, Name, distorted
@@ -70,6 +70,15 @@ class Power:
                 for seen in self.seen
             ],
         }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """What `to_json` returned."""
+        seen = [
+            Seen(found["name"], found["seen"], {tried["size"]: tried["auc"] for tried in found["tried"]})
+            for found in content["distortions"]
+        ]
+        return cls(content["showers"], content["auc"], seen)
 
     def __str__(self) -> str:
         return f"With {self.showers} showers boosted trees would have seen {', '.join(map(str, self.seen))}."

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs that of Python 3.12
 
 from caloman.errors import CalomanError
+from caloman.evaluation.extremes import Tail
 from caloman.evaluation.measures import SCHEMA
 from caloman.files import read_text
 
@@ -87,21 +88,6 @@ class Histogram(TypedDict):
     floor_error: float
     entries: list[Count]
     outside: list[float]
-
-
-class Tail(TypedDict):
-    """Generated showers beyond Geant4's most extreme, at one end of an observable."""
-
-    observable: str
-    side: Literal["largest", "smallest"]
-    beyond: Count
-    expected: float
-    p_value: float
-    generated: float
-    reference: float
-    window: Pair
-    overshoot: float
-    p_overshoot: float
 
 
 class EquivalentNumber(TypedDict):
@@ -240,7 +226,8 @@ def read_metrics(path: Path) -> Document:
         CalomanError: if it is none, of a version that is not read, or a field is missing or wrong.
     """
     try:
-        content = json.loads(read_text(path), parse_float=_finite, parse_constant=_finite)
+        text = read_text(path)
+        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (CalomanError, ValueError, RecursionError):
         raise CalomanError(f"{path}: not a metrics.json of `caloman evaluate`; name one or its folder") from None
     version = content.get("schema") if isinstance(content, dict) else None
@@ -251,7 +238,7 @@ def read_metrics(path: Path) -> Document:
             f"{path}: has schema {version}, not {OLDEST} to {SCHEMA}; run `caloman evaluate` of this version again"
         )
     try:
-        return _adapter().validate_python(content, strict=True)
+        return _adapter().validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

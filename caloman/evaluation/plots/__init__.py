@@ -8,9 +8,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from caloman.evaluation.histograms import LABELS, RESPONSE, RESPONSE_AT_ENERGY, VOXEL_ENERGY, Histogram
-from caloman.evaluation.leaderboard import entries
-from caloman.evaluation.measures import CLASSIFIERS, MEASURES
-from caloman.evaluation.plots.classifiers import closure_tests, likelihood_ratios, quality_against_speed
+from caloman.evaluation.measures import CLASSIFIERS
+from caloman.evaluation.plots.classifiers import closure_tests, likelihood_ratios
 from caloman.evaluation.plots.equivalent import equivalent_numbers
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
 from caloman.evaluation.plots.reading import deviation_maps, likelihood_map, telltale_showers
@@ -25,15 +24,13 @@ __all__ = ["Picture", "panels", "pictures"]
 
 MAX_PANELS = 10
 BANDS = "Shaded bands are statistical errors; a ratio that leaves them by much is a real difference."
-PUBLISHED_TIME = "CPU 100"
-"""Device and batch size of the published times that samples are shown beside."""
 
 Drawn = tuple[Figure, str, str, str]
 """A figure, its name, title and caption."""
 
 
-def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
-    """Draws the figures of an evaluation; `times` are the generation times of each sample [ms per shower]."""
+def pictures(results: Results) -> list[Picture]:
+    """Draws the figures of an evaluation."""
     # a name is no formula
     named = {name.replace("$", r"\$"): comparison for name, comparison in results.comparisons.items()}
     readings = {name.replace("$", r"\$"): reading for name, reading in results.readings.items()}
@@ -44,7 +41,7 @@ def pictures(results: Results, times: Sequence[float] = ()) -> list[Picture]:
             *_equivalents(results),
             *_readings(results),
             *_worst(results),
-            *_classifiers(results, times),
+            *_classifiers(results),
             *_showers(results),
             *_histograms(results),
             *_correlations(results),
@@ -119,7 +116,7 @@ def _worst(results: Results) -> Iterator[Drawn]:
     )
 
 
-def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
+def _classifiers(results: Results) -> Iterator[Drawn]:
     if results.closure_tests:
         floor = {level: test.auc for level, test in results.floor.classifiers.items()}
         yield (
@@ -129,8 +126,6 @@ def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
             "AUC with one part of the model generated and the truth in the place of the others; the gray band is the "
             "floor. The part with the largest AUC limits the model.",
         )
-    if times:
-        yield from _published_field(results, times)
     for key in next(iter(results.comparisons.values())).classifiers:
         yield (
             likelihood_ratios({name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}),
@@ -139,25 +134,6 @@ def _classifiers(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
             "What the first training finds for showers that it has not seen, calibrated; 0 means that it cannot tell. "
             "Entries far to the left are generated showers that Geant4 would hardly make.",
         )
-
-
-def _published_field(results: Results, times: Sequence[float]) -> Iterator[Drawn]:
-    published = [entry for entry in entries(results.reference.sample.geometry.name) if PUBLISHED_TIME in entry.time_ms]
-    for key in ("auc_low", "auc_high"):
-        field = {
-            e.name: (e.time_ms[PUBLISHED_TIME].value, (e.metrics[key].value, e.metrics[key].error or 0.0))
-            for e in published
-        }
-        named = zip(results.comparisons.items(), times, strict=True)
-        samples = {name: (time, c.values[key]) for (name, c), time in named if key in c.values}
-        if field and samples:
-            yield (
-                quality_against_speed(field, samples, MEASURES[key].label, "published: CPU, batch 100"),
-                f"speed_{key}",
-                f"Quality against speed, {MEASURES[key].label}",
-                "Gray: published results of the CaloChallenge, on other showers and other machines. Left and low is "
-                "better.",
-            )
 
 
 def _summaries(results: Results) -> dict[str, Summary]:

@@ -1,4 +1,4 @@
-"""Classifiers: likelihood ratios, the closure tests of a two-stage model, and the published field."""
+"""Classifiers: likelihood ratios, and the closure tests of a two-stage model."""
 
 from collections.abc import Mapping
 
@@ -47,24 +47,4 @@ def closure_tests(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[
     axes.set_yticks(list(height.values()), list(height))
     axes.set(xlabel="AUC", xlim=(min(0.45, axes.get_xlim()[0]), axes.get_xlim()[1]))
     axes.legend(loc="best")
-    return figure
-
-
-def quality_against_speed(
-    field: Mapping[str, tuple[float, Interval]], samples: Mapping[str, tuple[float, Interval]], label: str, time: str
-) -> Figure:
-    """Draws a quality of generators against the time they take.
-
-    Both the published `field` and the `samples` that are judged here are, by name, milliseconds per shower and the
-    quality. `label` names the quality, `time` says how the published times were taken.
-    """
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for name, (milliseconds, (value, error)) in field.items():
-        axes.errorbar(milliseconds, value, yerr=error, fmt="o", color=REFERENCE, markersize=4)
-        axes.annotate(name, (milliseconds, value), xytext=(5, 3), textcoords="offset points", fontsize=7)
-    for position, (name, (milliseconds, (value, error))) in enumerate(samples.items()):
-        axes.errorbar(milliseconds, value, yerr=error, fmt="*", color=sample_color(position), markersize=13)
-        axes.annotate(name, (milliseconds, value), xytext=(8, -9), textcoords="offset points", weight="bold")
-    axes.set(xscale="log", xlabel=f"ms per shower ({time})", ylabel=label)
     return figure

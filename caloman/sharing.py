@@ -68,7 +68,10 @@ def shared_files(folder: Path) -> dict[str, bytes]:
     """Name -> content of what is shared of a bundle."""
     files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     if "training.json" in files:
-        record = without_machine(json.loads(files["training.json"]))
+        try:
+            record = without_machine(json.loads(files["training.json"]))
+        except (ValueError, RecursionError):
+            raise CalomanError(f"{folder / 'training.json'}: damaged; remove it or copy the bundle again") from None
         files["training.json"] = f"{json.dumps(record, indent=2)}\n".encode()
     return files
 

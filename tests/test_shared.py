@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -380,3 +381,11 @@ def test_an_archive_of_zenodo_is_found_by_its_doi(zenodo, contents, run):
         fetch(f"doi:10.5281/zenodo.7/pions.zip#sha256={'0' * 64}")
     with pytest.raises(CalomanError, match="status 404"):
         fetch(f"doi:10.5281/zenodo.8/photons.zip#sha256={'0' * 64}")
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 50_000])
+def test_a_damaged_record_of_the_training_is_one_sentence(run, tmp_path, content):
+    shutil.copytree(run / "bundle", tmp_path / "bundle")
+    (tmp_path / "bundle" / "training.json").write_text(content)
+    with pytest.raises(CalomanError, match=r"training\.json: damaged; remove it"):
+        publish(tmp_path / "bundle", str(tmp_path / "mine.zip"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from scipy.stats import kurtosis, norm, poisson
 
 from caloman.demonstrations.results import ResultFile, show, spread
 from caloman.errors import CalomanError
@@ -40,6 +41,10 @@ def test_pages_show_the_committed_data(script, tmp_path):
     manifold.manifold_report.write_page(tmp_path / "manifolds.md", rows)
     rows = copied(tmp_path, "dequantization").find({"settings": defaults(dequantization)})
     show(tmp_path / "dequantization.md", "dequantization", dequantization.table(rows))
+    for name, place in (("likelihood", "likelihood"), ("two_sample", "two samples")):
+        module = script(f"benchmark_{name}")
+        rows = copied(tmp_path, name).find({"settings": defaults(module)})
+        show(tmp_path / f"{name}.md", place, module.table(rows))
     for page in tmp_path.glob("*.md"):
         assert page.read_text() == (PAGES / page.name).read_text()
     for figure in tmp_path.glob("*.png"):
@@ -58,6 +63,10 @@ def test_pages_show_the_committed_data(script, tmp_path):
         ("benchmark_manifold", ["--toys", "torus"], "invalid choice: 'torus'"),
         ("benchmark_manifold", ["--methods", "OT"], "invalid choice: 'OT'"),
         ("benchmark_dequantization", ["--dequantizations", "argmax"], "invalid choice: 'argmax'"),
+        ("benchmark_likelihood", ["--flows", "NICE"], "invalid choice: 'NICE'"),
+        ("benchmark_two_sample", ["--tests", "chi2"], "invalid choice: 'chi2'"),
+        ("benchmark_two_sample", ["--distortions", "turn"], "invalid choice: 'turn'"),
+        ("benchmark_two_sample", ["--dimensions", "1"], "invalid choice: 1"),
     ],
 )
 def test_unknown_names_are_refused(script, capsys, name, arguments, said):
@@ -134,3 +143,56 @@ def test_the_benchmark_of_dequantizations_goes_on(script, tmp_path, monkeypatch,
         benchmark.main()
     assert [row["dequantization"] for row in json.loads(output.read_text())] == ["truth", "uniform", "log-normal"]
     assert "| log-normal | 1 |" in capsys.readouterr().out
+
+
+def test_the_toy_likelihood_is_that_of_scipy(script):
+    toy = script("benchmark_likelihood").ToyMeasurement(bins=4, nuisances=3)
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(0.1, 5, (20, 2)), rng.standard_normal((20, 3))])
+    expected = np.zeros((20, 4))
+    for strengths, theta, counts in zip(points[:, :2], points[:, 2:], expected, strict=True):
+        for sample, yields in enumerate(toy.yields):
+            strength = strengths[sample] if sample < 2 else 1.0
+            counts += strength * yields * np.exp(sum(t * toy.responses[k, sample] for k, t in enumerate(theta)))
+    np.testing.assert_allclose(toy.expected(points), expected)
+    truth = poisson.logpmf(toy.counts, expected).sum(axis=1) + norm.logpdf(points[:, 2:]).sum(axis=1)
+    np.testing.assert_allclose(np.diff(toy.log_prob(points)), np.diff(truth))
+    points[3, 1] = -0.1
+    assert np.isneginf(toy.log_prob(points)[3])
+
+
+def test_intervals_are_the_shortest_ones_and_weights_measure_a_shift(script):
+    benchmark = script("benchmark_likelihood")
+    points = np.random.default_rng(0).standard_normal((200_000, 1))
+    found = benchmark.intervals(np.concatenate([points, np.exp(points)], axis=1))
+    np.testing.assert_allclose(found[:, 0], np.outer((1, 2, 3), (-1, 1)), atol=0.15)
+    mode = np.exp(-1.0)
+    assert np.all((found[:, 1, 0] < mode) & (found[:, 1, 1] > mode))
+    shifted = norm.logpdf(points[:, 0], 0.5), norm.logpdf(points[:, 0])
+    assert benchmark.effective_share(*shifted) == pytest.approx(np.exp(-0.25), rel=0.02)
+
+
+def test_distortions_change_what_they_say(script):
+    benchmark = script("benchmark_two_sample")
+    rng = np.random.default_rng(0)
+    covariance = np.array([[1.0, 0.6], [0.6, 1.0]])
+    x = rng.multivariate_normal([0, 0], covariance, 200_000)
+    for distortion, expected in {
+        "shift": covariance, "scale": 1.44 * covariance, "correlation": [[1, 0.48], [0.48, 1]], "tails": covariance,
+    }.items():  # fmt: skip
+        moved = benchmark.DISTORTIONS[distortion][0](x, 0.2, rng)
+        np.testing.assert_allclose(np.cov(moved.T), expected, atol=0.05)
+        assert moved.mean() == pytest.approx(0.2 if distortion == "shift" else 0, abs=0.02)
+        assert (kurtosis(moved) > 1).all() == (distortion == "tails")
+
+
+def test_a_test_sees_half_of_the_pairs_at_the_strength_that_it_says(script):
+    """The mean of the KS distance of one shifted dimension grows with the shift, and nothing sees a change of 0."""
+    benchmark = script("benchmark_two_sample")
+    options = benchmark.parser().parse_args(["--points", "200", "--pairs", "15", "--without", "60"])
+    pairs = benchmark.Pairs(3, options.points, 0)
+    strength = benchmark.half_seen(pairs, "SWD", "shift", options)
+    threshold = benchmark.usual(pairs, "SWD", options.without)
+    assert np.median(pairs.statistics("SWD", 15, "shift", 1.3 * strength)) > threshold
+    assert np.median(pairs.statistics("SWD", 15, "shift", 0.7 * strength)) < threshold
+    assert benchmark.half_seen(pairs, "KS", "correlation", options) == np.inf

@@ -143,7 +143,8 @@ def table(rows: list[Row]) -> str:
         group = [row for row in rows if row["flow"] == flow]
         if group:
             values = [[np.atleast_1d(row[name])[0] for row in group if name in row] for name in columns]
-            lines.append([flow, str(len(group)), *(spread(numbers) if numbers else "" for numbers in values)])
+            shown = [spread(numbers) if numbers else "" for numbers in values[:-1]]
+            lines.append([flow, str(len(group)), *shown, f"{np.mean(values[-1]):.0f}" if values[-1] else ""])
     return markdown([*lines, PUBLISHED])
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from caloman.errors import CalomanError
 from caloman.manifold.autoencoder import Manifold
+from caloman.manifold.bins import LowHits
 from caloman.manifold.coordinates import Coarse, CoarseCoordinates, Zones
 from caloman.manifold.draws import LayerDraws, aligned, brightness, hits_feature, shares_feature
 from caloman.manifold.sampling import log_odds
@@ -36,6 +37,9 @@ class CoarseManifold(Manifold):
         blocks: residual blocks of the decoder.
         directions: whether the decoder knows alpha, for particles that come from one side.
         unit: energy that the decoder sees as a number of order one [MeV], about that of a bright voxel.
+        bins: of the energies of hits below an energy. Their chances are numbers of the decoder, so that the spectrum
+            may have steps. Shapes have to be parts of the energies of layers then, see `LayerwiseTransform`.
+        below: that energy [MeV].
 
     References:
         SuperCalo (arXiv:2308.11700) for coarse energies and what is below them.
@@ -48,7 +52,7 @@ class CoarseManifold(Manifold):
 
     def __init__(
         self, geometry: Geometry, context: int, zones: Sequence[int] = (1,), hidden: int = 64, blocks: int = 2,
-        directions: bool = False, unit: float = 1.0,
+        directions: bool = False, unit: float = 1.0, bins: int = 0, below: float = 10.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.zones = Zones(geometry, zones)
@@ -61,17 +65,24 @@ class CoarseManifold(Manifold):
         self.unit = unit
         further = n_scalars - context + 1  # place of the conditions beside the energy, see `_scalars`
         directed = slice(further, further + context - 1 - self.n_layers) if directions else None
-        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit)
+        low = LowHits(bins, below) if bins else None
+        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit, low)
         self.register_buffer("fading", _fading(self.n_layers), persistent=False)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         self.context_scaling.fit(context for _, context in batches())
         self.draws.fit(self._relative(shapes) for shapes, _ in batches())
+        if self.draws.low:
+            self.draws.low.fit(self._energies(*batch) for batch in batches())
 
     def _relative(self, shapes: Tensor) -> Tensor:
         """Shapes (N, V) over the mean hit of their zones, (N, L, A, R)."""
         images, coarse = self._unit_sums(shapes), self.coordinates.measure(shapes)
         return images / self.zones.broadcast(coarse.shares / coarse.hits.clamp(min=1)).clamp(min=1e-30)
+
+    def _energies(self, shapes: Tensor, context: Tensor) -> Tensor:
+        """Energies (N, L, A, R) [MeV] of the voxels of shapes (N, V)."""
+        return self._unit_sums(shapes) * self._layer_energies(context)[..., None, None]
 
     def encode(self, shapes: Tensor, context: Tensor, noise: Tensor | None = None) -> Tensor:
         noise = shapes.new_zeros(len(shapes), self.latent_dim) if noise is None else noise

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
+from caloman.manifold.bins import BinnedSizes, LowHits
 from caloman.manifold.coordinates import LEAST_SHARE, Coarse, Zones
-from caloman.manifold.heads import HALF_LOG_2PI, HitSizes
+from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
 from caloman.nn.cylinder import CircleNet
 from caloman.nn.precision import at_least_float32
@@ -31,6 +32,7 @@ class Turn(NamedTuple):
         layer: their numbers, shape (M,).
         left: hits and shares of energy that are not given away yet, both of shape (M, Z).
         second: whether it is the second draw, shape (M,).
+        energies: of the layers (M,) [MeV].
     """
 
     planes: Tensor
@@ -38,6 +40,26 @@ class Turn(NamedTuple):
     layer: Tensor
     left: Coarse
     second: Tensor
+    energies: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean share of a hit in each zone (M, Z)."""
+        return self.left.shares / self.left.hits.clamp(min=1)
+
+    @property
+    def log_unit(self) -> Tensor:
+        """Logarithm of the energy of this hit [MeV]."""
+        return (self.mean * self.energies.unsqueeze(1)).clamp(min=1e-30).log()
+
+
+class Places(NamedTuple):
+    """Numbers of P voxels among all in M layers: of the voxel, its layer, its zone and its ring; all of shape (P,)."""
+
+    voxel: Tensor
+    row: Tensor
+    zone: Tensor
+    ring: Tensor
 
 
 class LayerDraws(nn.Module):
@@ -55,6 +77,7 @@ class LayerDraws(nn.Module):
         directed: those of the numbers that act by the direction in alpha; None for a network that does not know alpha,
             so that turned layers are equally likely.
         unit: energy that the network sees as a number of order one [MeV].
+        low: bins of the energies of small hits, whose spectrum may have steps.
 
     Raises:
         CalomanError: if the number of bins in alpha is odd.
@@ -69,8 +92,9 @@ class LayerDraws(nn.Module):
     voxel_zone: Tensor
 
     def __init__(
-        self, zones: Zones, n_scalars: int, hidden: int, blocks: int, directed: slice | None = None, unit: float = 1.0
-    ) -> None:
+        self, zones: Zones, n_scalars: int, hidden: int, blocks: int, directed: slice | None = None, unit: float = 1.0,
+        low: LowHits | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         n_layers, n_alpha, n_r = zones.grid
         if n_alpha % PAIR:
@@ -78,9 +102,10 @@ class LayerDraws(nn.Module):
         self.zones = zones
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + 1
-        self.directed, self.unit = directed, unit
+        self.directed, self.unit, self.low = directed, unit, low
+        self.n_parameters = PARAMETERS + (low.bins if low else 0)
         n_directions = 0 if directed is None else 2 * (1 + directed.stop - directed.start)
-        self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, PARAMETERS * cell, hidden, blocks)
+        self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, self.n_parameters * cell, hidden, blocks)
         angle = (2 * torch.pi / n_alpha) * (PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2) - torch.pi
         self.register_buffer("cell_alpha", angle, persistent=False)  # middle of a cell in even layers
         # the origin of the network's outputs, for each ring
@@ -142,7 +167,8 @@ class LayerDraws(nn.Module):
         )
         planes = torch.cat([before, own_images], dim=1)
         rest = [hits_feature(left.hits, self._places(second)), shares_feature(left.shares)]
-        return Turn(planes, torch.cat([scalars, *rest, second[:, None].to(scalars.dtype)], dim=1), layer, left, second)
+        scalars = torch.cat([scalars, *rest, second[:, None].to(scalars.dtype)], dim=1)
+        return Turn(planes, scalars, layer, left, second, energies)
 
     def log_prob(self, turn: Turn, own: Tensor, kept: bool = False) -> Tensor:
         """Log-likelihood of the drawn voxels of layers with shapes (M, A, R), shape (M,).
@@ -153,21 +179,17 @@ class LayerDraws(nn.Module):
             kept: without the voxels of the first draw that the second one replaces.
         """
         logits, raw = self.outputs(turn)
-        sizes = HitSizes.of(raw.unbind(1), *self._moments(turn))
-        is_hit = own > 0
-        mean = self.zones.broadcast(turn.left.shares / turn.left.hits.clamp(min=1))
-        relative = torch.where(is_hit, own / mean.clamp(min=1e-30), 1.0).log()
-        score, log_slope = sizes.score(relative)
-        log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
-        # what the numbers of hits decide is no choice, and a single hit has all the energy
-        free_places = self._places(turn.second) - turn.left.hits
-        is_open = self.zones.broadcast((free_places > 0) & (turn.left.hits > 0))
-        is_sized = is_hit & self.zones.broadcast(turn.left.hits > 1)
-        log_prob = -F.softplus(torch.where(is_hit, -logits, logits)) * is_open + torch.where(is_sized, log_size, 0.0)
-        drawn = self._drawn(turn.second)
+        is_hit, drawn = own > 0, self._drawn(turn.second)
         if kept:
             drawn = drawn & (turn.second[:, None, None] | ~self.is_second)
-        return (log_prob * drawn).sum((-2, -1))
+        # what the numbers of hits decide is no choice, and a single hit has all the energy
+        free_places = self._places(turn.second) - turn.left.hits
+        is_open = drawn & self.zones.broadcast((free_places > 0) & (turn.left.hits > 0))
+        choice = -F.softplus(torch.where(is_hit, -logits, logits)) * is_open
+        at = self._at(is_hit & drawn & self.zones.broadcast(turn.left.hits > 1))
+        relative = own.flatten()[at.voxel] / turn.mean.flatten()[at.zone].clamp(min=1e-30)
+        sizes = self._sizes(turn, raw, at).log_prob(relative.log())
+        return choice.sum((-2, -1)).index_add(0, at.row, sizes)
 
     def draw(self, turn: Turn, odds: Tensor, second: bool) -> Tensor:
         """Shapes (N, A, R) of all voxels, or of the second color and zeros of the first, from odds (N, A, R)."""
@@ -177,43 +199,53 @@ class LayerDraws(nn.Module):
         zones = zip(self.zones.split(logits), self.zones.split(odds), turn.left.hits.unbind(1), strict=True)
         chosen, limits = zip(*(choose_hits(*zone) for zone in zones), strict=True)
         is_hit, limit = self.zones.join(chosen), torch.stack(limits, dim=1)
-        mean = turn.left.shares / turn.left.hits.clamp(min=1)
-        moments = self._moments(turn)
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
-            return self._sizes_of_hits(logits, raw, moments, odds, is_hit, limit, mean)
+            return self._draw_sizes(turn, raw, logits, odds, is_hit, limit)
         sizes = share_energy(  # a graph has fixed shapes
-            HitSizes.of(raw.unbind(1), *moments), score_hits(logits, odds, self.zones.broadcast(limit)), is_hit,
+            self._sizes(turn, raw), score_hits(logits, odds, self.zones.broadcast(limit)), is_hit,
             lambda values: self.zones.broadcast(self.zones.sum(values)).expand_as(values),
         )  # fmt: skip
-        return sizes * self.zones.broadcast(mean)
+        return sizes * self.zones.broadcast(turn.mean)
 
-    def _sizes_of_hits(
-        self, logits: Tensor, raw: Tensor, moments: Sequence[Tensor], odds: Tensor, is_hit: Tensor, limit: Tensor,
-        mean: Tensor,
-    ) -> Tensor:  # fmt: skip
+    def _draw_sizes(
+        self, turn: Turn, raw: Tensor, logits: Tensor, odds: Tensor, is_hit: Tensor, limit: Tensor
+    ) -> Tensor:
         """Sizes of the hits only, a tenth of all voxels."""
-        place = is_hit.flatten().nonzero().squeeze(1)
-        row, voxel = place // self.is_second.numel(), place % self.is_second.numel()
-        zone = row * len(self.zones) + self.voxel_zone[voxel]
-        numbers = raw.flatten(2).transpose(0, 1).flatten(1).index_select(1, place)
-        ring = row * self.zones.grid[2] + voxel % self.zones.grid[2]
-        of_rings = (values.flatten().index_select(0, ring) for values in moments)
-        logit, odd = (values.flatten().index_select(0, place) for values in (logits, odds))
+        at = self._at(is_hit)
+        logit, odd = (values.flatten().index_select(0, at.voxel) for values in (logits, odds))
 
         def add(values: Tensor) -> Tensor:
-            return torch.zeros_like(limit).flatten().index_add(0, zone, values).index_select(0, zone)
+            return torch.zeros_like(limit).flatten().index_add(0, at.zone, values).index_select(0, at.zone)
 
-        scores = score_hits(logit, odd, limit.flatten().index_select(0, zone))
-        sizes = share_energy(HitSizes.of(numbers.unbind(0), *of_rings), scores, torch.ones_like(scores), add)
-        sizes = sizes * mean.flatten().index_select(0, zone)
-        return torch.zeros_like(logits).flatten().index_copy(0, place, sizes).view_as(logits)
+        scores = score_hits(logit, odd, limit.flatten().index_select(0, at.zone))
+        sizes = share_energy(self._sizes(turn, raw, at), scores, torch.ones_like(scores, dtype=torch.bool), add)
+        sizes = sizes * turn.mean.flatten().index_select(0, at.zone)
+        return torch.zeros_like(logits).flatten().index_copy(0, at.voxel, sizes).view_as(logits)
+
+    def _at(self, chosen: Tensor) -> Places:
+        """The voxels that are chosen in (M, A, R)."""
+        place = chosen.flatten().nonzero().squeeze(1)
+        row, voxel = place // self.is_second.numel(), place % self.is_second.numel()
+        zone = row * len(self.zones) + self.voxel_zone[voxel]
+        return Places(place, row, zone, row * self.zones.grid[2] + voxel % self.zones.grid[2])
+
+    def _sizes(self, turn: Turn, raw: Tensor, at: Places | None = None) -> HitSizes | BinnedSizes:
+        """Distributions of the sizes of some hits, or of all voxels, over the mean hit of their zones."""
+        if at is None:
+            numbers, unit, moments = raw.transpose(0, 1), self.zones.broadcast(turn.log_unit), self._moments(turn)
+        else:
+            numbers = raw.flatten(2).transpose(0, 1).flatten(1).index_select(1, at.voxel)
+            unit = turn.log_unit.flatten().index_select(0, at.zone)
+            moments = [values.flatten().index_select(0, at.ring) for values in self._moments(turn)]
+        sizes = HitSizes.of(numbers[:5].unbind(0), *moments)
+        return self.low.sizes(numbers[5:], sizes, unit) if self.low else sizes
 
     def outputs(self, turn: Turn) -> tuple[Tensor, Tensor]:
-        """Logits of hits (M, A, R) and raw numbers of the distributions of their sizes (M, 5, A, R)."""
+        """Logits of hits (M, A, R) and raw numbers of the distributions of their sizes (M, P, A, R)."""
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
         if self.directed is not None:
             cells = torch.cat([cells, self._directions(turn)], dim=2)
-        outputs = at_least_float32(self.net(cells, turn.scalars)).unflatten(2, (PARAMETERS, PAIR, -1))
+        outputs = at_least_float32(self.net(cells, turn.scalars)).unflatten(2, (self.n_parameters, PAIR, -1))
         outputs = outputs.transpose(1, 2).flatten(2, 3)
         prior = hits_feature(turn.left.hits, self._places(turn.second))
         logits = outputs[:, 0] + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)

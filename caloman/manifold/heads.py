@@ -135,8 +135,7 @@ class HurdleHead(Head):
         """Log-likelihood of each voxel of shapes (N, V) under parameters (N, n_parameters), shape (N, V)."""
         hit, sizes = self._unpack(parameters)
         is_hit = shapes > 0
-        score, log_slope = sizes.score(torch.where(is_hit, shapes, torch.ones_like(shapes)).log())
-        log_size = -0.5 * score.square() - HALF_LOG_2PI + log_slope
+        log_size = sizes.log_prob(torch.where(is_hit, shapes, torch.ones_like(shapes)).log())
         return torch.where(is_hit, F.logsigmoid(hit) + log_size, F.logsigmoid(-hit))
 
     def to_noise(self, parameters: Tensor, shapes: Tensor) -> Tensor:
@@ -187,6 +186,11 @@ class HitSizes(NamedTuple):
         angle = (self.tail * u + self.difference * (root - 1)).clamp(-20, 20)
         log_slope = (self.tail + self.difference * u / root).log() + _log_cosh(angle)
         return angle.sinh(), log_slope - 0.5 * (1 + z.square()).log() - self.scale.log()
+
+    def log_prob(self, log_size: Tensor) -> Tensor:
+        """Log-density of the logarithm of a size."""
+        score, log_slope = self.score(log_size)
+        return -0.5 * score.square() - HALF_LOG_2PI + log_slope
 
     def log_size(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """The logarithm of a size from its normal score, and its derivative by the score."""

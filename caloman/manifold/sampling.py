@@ -2,15 +2,24 @@
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caloman.manifold.heads import HitSizes, upper_tail
+from caloman.manifold.heads import upper_tail
 
 NEWTON_STEPS = 3
 """Until the energies of a zone add up within a few per mille; a scale removes the rest."""
+
+
+class Sizes(Protocol):
+    """Distributions of the logarithms of sizes."""
+
+    def log_size(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """The logarithm of a size from its normal score, and its derivative by the score."""
+        ...
 
 
 def log_odds(noise: Tensor) -> Tensor:
@@ -50,12 +59,13 @@ def score_hits(logits: Tensor, odds: Tensor, limit: Tensor) -> Tensor:
     return -torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6))
 
 
-def share_energy(sizes: HitSizes, scores: Tensor, is_hit: Tensor, add: Callable[[Tensor], Tensor]) -> Tensor:
+def share_energy(sizes: Sizes, scores: Tensor, is_hit: Tensor, add: Callable[[Tensor], Tensor]) -> Tensor:
     """Sizes of hits whose mean is 1 in each zone, and 0 of what is no hit.
 
-    The scores of all hits of a zone are shifted by one number until the sizes add up. Of independent normal scores this
-    makes those with a given sum; before, they are stretched by sqrt(n / (n - 1)), so that each still varies as it
-    should. A size keeps the features of its own distribution, which a common factor would move.
+    The scores of all hits of a zone are moved until the sizes add up, each in proportion to the size that it has, so
+    that small hits keep their spectrum. For equal sizes that are linear in independent normal scores, this makes samples
+    with a given sum. Before, scores are stretched, so that each still varies as it should. A size keeps the features of
+    its own distribution, which a common factor would move.
 
     Args:
         sizes: distribution of each size.
@@ -64,13 +74,20 @@ def share_energy(sizes: HitSizes, scores: Tensor, is_hit: Tensor, add: Callable[
         add: sums numbers over the zone of each; all of one shape.
     """
     count = add(is_hit.to(scores.dtype)).clamp(min=1)
-    scores = scores * (count / (count - 1).clamp(min=1)).sqrt()
+    drawn = _sizes(sizes, scores, is_hit)[0].clamp(min=1e-6) * is_hit
+    direction = drawn * (count / add(drawn.square()).clamp(min=1e-12)).sqrt()
+    scores = scores / (1 - direction.square() / count).clamp(min=0.5).sqrt()
     shift = torch.zeros_like(count)
     for _ in range(NEWTON_STEPS):
-        logs, slopes = sizes.log_size(scores + shift)
-        values = logs.clamp(-30, 10).exp() * is_hit
+        values, slopes = _sizes(sizes, scores + direction * shift, is_hit)
         total = add(values).clamp(min=1e-20)
-        slope = add(values * slopes) / total
+        slope = add(values * slopes * direction) / total
         shift = (shift - (total / count).log() / slope.clamp(min=0.05)).clamp(-8, 8)
-    values = sizes.log_size(scores + shift)[0].clamp(-30, 10).exp() * is_hit
+    values, _ = _sizes(sizes, scores + direction * shift, is_hit)
     return values * (count / add(values).clamp(min=1e-20))
+
+
+def _sizes(sizes: Sizes, scores: Tensor, is_hit: Tensor) -> tuple[Tensor, Tensor]:
+    """Sizes of hits at scores, and the derivatives of their logarithms."""
+    logs, slopes = sizes.log_size(scores)
+    return logs.clamp(-30, 10).exp() * is_hit, slopes

@@ -1,0 +1,109 @@
+"""Sizes of hits whose spectrum has steps at fixed energies."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caloman.manifold.heads import HALF_LOG_2PI, HitSizes, upper_tail
+
+PIECES = 8
+"""Of a bin, whose spectrum is that of all hits."""
+LEAST = 1e-5
+"""Chance of a bin before its own number: float32 holds no differences of chances that are much smaller."""
+CELLS = 8192
+"""Of the histogram in which the edges are found."""
+
+
+class LowHits(nn.Module):
+    """Bins of energy that hold equally many of the small hits of all showers.
+
+    Args:
+        bins: number of bins.
+        below: energy where the last bin ends [MeV].
+    """
+
+    knots: Tensor
+
+    def __init__(self, bins: int, below: float) -> None:
+        super().__init__()
+        self.bins, self.below = bins, below
+        self.register_buffer("knots", torch.linspace(0, below, bins * PIECES + 1))
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fits the edges to batches of energies [MeV]; zeros are no hits."""
+        counts, least = torch.zeros(CELLS, dtype=torch.float64), torch.tensor(self.below)
+        for batch in batches:
+            hits = batch[(batch > 0) & (batch < self.below)]
+            counts += torch.bincount((hits * (CELLS / self.below)).long().clamp(max=CELLS - 1), minlength=CELLS)
+            least = torch.minimum(least, hits.min()) if len(hits) else least
+        # a thousandth of them evenly spread, so that no piece is empty
+        shares = F.pad((counts + (1e-3 * counts.sum() + 1) / CELLS).cumsum(0), (1, 0))
+        wanted = torch.linspace(0, 1, len(self.knots), dtype=torch.float64) * shares[-1]
+        cell = (torch.searchsorted(shares, wanted) - 1).clamp(0, CELLS - 1)
+        places = cell + (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
+        self.knots.copy_((places * (self.below / CELLS)).clamp(min=least))
+
+    def sizes(self, raw: Tensor, above: HitSizes, log_unit: Tensor) -> "BinnedSizes":
+        """The distribution from a number for each bin (bins, *) and one of sizes in a unit, exp(log_unit) [MeV]."""
+        edges = self.knots[PIECES::PIECES].log().view(-1, *[1] * (raw.dim() - 1)) - log_unit
+        score, _ = above.score(edges)
+        below = F.pad(upper_tail(-score), (0, 0) * (raw.dim() - 1) + (1, 0)).diff(dim=0)
+        numbers = torch.cat([raw + (below + LEAST).log(), (upper_tail(score[-1:]) + LEAST).log()])
+        return BinnedSizes(above, numbers.log_softmax(0), score[-1], log_unit, self.knots)
+
+
+class BinnedSizes(NamedTuple):
+    """The distribution of the logarithm of the size of a hit: bins of energy, and the tail of another one beyond them.
+
+    Args:
+        above: the distribution whose tail it is.
+        log_masses: logarithms of the chances of the bins and of the tail, shape (bins + 1, *).
+        end: normal score of the last edge in the distribution `above`, shape (*).
+        log_unit: logarithm of the unit of sizes [MeV], shape (*).
+        knots: edges of the pieces of the bins [MeV], shape (bins * PIECES + 1,).
+    """
+
+    above: HitSizes
+    log_masses: Tensor
+    end: Tensor
+    log_unit: Tensor
+    knots: Tensor
+
+    def log_prob(self, log_size: Tensor) -> Tensor:
+        """Log-density of the logarithm of a size."""
+        log_energy = log_size + self.log_unit
+        piece = self._piece(torch.searchsorted(self.knots, log_energy.exp().contiguous()) - 1)
+        log_mass = self.log_masses.gather(0, (piece // PIECES).unsqueeze(0)).squeeze(0)
+        low = log_mass + log_energy - (PIECES * self.knots.diff()[piece]).log()
+        high = self.log_masses[-1] + self.above.log_prob(log_size) - torch.special.log_ndtr(-self.end)
+        return torch.where(log_energy.exp() < self.knots[-1], low, high)
+
+    def log_size(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """The logarithm of a size from its normal score, and its derivative by the score."""
+        masses = self.log_masses.exp()
+        ends = masses[:-1].cumsum(0)
+        chance, rest, log_density = upper_tail(-score), upper_tail(score), _log_normal(score)
+        bins = (chance >= ends).sum(0, keepdim=True).clamp(max=len(ends) - 1)
+        mass = masses.gather(0, bins).clamp(min=1e-30)
+        place = PIECES * (bins + ((chance - ends.gather(0, bins)) / mass + 1).clamp(0, 1)).squeeze(0)
+        piece = self._piece(place.floor().long())
+        width = self.knots.diff()[piece]
+        energy = self.knots[piece] + (place - piece) * width
+        low_slope = log_density.exp() * PIECES * width / (mass.squeeze(0) * energy)
+        tail = masses[-1].clamp(min=1e-30)
+        inner = -torch.special.ndtri((rest / tail * upper_tail(self.end)).clamp(1e-9, 1 - 1e-6))
+        high, slope = self.above.log_size(inner)
+        slope = slope * (log_density - _log_normal(inner)).exp() * upper_tail(self.end) / tail
+        is_high = rest < tail
+        return torch.where(is_high, high, energy.log() - self.log_unit), torch.where(is_high, slope, low_slope)
+
+    def _piece(self, index: Tensor) -> Tensor:
+        return index.clamp(0, len(self.knots) - 2)
+
+
+def _log_normal(score: Tensor) -> Tensor:
+    return -0.5 * score.square() - HALF_LOG_2PI

@@ -1,0 +1,93 @@
+"""The distribution of sizes of hits with bins at fixed energies."""
+
+import pytest
+import torch
+from scipy import stats
+from torch.testing import assert_close
+
+from caloman.manifold import CoarseManifold
+from caloman.manifold.bins import PIECES, LowHits
+from caloman.manifold.heads import HitSizes
+from caloman.showers.geometry import BUILT_IN
+
+BINS, BELOW = 5, 8.0
+
+
+@pytest.fixture
+def hits():
+    """Energies [MeV]: flat up to a step at 2 MeV, and log-normal beyond."""
+    flat, beyond = 0.02 + 1.98 * torch.rand(20_000), 2 + 4 * torch.randn(60_000).exp()
+    return torch.cat([flat, beyond, torch.zeros(1000)]).double()
+
+
+@pytest.fixture
+def low(hits):
+    low = LowHits(BINS, BELOW).double()
+    low.fit(hits.split(30_000))
+    return low
+
+
+def sizes_of(low, n, unit=1.0):
+    """Distributions of n sizes, each with parameters of its own."""
+    above = HitSizes.of(0.5 * torch.randn(5, n).double(), torch.zeros(n).double(), torch.ones(n).double())
+    return low.sizes(torch.randn(BINS, n).double(), above, torch.full((n,), unit).double().log())
+
+
+def test_bins_hold_equally_many_hits_and_end_where_these_do(low, hits):
+    counts = torch.histogram(hits[hits > 0], low.knots[::PIECES].contiguous()).hist
+    assert_close(counts / counts.sum(), torch.full_like(counts, 1 / BINS), atol=2e-3, rtol=0)
+    assert_close(low.knots[-1].item(), BELOW, rtol=1e-3, atol=0)
+    assert torch.all(low.knots.diff() > 0)
+    assert hits[hits > 0].min() * (1 - 1e-6) <= low.knots[0] < 0.03
+
+
+@pytest.mark.parametrize("unit", [0.5, 3.0, 40.0])
+def test_density_and_quantiles_belong_to_one_distribution(low, unit):
+    """Density of the size at a score times the derivative of the size is the density of the score."""
+    scores = torch.linspace(-3, 3, 400).double()
+    sizes = sizes_of(low, len(scores), unit)
+    logs, slopes = sizes.log_size(scores)
+    expected = stats.norm.logpdf(scores)
+    assert_close(sizes.log_prob(logs) + slopes.log(), torch.from_numpy(expected), atol=1e-6, rtol=1e-6)
+    step = 1e-6
+    numeric = (sizes.log_size(scores + step)[0] - sizes.log_size(scores - step)[0]) / (2 * step)
+    assert (numeric - slopes).abs().median() < 1e-6  # all but those that have an edge between
+    assert torch.all(slopes > 0)
+
+
+def test_a_step_is_learned_sharply(low, hits):
+    """Fitted to the hits, the distribution has as many of them on either side of the step."""
+    known = hits[hits > 0]
+    raw = torch.zeros(5 + BINS, 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([raw], line_search_fn="strong_wolfe", max_iter=60)
+
+    def distribution(count):
+        above = HitSizes.of(raw[:5].expand(-1, count).unbind(0), torch.ones(()), torch.ones(()))
+        return low.sizes(raw[5:].expand(-1, count), above, torch.zeros(count).double())
+
+    def loss():
+        optimizer.zero_grad()
+        value = -distribution(len(known)).log_prob(known.log()).mean()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    drawn = distribution(80_000).log_size(torch.randn(80_000).double())[0].exp().detach()
+    for lower, upper in [(0, 1.5), (1.5, 2.0), (2.0, 2.5), (2.5, 4.0), (4.0, 8.0), (8.0, 20.0)]:
+        wanted, got = (((x > lower) & (x <= upper)).double().mean() for x in (known, drawn))
+        assert_close(got, wanted, rtol=0.06, atol=2e-3)
+
+
+def test_a_manifold_with_bins_is_held_to_hits_and_energies(randomize):
+    geometry = BUILT_IN["2"]
+    manifold = randomize(CoarseManifold(geometry, 46, hidden=4, blocks=1, bins=BINS, below=BELOW), std=0.1)
+    energies = 200 * torch.rand(6, 45)
+    context = torch.cat([torch.ones(6, 1), ((energies + 1e-3) / 1e5).log10() - 1], dim=1)
+    hits = torch.rand(6, 45, 144) < 0.1
+    shapes = (torch.rand(6, 45, 144) * hits).flatten(1)
+    manifold.fit(lambda: [(shapes, context)])
+    decoded = manifold.decode(manifold.encode(shapes, context), context, torch.randn(6, manifold.noise_dim))
+    for wanted, got in zip(manifold.coordinates.measure(shapes), manifold.coordinates.measure(decoded), strict=True):
+        assert_close(got, wanted, atol=1e-4, rtol=0)
+    manifold.loss(shapes, context)["loss"].backward()
+    assert all(torch.all(torch.isfinite(parameter.grad)) for parameter in manifold.parameters())

@@ -10,7 +10,7 @@ from caloman.manifold.bins import PIECES, LowHits
 from caloman.manifold.heads import HitSizes
 from caloman.showers.geometry import BUILT_IN
 
-BINS, BELOW = 5, 8.0
+BINS, BELOW = 8, 8.0
 
 
 @pytest.fixture

@@ -1,19 +1,22 @@
 """Sizes of hits whose spectrum has steps at fixed energies."""
 
-import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.errors import CalomanError
 from caloman.manifold.heads import HALF_LOG_2PI, HitSizes, upper_tail
 
 PIECES = 8
 """Of a bin, whose spectrum is that of all hits."""
+GROUP = 4
+"""Bins that have equal chances in the smooth distribution, which costs more than their own numbers."""
 LEAST = 1e-5
-"""Chance of a bin before its own number: float32 holds no differences of chances that are much smaller."""
+"""Chance of a group before the numbers of its bins: float32 holds no differences of chances that are much smaller."""
 CELLS = 8192
 """Of the histogram in which the edges are found."""
 
@@ -22,14 +25,19 @@ class LowHits(nn.Module):
     """Bins of energy that hold equally many of the small hits of all showers.
 
     Args:
-        bins: number of bins.
+        bins: number of bins, a multiple of four.
         below: energy where the last bin ends [MeV].
+
+    Raises:
+        CalomanError: if the number is no such multiple, or the energy is not positive.
     """
 
     knots: Tensor
 
     def __init__(self, bins: int, below: float) -> None:
         super().__init__()
+        if bins < GROUP or bins % GROUP or below <= 0:
+            raise CalomanError(f"bins = {bins} must be a positive multiple of {GROUP}, and below = {below} be positive")
         self.bins, self.below = bins, below
         self.register_buffer("knots", torch.linspace(0, below, bins * PIECES + 1))
 
@@ -49,14 +57,16 @@ class LowHits(nn.Module):
 
     def sizes(self, raw: Tensor, above: HitSizes, log_unit: Tensor) -> "BinnedSizes":
         """The distribution from a number for each bin (bins, *) and one of sizes in a unit, exp(log_unit) [MeV]."""
-        edges = self.knots[PIECES::PIECES].log().view(-1, *[1] * (raw.dim() - 1)) - log_unit
+        edges = self.knots[GROUP * PIECES :: GROUP * PIECES].log().view(-1, *[1] * (raw.dim() - 1)) - log_unit
         score, _ = above.score(edges)
         below = F.pad(upper_tail(-score), (0, 0) * (raw.dim() - 1) + (1, 0)).diff(dim=0)
-        numbers = torch.cat([raw + (below + LEAST).log(), (upper_tail(score[-1:]) + LEAST).log()])
+        bins = raw + ((below + LEAST) / GROUP).log().repeat_interleave(GROUP, dim=0)
+        numbers = torch.cat([bins, (upper_tail(score[-1:]) + LEAST).log()])
         return BinnedSizes(above, numbers.log_softmax(0), score[-1], log_unit, self.knots)
 
 
-class BinnedSizes(NamedTuple):
+@dataclass(frozen=True)
+class BinnedSizes:
     """The distribution of the logarithm of the size of a hit: bins of energy, and the tail of another one beyond them.
 
     Args:
@@ -73,6 +83,12 @@ class BinnedSizes(NamedTuple):
     log_unit: Tensor
     knots: Tensor
 
+    @cached_property
+    def _masses(self) -> tuple[Tensor, Tensor]:
+        """Chances of the bins and of the tail (bins + 1, *), and of hits below the end of each bin (bins, *)."""
+        masses = self.log_masses.exp()
+        return masses, masses[:-1].cumsum(0)
+
     def log_prob(self, log_size: Tensor) -> Tensor:
         """Log-density of the logarithm of a size."""
         log_energy = log_size + self.log_unit
@@ -84,8 +100,7 @@ class BinnedSizes(NamedTuple):
 
     def log_size(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """The logarithm of a size from its normal score, and its derivative by the score."""
-        masses = self.log_masses.exp()
-        ends = masses[:-1].cumsum(0)
+        masses, ends = self._masses
         chance, rest, log_density = upper_tail(-score), upper_tail(score), _log_normal(score)
         bins = (chance >= ends).sum(0, keepdim=True).clamp(max=len(ends) - 1)
         mass = masses.gather(0, bins).clamp(min=1e-30)

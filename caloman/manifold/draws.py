@@ -232,24 +232,25 @@ class LayerDraws(nn.Module):
     def _sizes(self, turn: Turn, raw: Tensor, at: Places | None = None) -> HitSizes | BinnedSizes:
         """Distributions of the sizes of some hits, or of all voxels, over the mean hit of their zones."""
         if at is None:
-            numbers, unit, moments = raw.transpose(0, 1), self.zones.broadcast(turn.log_unit), self._moments(turn)
+            numbers, moments = raw.permute(2, 0, 1, 3, 4).flatten(2, 3), self._moments(turn)
+            unit = self.zones.broadcast(turn.log_unit).expand_as(numbers[0])
         else:
-            numbers = raw.flatten(2).transpose(0, 1).flatten(1).index_select(1, at.voxel)
+            alpha, ring = at.voxel // self.zones.grid[2] % self.zones.grid[1], at.voxel % self.zones.grid[2]
+            numbers = raw[at.row, alpha // PAIR, :, alpha % PAIR, ring].T.contiguous()
             unit = turn.log_unit.flatten().index_select(0, at.zone)
             moments = [values.flatten().index_select(0, at.ring) for values in self._moments(turn)]
         sizes = HitSizes.of(numbers[:5].unbind(0), *moments)
         return self.low.sizes(numbers[5:], sizes, unit) if self.low else sizes
 
     def outputs(self, turn: Turn) -> tuple[Tensor, Tensor]:
-        """Logits of hits (M, A, R) and raw numbers of the distributions of their sizes (M, P, A, R)."""
+        """Logits of hits (M, A, R) and raw numbers of the distributions of their sizes (M, cells, P, PAIR, R)."""
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
         if self.directed is not None:
             cells = torch.cat([cells, self._directions(turn)], dim=2)
         outputs = at_least_float32(self.net(cells, turn.scalars)).unflatten(2, (self.n_parameters, PAIR, -1))
-        outputs = outputs.transpose(1, 2).flatten(2, 3)
         prior = hits_feature(turn.left.hits, self._places(turn.second))
-        logits = outputs[:, 0] + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)
-        return logits, outputs[:, 1:]
+        own = outputs[:, :, 0].flatten(1, 2)
+        return own + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior), outputs[:, :, 1:]
 
     def _directions(self, turn: Turn) -> Tensor:
         """Cosine and sine of alpha in each cell, and their products with the directed numbers (M, cells, D)."""

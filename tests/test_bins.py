@@ -5,6 +5,7 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
+from caloman.errors import CalomanError
 from caloman.manifold import CoarseManifold
 from caloman.manifold.bins import PIECES, LowHits
 from caloman.manifold.heads import HitSizes
@@ -22,7 +23,7 @@ def hits():
 
 @pytest.fixture
 def low(hits):
-    low = LowHits(BINS, BELOW).double()
+    low = LowHits(BINS, BELOW, n_r=3).double()
     low.fit(hits.split(30_000))
     return low
 
@@ -56,7 +57,7 @@ def test_density_and_quantiles_belong_to_one_distribution(low, unit):
 
 
 def test_equal_chances_of_bins_give_the_spectrum_with_its_step(hits):
-    low, count = LowHits(4 * BINS, BELOW).double(), 100_000
+    low, count = LowHits(4 * BINS, BELOW, n_r=3).double(), 100_000
     low.fit([hits])
     above = HitSizes.of(torch.zeros(5, count).double(), torch.zeros(()), torch.ones(()))
     nothing = torch.zeros(4 * BINS, count).double()
@@ -83,3 +84,8 @@ def test_a_manifold_with_bins_is_held_to_hits_and_energies(randomize):
         assert_close(got, wanted, atol=1e-4, rtol=0)
     manifold.loss(shapes, context)["loss"].backward()
     assert all(torch.all(torch.isfinite(parameter.grad)) for parameter in manifold.parameters())
+
+
+def test_bins_that_make_no_groups_are_refused():
+    with pytest.raises(CalomanError, match="bins = 6 must be a positive multiple of 4"):
+        CoarseManifold(BUILT_IN["2"], 46, bins=6)

@@ -86,7 +86,9 @@ def test_a_compiled_graph_draws_the_same_showers(manifold, shapes, context, monk
 def test_training_sees_what_sampling_sees(manifold, shapes, context, monkeypatch):
     """The draws of all layers at once, under a finished shower, are those from layer to layer that made it."""
     seen, outputs = [], manifold.draws.outputs
-    monkeypatch.setattr(manifold.draws, "outputs", lambda turn: seen.append((turn, outputs(turn)[0])) or outputs(turn))
+    monkeypatch.setattr(
+        manifold.draws, "outputs", lambda turn: seen.append((turn, outputs(turn).logits)) or outputs(turn)
+    )
     decoded = manifold.decode(manifold.encode(shapes, context), context, noise_of(manifold))
     steps, seen[:] = list(seen), []
     for draw in range(2):

@@ -27,6 +27,7 @@ class LowHits(nn.Module):
     Args:
         bins: number of bins, a multiple of four.
         below: energy where the last bin ends [MeV].
+        n_r: rings; each has numbers for the chances of its bins.
 
     Raises:
         CalomanError: if the number is no such multiple, or the energy is not positive.
@@ -34,11 +35,12 @@ class LowHits(nn.Module):
 
     knots: Tensor
 
-    def __init__(self, bins: int, below: float) -> None:
+    def __init__(self, bins: int, below: float, n_r: int) -> None:
         super().__init__()
         if bins < GROUP or bins % GROUP or below <= 0:
             raise CalomanError(f"bins = {bins} must be a positive multiple of {GROUP}, and below = {below} be positive")
         self.bins, self.below = bins, below
+        self.rings = nn.Parameter(torch.zeros(bins, n_r))
         self.register_buffer("knots", torch.linspace(0, below, bins * PIECES + 1))
 
     def fit(self, batches: Iterable[Tensor]) -> None:

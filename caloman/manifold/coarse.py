@@ -10,7 +10,8 @@ from caloman.errors import CalomanError
 from caloman.manifold.autoencoder import Manifold
 from caloman.manifold.bins import LowHits
 from caloman.manifold.coordinates import Coarse, CoarseCoordinates, Zones
-from caloman.manifold.draws import LayerDraws, aligned, brightness, hits_feature, shares_feature
+from caloman.manifold.draws import LayerDraws
+from caloman.manifold.features import aligned, brightness, hits_feature, shares_feature
 from caloman.manifold.sampling import log_odds
 from caloman.nn.precision import at_least_float32
 from caloman.preprocessing.scaling import Standardize
@@ -65,7 +66,7 @@ class CoarseManifold(Manifold):
         self.unit = unit
         further = n_scalars - context + 1  # place of the conditions beside the energy, see `_scalars`
         directed = slice(further, further + context - 1 - self.n_layers) if directions else None
-        low = LowHits(bins, below) if bins else None
+        low = LowHits(bins, below, self.zones.grid[2]) if bins else None
         self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit, low)
         self.register_buffer("fading", _fading(self.n_layers), persistent=False)
 

@@ -1,6 +1,6 @@
 """Draws of a layer's voxels under the layers before it, held to hits and energies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.manifold.bins import BinnedSizes, LowHits
 from caloman.manifold.coordinates import LEAST_SHARE, Coarse, Zones
+from caloman.manifold.features import brightness, hits_feature, shares_feature
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
 from caloman.nn.cylinder import CircleNet
@@ -51,6 +52,20 @@ class Turn(NamedTuple):
     def log_unit(self) -> Tensor:
         """Logarithm of the energy of this hit [MeV]."""
         return (self.mean * self.energies.unsqueeze(1)).clamp(min=1e-30).log()
+
+
+class Outputs(NamedTuple):
+    """What the network says of the voxels of M layers.
+
+    Args:
+        logits: of a hit, shape (M, A, R).
+        sizes: numbers of the distribution of its size, shape (M, cells, 5, PAIR, R).
+        bins: numbers of the bins of small hits, shape (M, cells, bins).
+    """
+
+    logits: Tensor
+    sizes: Tensor
+    bins: Tensor
 
 
 class Places(NamedTuple):
@@ -103,9 +118,9 @@ class LayerDraws(nn.Module):
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + 1
         self.directed, self.unit, self.low = directed, unit, low
-        self.n_parameters = PARAMETERS + (low.bins if low else 0)
         n_directions = 0 if directed is None else 2 * (1 + directed.stop - directed.start)
-        self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, self.n_parameters * cell, hidden, blocks)
+        self.splits = [PARAMETERS * cell, low.bins if low else 0]
+        self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, sum(self.splits), hidden, blocks)
         angle = (2 * torch.pi / n_alpha) * (PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2) - torch.pi
         self.register_buffer("cell_alpha", angle, persistent=False)  # middle of a cell in even layers
         # the origin of the network's outputs, for each ring
@@ -178,49 +193,48 @@ class LayerDraws(nn.Module):
             own: the shapes.
             kept: without the voxels of the first draw that the second one replaces.
         """
-        logits, raw = self.outputs(turn)
+        outputs = self.outputs(turn)
         is_hit, drawn = own > 0, self._drawn(turn.second)
         if kept:
             drawn = drawn & (turn.second[:, None, None] | ~self.is_second)
         # what the numbers of hits decide is no choice, and a single hit has all the energy
         free_places = self._places(turn.second) - turn.left.hits
         is_open = drawn & self.zones.broadcast((free_places > 0) & (turn.left.hits > 0))
-        choice = -F.softplus(torch.where(is_hit, -logits, logits)) * is_open
+        choice = -F.softplus(torch.where(is_hit, -outputs.logits, outputs.logits)) * is_open
         at = self._at(is_hit & drawn & self.zones.broadcast(turn.left.hits > 1))
         relative = own.flatten()[at.voxel] / turn.mean.flatten()[at.zone].clamp(min=1e-30)
-        sizes = self._sizes(turn, raw, at).log_prob(relative.log())
+        sizes = self._sizes(turn, outputs, at).log_prob(relative.log())
         return choice.sum((-2, -1)).index_add(0, at.row, sizes)
 
     def draw(self, turn: Turn, odds: Tensor, second: bool) -> Tensor:
         """Shapes (N, A, R) of all voxels, or of the second color and zeros of the first, from odds (N, A, R)."""
-        logits, raw = self.outputs(turn)
+        outputs = self.outputs(turn)
         if second:
-            logits = torch.where(self.is_second, logits, -1e4)
-        zones = zip(self.zones.split(logits), self.zones.split(odds), turn.left.hits.unbind(1), strict=True)
+            outputs = outputs._replace(logits=torch.where(self.is_second, outputs.logits, -1e4))
+        split = (self.zones.split(values) for values in (outputs.logits, odds))
+        zones = zip(*split, turn.left.hits.unbind(1), strict=True)
         chosen, limits = zip(*(choose_hits(*zone) for zone in zones), strict=True)
         is_hit, limit = self.zones.join(chosen), torch.stack(limits, dim=1)
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
-            return self._draw_sizes(turn, raw, logits, odds, is_hit, limit)
+            return self._draw_sizes(turn, outputs, odds, is_hit, limit)
         sizes = share_energy(  # a graph has fixed shapes
-            self._sizes(turn, raw), score_hits(logits, odds, self.zones.broadcast(limit)), is_hit,
+            self._all_sizes(turn, outputs), score_hits(outputs.logits, odds, self.zones.broadcast(limit)), is_hit,
             lambda values: self.zones.broadcast(self.zones.sum(values)).expand_as(values),
         )  # fmt: skip
         return sizes * self.zones.broadcast(turn.mean)
 
-    def _draw_sizes(
-        self, turn: Turn, raw: Tensor, logits: Tensor, odds: Tensor, is_hit: Tensor, limit: Tensor
-    ) -> Tensor:
+    def _draw_sizes(self, turn: Turn, outputs: Outputs, odds: Tensor, is_hit: Tensor, limit: Tensor) -> Tensor:
         """Sizes of the hits only, a tenth of all voxels."""
         at = self._at(is_hit)
-        logit, odd = (values.flatten().index_select(0, at.voxel) for values in (logits, odds))
+        logit, odd = (values.flatten().index_select(0, at.voxel) for values in (outputs.logits, odds))
 
         def add(values: Tensor) -> Tensor:
             return torch.zeros_like(limit).flatten().index_add(0, at.zone, values).index_select(0, at.zone)
 
         scores = score_hits(logit, odd, limit.flatten().index_select(0, at.zone))
-        sizes = share_energy(self._sizes(turn, raw, at), scores, torch.ones_like(scores, dtype=torch.bool), add)
+        sizes = share_energy(self._sizes(turn, outputs, at), scores, torch.ones_like(scores, dtype=torch.bool), add)
         sizes = sizes * turn.mean.flatten().index_select(0, at.zone)
-        return torch.zeros_like(logits).flatten().index_copy(0, at.voxel, sizes).view_as(logits)
+        return torch.zeros_like(odds).flatten().index_copy(0, at.voxel, sizes).view_as(odds)
 
     def _at(self, chosen: Tensor) -> Places:
         """The voxels that are chosen in (M, A, R)."""
@@ -229,28 +243,36 @@ class LayerDraws(nn.Module):
         zone = row * len(self.zones) + self.voxel_zone[voxel]
         return Places(place, row, zone, row * self.zones.grid[2] + voxel % self.zones.grid[2])
 
-    def _sizes(self, turn: Turn, raw: Tensor, at: Places | None = None) -> HitSizes | BinnedSizes:
-        """Distributions of the sizes of some hits, or of all voxels, over the mean hit of their zones."""
-        if at is None:
-            numbers, moments = raw.permute(2, 0, 1, 3, 4).flatten(2, 3), self._moments(turn)
-            unit = self.zones.broadcast(turn.log_unit).expand_as(numbers[0])
-        else:
-            alpha, ring = at.voxel // self.zones.grid[2] % self.zones.grid[1], at.voxel % self.zones.grid[2]
-            numbers = raw[at.row, alpha // PAIR, :, alpha % PAIR, ring].T.contiguous()
-            unit = turn.log_unit.flatten().index_select(0, at.zone)
-            moments = [values.flatten().index_select(0, at.ring) for values in self._moments(turn)]
-        sizes = HitSizes.of(numbers[:5].unbind(0), *moments)
-        return self.low.sizes(numbers[5:], sizes, unit) if self.low else sizes
+    def _sizes(self, turn: Turn, outputs: Outputs, at: Places) -> HitSizes | BinnedSizes:
+        """Distributions of the sizes of some hits over the mean hit of their zones."""
+        alpha, ring = at.voxel // self.zones.grid[2] % self.zones.grid[1], at.voxel % self.zones.grid[2]
+        numbers = outputs.sizes[at.row, alpha // PAIR, :, alpha % PAIR, ring].T.contiguous()
+        moments = (values.flatten().index_select(0, at.ring) for values in self._moments(turn))
+        sizes = HitSizes.of(numbers.unbind(0), *moments)
+        if self.low is None:
+            return sizes
+        bins = outputs.bins[at.row, alpha // PAIR].T + self.low.rings.index_select(1, ring)
+        return self.low.sizes(bins, sizes, turn.log_unit.flatten().index_select(0, at.zone))
 
-    def outputs(self, turn: Turn) -> tuple[Tensor, Tensor]:
-        """Logits of hits (M, A, R) and raw numbers of the distributions of their sizes (M, cells, P, PAIR, R)."""
+    def _all_sizes(self, turn: Turn, outputs: Outputs) -> HitSizes | BinnedSizes:
+        """Those of all voxels (M, A, R)."""
+        numbers = outputs.sizes.permute(2, 0, 1, 3, 4).flatten(2, 3)
+        sizes = HitSizes.of(numbers.unbind(0), *self._moments(turn))
+        if self.low is None:
+            return sizes
+        bins = outputs.bins.repeat_interleave(PAIR, 1).movedim(2, 0).unsqueeze(3) + self.low.rings[:, None, None]
+        return self.low.sizes(bins, sizes, self.zones.broadcast(turn.log_unit).expand_as(numbers[0]))
+
+    def outputs(self, turn: Turn) -> Outputs:
+        """What the network says."""
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
         if self.directed is not None:
             cells = torch.cat([cells, self._directions(turn)], dim=2)
-        outputs = at_least_float32(self.net(cells, turn.scalars)).unflatten(2, (self.n_parameters, PAIR, -1))
+        numbers, bins = at_least_float32(self.net(cells, turn.scalars)).split(self.splits, dim=2)
+        numbers = numbers.unflatten(2, (PARAMETERS, PAIR, -1))
         prior = hits_feature(turn.left.hits, self._places(turn.second))
-        own = outputs[:, :, 0].flatten(1, 2)
-        return own + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior), outputs[:, :, 1:]
+        logits = numbers[:, :, 0].flatten(1, 2) + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)
+        return Outputs(logits, numbers[:, :, 1:], bins)
 
     def _directions(self, turn: Turn) -> Tensor:
         """Cosine and sine of alpha in each cell, and their products with the directed numbers (M, cells, D)."""
@@ -269,24 +291,3 @@ class LayerDraws(nn.Module):
     def _places(self, second: Tensor) -> Tensor:
         """Voxels of each zone that are drawn (M, Z)."""
         return torch.where(second[:, None], self.second_capacity, self.zones.capacity)
-
-
-def aligned(planes: Tensor, layer: Tensor, back: bool = False) -> Tensor:
-    """Planes (M, ..., A, R) with those of odd layers turned by a bin, so that neighbors differ along z, too."""
-    is_odd = (layer % 2 == 1).reshape(-1, *([1] * (planes.dim() - 1)))
-    return torch.where(is_odd, planes.roll(-1 if back else 1, -2), planes)
-
-
-def brightness(energies: Tensor) -> Tensor:
-    """A number of order one for each energy of the size of the unit, 0 for none."""
-    return energies.log1p() / 3
-
-
-def hits_feature(hits: Tensor, places: Tensor) -> Tensor:
-    """The log-odds of a hit, with half a voxel of each kind added."""
-    return (hits + 0.5).log() - (places - hits + 0.5).log()
-
-
-def shares_feature(shares: Tensor) -> Tensor:
-    """A number of order one for each share of energy."""
-    return (shares + 1e-3).log() / 3

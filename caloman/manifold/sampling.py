@@ -63,9 +63,9 @@ def share_energy(sizes: Sizes, scores: Tensor, is_hit: Tensor, add: Callable[[Te
     """Sizes of hits whose mean is 1 in each zone, and 0 of what is no hit.
 
     The scores of all hits of a zone are moved until the sizes add up, each in proportion to the size that it has, so
-    that small hits keep their spectrum. For equal sizes that are linear in independent normal scores, this makes samples
-    with a given sum. Before, scores are stretched, so that each still varies as it should. A size keeps the features of
-    its own distribution, which a common factor would move.
+    that small hits keep their spectrum. For equal sizes that are linear in independent normal scores, this makes
+    samples with a given sum. Before, scores are stretched, so that each still varies as it should. A size keeps the
+    features of its own distribution, which a common factor would move.
 
     Args:
         sizes: distribution of each size.

@@ -86,10 +86,10 @@ class BinnedSizes:
     knots: Tensor
 
     @cached_property
-    def _masses(self) -> tuple[Tensor, Tensor]:
-        """Chances of the bins and of the tail (bins + 1, *), and of hits below the end of each bin (bins, *)."""
-        masses = self.log_masses.exp()
-        return masses, masses[:-1].cumsum(0)
+    def _chances(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of each bin and of smaller hits than its end (bins, *); of the tail, also in the distribution `above` (*)."""
+        masses = self.log_masses.exp().clamp(min=1e-30)
+        return masses[:-1], masses[:-1].cumsum(0), masses[-1], upper_tail(self.end)
 
     def log_prob(self, log_size: Tensor) -> Tensor:
         """Log-density of the logarithm of a size."""
@@ -102,25 +102,21 @@ class BinnedSizes:
 
     def log_size(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """The logarithm of a size from its normal score, and its derivative by the score."""
-        masses, ends = self._masses
-        chance, rest, log_density = upper_tail(-score), upper_tail(score), _log_normal(score)
-        bins = (chance >= ends).sum(0, keepdim=True).clamp(max=len(ends) - 1)
-        mass = masses.gather(0, bins).clamp(min=1e-30)
-        place = PIECES * (bins + ((chance - ends.gather(0, bins)) / mass + 1).clamp(0, 1)).squeeze(0)
-        piece = self._piece(place.floor().long())
+        masses, ends, tail, own_tail = self._chances
+        rest, density = upper_tail(score), (-0.5 * score.square() - HALF_LOG_2PI).exp()
+        bins = (1 - rest >= ends).sum(0, keepdim=True).clamp(max=len(ends) - 1)
+        mass, end = masses.gather(0, bins).squeeze(0), ends.gather(0, bins).squeeze(0)
+        place = PIECES * (bins.squeeze(0) + ((1 - rest - end) / mass + 1).clamp(0, 1))
+        piece = self._piece(place.long())
         width = self.knots.diff()[piece]
         energy = self.knots[piece] + (place - piece) * width
-        low_slope = log_density.exp() * PIECES * width / (mass.squeeze(0) * energy)
-        tail = masses[-1].clamp(min=1e-30)
-        inner = -torch.special.ndtri((rest / tail * upper_tail(self.end)).clamp(1e-9, 1 - 1e-6))
+        part = own_tail / tail
+        inner = -torch.special.ndtri((rest * part).clamp(1e-9, 1 - 1e-6))
         high, slope = self.above.log_size(inner)
-        slope = slope * (log_density - _log_normal(inner)).exp() * upper_tail(self.end) / tail
+        slope = slope * (0.5 * (inner.square() - score.square())).exp() * part
         is_high = rest < tail
-        return torch.where(is_high, high, energy.log() - self.log_unit), torch.where(is_high, slope, low_slope)
+        log_size = torch.where(is_high, high, energy.log() - self.log_unit)
+        return log_size, torch.where(is_high, slope, density * PIECES * width / (mass * energy))
 
     def _piece(self, index: Tensor) -> Tensor:
         return index.clamp(0, len(self.knots) - 2)
-
-
-def _log_normal(score: Tensor) -> Tensor:
-    return -0.5 * score.square() - HALF_LOG_2PI

@@ -62,10 +62,10 @@ def score_hits(logits: Tensor, odds: Tensor, limit: Tensor) -> Tensor:
 def share_energy(sizes: Sizes, scores: Tensor, is_hit: Tensor, add: Callable[[Tensor], Tensor]) -> Tensor:
     """Sizes of hits whose mean is 1 in each zone, and 0 of what is no hit.
 
-    The scores of all hits of a zone are moved until the sizes add up, each in proportion to the size that it has, so
-    that small hits keep their spectrum. For equal sizes that are linear in independent normal scores, this makes
-    samples with a given sum. Before, scores are stretched, so that each still varies as it should. A size keeps the
-    features of its own distribution, which a common factor would move.
+    The scores of all hits of a zone are moved until the sizes add up, each in proportion to the square root of the size
+    that it has, so that small hits keep their spectrum. For equal sizes that are linear in independent normal scores,
+    this makes samples with a given sum. Before, scores are stretched, so that each still varies as it should. A size
+    keeps the features of its own distribution, which a common factor would move.
 
     Args:
         sizes: distribution of each size.
@@ -75,7 +75,7 @@ def share_energy(sizes: Sizes, scores: Tensor, is_hit: Tensor, add: Callable[[Te
     """
     count = add(is_hit.to(scores.dtype)).clamp(min=1)
     drawn = _sizes(sizes, scores, is_hit)[0].clamp(min=1e-6) * is_hit
-    direction = drawn * (count / add(drawn.square()).clamp(min=1e-12)).sqrt()
+    direction = (drawn * count / add(drawn).clamp(min=1e-12)).sqrt()
     scores = scores / (1 - direction.square() / count).clamp(min=0.5).sqrt()
     shift = torch.zeros_like(count)
     for _ in range(NEWTON_STEPS):

@@ -198,9 +198,10 @@ def test_it_has_no_residual(manifold, shapes, context):
         manifold.to_noise(manifold.encode(shapes, context), context, shapes)
 
 
-def test_decoding_can_be_exported(randomize):
+@pytest.mark.parametrize("bins", [0, 4])
+def test_decoding_can_be_exported(randomize, bins):
     geometry = Geometry("tiny", "electron", (Layer(0, (0, 1, 2), 4),), threshold=0.01)
-    manifold = randomize(CoarseManifold(geometry, 2, hidden=4, blocks=1)).eval()
+    manifold = randomize(CoarseManifold(geometry, 2, hidden=4, blocks=1, bins=bins)).eval()
 
     class Decoding(torch.nn.Module):
         def __init__(self):

@@ -3,6 +3,7 @@
 import sys
 from copy import deepcopy
 
+import numpy as np
 import pytest
 from conftest import TINY_MODEL
 
@@ -70,7 +71,8 @@ def test_a_bundle_with_a_class_of_a_plug_in_is_written_and_loaded(module, small,
     assert plugins()["foreign_heads"] == ("foreign-heads", "1.2")
     assert "foreign_heads" not in sys.modules
     spec = with_head("foreign_heads.WideHead")
-    model = randomize(bundle.build_model(spec, small, ENERGY_ONLY, tmp_path), std=0.2)
+    trained = ENERGY_ONLY.trained(np.array([[1e3], [1e5]]))
+    model = randomize(bundle.build_model(spec, small, trained, tmp_path), std=0.2)
     bundle.save(model, spec, {"files": [], "showers": 0}, tmp_path / "bundle")
     loaded = bundle.load(tmp_path / "bundle")
     assert type(loaded.manifold.autoencoder.head).__module__ == "foreign_heads"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import h5py
 
-from caloman.evaluation import evaluate, plots
+from caloman.evaluation import plots
+from caloman.evaluation.command import evaluate
 from fuzz import Commands
 from fuzz import showers as fuzz_showers
 from fuzz._plain import Rng, damaged

@@ -57,6 +57,10 @@ class LowHits(nn.Module):
         places = cell + (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
         self.knots.copy_((places * (self.below / CELLS)).clamp(min=least))
 
+    def forward(self, ring: Tensor) -> Tensor:
+        """Numbers of the bins of some hits in rings (M,), shape (bins, M)."""
+        return self.rings.index_select(1, ring)
+
     def sizes(self, raw: Tensor, above: HitSizes, log_unit: Tensor) -> "BinnedSizes":
         """The distribution from a number for each bin (bins, *) and one of sizes in a unit, exp(log_unit) [MeV]."""
         edges = self.knots[GROUP * PIECES :: GROUP * PIECES].log().view(-1, *[1] * (raw.dim() - 1)) - log_unit

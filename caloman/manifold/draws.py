@@ -251,7 +251,7 @@ class LayerDraws(nn.Module):
         sizes = HitSizes.of(numbers.unbind(0), *moments)
         if self.low is None:
             return sizes
-        bins = outputs.bins[at.row, alpha // PAIR].T + self.low.rings.index_select(1, ring)
+        bins = outputs.bins[at.row, alpha // PAIR].T + self.low(ring)
         return self.low.sizes(bins, sizes, turn.log_unit.flatten().index_select(0, at.zone))
 
     def _all_sizes(self, turn: Turn, outputs: Outputs) -> HitSizes | BinnedSizes:

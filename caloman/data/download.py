@@ -85,7 +85,7 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
     Args:
         dataset: dataset id (1-photons, 1-pions, 2, 3), or lemurs, whose files are large and have to be chosen.
         folder: where to put the files.
-        files: which files, by name, by a pattern of names such as '*Par04SiW*', or by role (train, reference); all by
+        files: which files, by name, by a pattern of names such as ``*Par04SiW*``, or by role (train, reference); all by
             default.
         base_url: address of a mirror, which serves BASE_URL/RECORD/files/NAME; it has to end with /records for lemurs.
 

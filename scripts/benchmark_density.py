@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloman.demonstrations import CorrelatedGaussian, CorrelatedMixture, GaussianMixture, Target, UncorrelatedMixture
-from caloman.demonstrations.results import ResultFile, Row
+from caloman.demonstrations.results import ResultFile, Row, defaults
 from caloman.demonstrations.training import epochs
 from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import correlation_distance, kolmogorov_smirnov, sliced_wasserstein
@@ -238,7 +238,7 @@ def main() -> None:
 
     rows = results.complete(wanted(options), measured)
     print(density_report.causes(rows) if options.causes else density_report.table(rows))
-    density_report.write_page(results, {name: parser().get_default(name) for name in SETTINGS})
+    density_report.write_page(results, defaults(parser(), SETTINGS))
 
 
 if __name__ == "__main__":

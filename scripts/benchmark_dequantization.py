@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import Tensor
 
-from caloman.demonstrations.results import ResultFile, Row, markdown, show, spread
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, spread
 from caloman.demonstrations.training import epochs
 from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import sliced_wasserstein
@@ -175,9 +175,7 @@ def main() -> None:
         for name in (TRUTH, *options.dequantizations)
     ]
     print(table(results.complete(keys, lambda key: measure(key["dequantization"], key["seed"], options))))
-    page, usual = options.output.with_suffix(".md"), {name: parser().get_default(name) for name in SETTINGS}
-    if page.is_file() and results.find({"settings": usual}):
-        show(page, "dequantization", table(results.find({"settings": usual})))
+    results.show("dequantization", defaults(parser(), SETTINGS), table)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmark_density import CHUNK, Array, Standardized, compared, fit, make
 from matplotlib.figure import Figure
 from scipy.special import xlogy
 
-from caloman.demonstrations.results import ResultFile, Row, markdown, show, spread
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, spread
 from caloman.errors import CalomanError
 from caloman.evaluation.plots.style import REFERENCE, STYLE, rendered, sample_color
 from caloman.files import write
@@ -206,9 +206,7 @@ def main() -> None:
         {"flow": flow, "seed": seed, "settings": settings} for seed in options.seeds for flow in (CHAIN, *options.flows)
     ]
     print(table(results.complete(keys, lambda key: measure(key["flow"], key["seed"], options, samples))))
-    page, usual = options.output.with_suffix(".md"), {name: parser().get_default(name) for name in SETTINGS}
-    if page.is_file() and results.find({"settings": usual}):
-        show(page, "likelihood", table(results.find({"settings": usual})))
+    results.show("likelihood", defaults(parser(), SETTINGS), table)
     if len(samples) == len(FLOWS):
         write(options.output.with_suffix(".png"), figure(drawn(options.test, options.steps, TEST_SEED), samples))
 

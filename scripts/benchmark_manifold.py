@@ -41,7 +41,7 @@ from torch import Tensor
 
 from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
 from caloman.demonstrations.mflow import ManifoldDensity, MFlow
-from caloman.demonstrations.results import ResultFile, Row
+from caloman.demonstrations.results import ResultFile, Row, defaults
 from caloman.demonstrations.training import epochs
 from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import sliced_wasserstein
@@ -152,8 +152,8 @@ def main() -> None:
     ]
     rows = results.complete(keys, lambda key: measure(key["toy"], key["method"], key["seed"], options))
     print(manifold_report.table(rows))
-    usual = {name: parser().get_default(name) for name in SETTINGS}
-    manifold_report.write_page(options.output.with_suffix(".md"), results.find({"settings": usual}))
+    usual = results.find({"settings": defaults(parser(), SETTINGS)})
+    manifold_report.write_page(options.output.with_suffix(".md"), usual)
 
 
 def measure(name: str, method: str, seed: int, options: argparse.Namespace) -> Row:

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
 from caloman.demonstrations import CorrelatedGaussian
-from caloman.demonstrations.results import ResultFile, Row, markdown, show, spread
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, spread
 from caloman.errors import CalomanError
 from caloman.evaluation.distances import frechet_distance, kpd
 from caloman.evaluation.two_sample import anderson_darling, kolmogorov_smirnov_distances, sliced_wasserstein
@@ -194,9 +194,7 @@ def main() -> None:
         return {"strength": half_seen(pairs, key["test"], key["distortion"], options)}
 
     print(table(results.complete(keys, measure)))
-    page, default = options.output.with_suffix(".md"), {name: parser().get_default(name) for name in SETTINGS}
-    if page.is_file() and results.find({"settings": default}):
-        show(page, "two samples", table(results.find({"settings": default})))
+    results.show("two samples", defaults(parser(), SETTINGS), table)
 
 
 if __name__ == "__main__":

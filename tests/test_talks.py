@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT
 from scipy.stats import kurtosis, norm, poisson
 
-from caloman.demonstrations.results import ResultFile, show, spread
+from caloman.demonstrations.results import ResultFile, defaults, show, spread
 from caloman.errors import CalomanError
 
 PAGES = ROOT / "docs" / "talks"
@@ -28,22 +28,20 @@ def copied(tmp_path, name):
     return ResultFile(tmp_path / f"{name}.json")
 
 
-def defaults(module):
-    return {name: module.parser().get_default(name) for name in module.SETTINGS}
+def usual(module):
+    return defaults(module.parser(), module.SETTINGS)
 
 
 def test_pages_show_the_committed_data(script, tmp_path):
-    density, manifold, dequantization = map(
-        script, ("benchmark_density", "benchmark_manifold", "benchmark_dequantization")
-    )
-    density.density_report.write_page(copied(tmp_path, "density"), defaults(density))
-    rows = copied(tmp_path, "manifolds").find({"settings": defaults(manifold)})
+    density, manifold = map(script, ("benchmark_density", "benchmark_manifold"))
+    density.density_report.write_page(copied(tmp_path, "density"), usual(density))
+    rows = copied(tmp_path, "manifolds").find({"settings": usual(manifold)})
     manifold.manifold_report.write_page(tmp_path / "manifolds.md", rows)
-    rows = copied(tmp_path, "dequantization").find({"settings": defaults(dequantization)})
-    show(tmp_path / "dequantization.md", "dequantization", dequantization.table(rows))
-    for name, place in (("likelihood", "likelihood"), ("two_sample", "two samples")):
+    for name, place in {
+        "dequantization": "dequantization", "likelihood": "likelihood", "two_sample": "two samples",
+    }.items():  # fmt: skip
         module = script(f"benchmark_{name}")
-        rows = copied(tmp_path, name).find({"settings": defaults(module)})
+        rows = copied(tmp_path, name).find({"settings": usual(module)})
         show(tmp_path / f"{name}.md", place, module.table(rows))
     for page in tmp_path.glob("*.md"):
         assert page.read_text() == (PAGES / page.name).read_text()

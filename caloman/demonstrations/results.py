@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -46,6 +47,12 @@ class ResultFile:
                 self.add({**key, **measure(key)})
         return [row for key in keys for row in self.find(key)]
 
+    def show(self, name: str, settings: Row, table: Callable[[list[Row]], str]) -> None:
+        """Puts the table of all rows with some settings into the page beside the file, if there are both."""
+        page, rows = self.path.with_suffix(".md"), self.find({"settings": settings})
+        if page.is_file() and rows:
+            show(page, name, table(rows))
+
     def add(self, row: Row) -> None:
         """Writes one more row, with the date and the versions that made it; six digits of a number are kept."""
         text = json.dumps({**row, "date": date.today().isoformat(), "versions": versions()})
@@ -62,6 +69,11 @@ def _rows(path: Path) -> list[Row]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise CalomanError(f"{path} is no file of results (it has no list of rows); name another")
     return rows
+
+
+def defaults(parser: ArgumentParser, names: Iterable[str]) -> Row:
+    """Values of some options of a command where nothing else is asked for."""
+    return {name: parser.get_default(name) for name in names}
 
 
 def versions() -> dict[str, str]:

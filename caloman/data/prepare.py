@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from caloman.files import sha256
 from caloman.showers.conditions import check_equal_names
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import writing
+from caloman.showers.rebinning import Rebinning
 from caloman.showers.showers import ShowerFile, Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
 from caloman.showers.spectra import check_seed
@@ -68,6 +69,7 @@ def prepare(
     validation_fraction: float = 0.1,
     seed: int = 0,
     format: Format = "calochallenge",
+    into: str | None = None,
 ) -> PreparedFile:
     """Joins shower files into one that training reads at disk speed.
 
@@ -82,6 +84,7 @@ def prepare(
         validation_fraction: part of the showers that is set aside for validation, recorded as ``validation_rows``.
         seed: seed of the choice of these showers.
         format: layout of the files; those of LEMURS and ShowerData need --dataset.
+        into: binning .xml file of a coarser mesh, whose edges are all edges of the finer one, to sum the voxels into.
 
     Raises:
         CalomanError: if a source is unreadable or does not fit, or if the file cannot be written.
@@ -95,19 +98,21 @@ def prepare(
     parts = parse_slices(inputs)
     _check_distinct(parts, target)
     geometry = find_geometry(parts[0].path, dataset)
+    rebinning = Rebinning(geometry, Geometry.load(into)) if into else None
     with ExitStack() as stack:
         sources = _open(parts, geometry, format, stack)
         n_showers = sum(map(len, sources))
         rows = choose_validation_rows(n_showers, validation_fraction, seed)
+        mesh = rebinning.coarse if rebinning else geometry
         writer = _VerifiedWriter(
-            target, geometry, {}, "gzip" if compress else "none", n_showers, sources[0].condition_names
+            target, mesh, {}, "gzip" if compress else "none", n_showers, sources[0].condition_names
         )
         stack.enter_context(writer)
         bar = stack.enter_context(tqdm(total=n_showers, unit="shower", desc="prepare", disable=None))
-        origin = _copy(sources, writer, bar)
+        origin = _copy(sources, rebinning, writer, bar)
         split = {"validation_fraction": validation_fraction, "split_seed": seed}
         writer.finish(rows, {**split, "sources": json.dumps(origin)})
-    return PreparedFile(output, geometry.name, n_showers, len(rows), target.stat().st_size, origin)
+    return PreparedFile(output, mesh.name, n_showers, len(rows), target.stat().st_size, origin)
 
 
 def _open(parts: Sequence[ShowerSlice], geometry: Geometry, format: Format, stack: ExitStack) -> list[Source]:
@@ -139,7 +144,12 @@ def _check_distinct(parts: Sequence[ShowerSlice], target: Path) -> None:
         seen.setdefault(path, []).append(part)
 
 
-def _copy(sources: Sequence[Source], writer: "_VerifiedWriter", bar: tqdm) -> list[dict[str, str | int]]:
+def _copy(
+    sources: Sequence[Source],
+    rebinning: Callable[[Showers], Showers] | None,
+    writer: "_VerifiedWriter",
+    bar: tqdm,
+) -> list[dict[str, str | int]]:
     """Copies all sources and returns where the showers came from."""
     parts = [part for source in sources for part in source.slices]
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as hashing:
@@ -147,7 +157,7 @@ def _copy(sources: Sequence[Source], writer: "_VerifiedWriter", bar: tqdm) -> li
         try:
             for source in sources:
                 for block in _ahead(source.blocks(), reading):
-                    writer.append(block)
+                    writer.append(rebinning(block) if rebinning else block)
                     bar.update(len(block))
         except BaseException:
             hashing.shutdown(wait=False, cancel_futures=True)

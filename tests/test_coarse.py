@@ -9,45 +9,107 @@ from torch.testing import assert_close
 
 from caloman.errors import CalomanError
 from caloman.manifold import CoarseManifold
-from caloman.manifold.coordinates import CoarseCoordinates, Zones
+from caloman.manifold.coordinates import CoarseCoordinates
 from caloman.manifold.heads import HitSizes
+from caloman.manifold.past import Past
 from caloman.manifold.sampling import choose_hits, log_odds, score_hits, share_energy
-from caloman.showers.geometry import BUILT_IN, Geometry, Layer
+from caloman.manifold.zones import Zones
+from caloman.showers.geometry import Geometry, Layer
 
 L, A, R = 5, 6, 4
 REGULAR = Geometry("regular", "electron", tuple(Layer(i, (0, 1, 2, 4, 7), A) for i in range(L)), threshold=0.01)
+LAYERS = (Layer(0, (0, 1, 3), 1), Layer(1, (0, 1, 2, 4, 7), A), Layer(2, (0, 3, 6, 9), A), Layer(3, (0, 9), A),
+          Layer(12, (0, 2, 4, 6, 8), 1))  # fmt: skip
+IRREGULAR = Geometry("irregular", "pion", LAYERS, threshold=0.01)
 CONTEXT = 2 + L
 """The incident energy, layer energies, one condition more."""
 
 
-@pytest.fixture
-def manifold(randomize):
-    return randomize(CoarseManifold(REGULAR, CONTEXT, zones=[1, 3], hidden=6, blocks=1), std=0.2).double()
+@pytest.fixture(params=[REGULAR, IRREGULAR], ids=lambda geometry: geometry.name)
+def geometry(request):
+    return request.param
 
 
 @pytest.fixture
-def shapes():
+def manifold(geometry, randomize):
+    return randomize(CoarseManifold(geometry, CONTEXT, zones=[1, 3], hidden=6, blocks=1), std=0.2).double()
+
+
+@pytest.fixture
+def shapes(geometry):
     """Sparse showers, some of their layers and zones empty."""
-    hits = (torch.rand(40, L, A, R) < torch.rand(40, L, 1, 1)) & (torch.rand(40, L, 1, R) < 0.8)
+    zones = Zones(geometry, [1, 3])
+    hits = (torch.rand(40, L, A, R) < torch.rand(40, L, 1, 1)) & (torch.rand(40, L, 1, R) < 0.8) & zones.is_voxel
     sizes = torch.rand(40, L, A, R).double() * hits * (torch.rand(40, L, 1, 1) < 0.8)
-    return (sizes / sizes.sum((-2, -1), keepdim=True).clamp(min=1e-9)).flatten(1)
+    return zones.voxels(sizes / sizes.sum((-2, -1), keepdim=True).clamp(min=1e-9))
 
 
 @pytest.fixture
-def context(shapes):
+def context(geometry, shapes):
     """Conditions with an energy in each layer of the showers that has hits."""
     energies = torch.rand(40, L).double() * 50 + 1
-    energies = energies * (shapes.unflatten(1, (L, -1)).sum(-1) > 0)
+    energies = energies * (sums(geometry, shapes) > 0)
     around = torch.randn(40, 2).double()
     return torch.cat([around[:, :1], ((energies + 1e-3) / 1e5).log10() - 1, around[:, 1:]], dim=1)
+
+
+def sums(geometry, shapes):
+    """Sums (N, L) over layers."""
+    return torch.stack([layer.sum(1) for layer in shapes.split(geometry.layer_sizes, dim=1)], dim=1)
+
+
+def turned(geometry, shapes, bins):
+    """Shapes turned by a number of bins in alpha."""
+    zones = Zones(geometry, [1])
+    images = [
+        image if layer.n_alpha == 1 else image.roll(bins, 1)
+        for image, layer in zip(zones.images(shapes).unbind(1), geometry.layers, strict=True)
+    ]
+    return zones.voxels(torch.stack(images, dim=1))
 
 
 def noise_of(manifold, n=40):
     return torch.randn(n, manifold.noise_dim).double()
 
 
-def test_coordinates_are_normal_where_they_say_nothing_and_lead_back_to_the_shower(shapes):
-    coordinates = CoarseCoordinates(Zones(REGULAR, [1, 3]))
+def test_voxels_come_back_from_images(geometry):
+    zones = Zones(geometry, [1, 3])
+    voxels = torch.rand(3, geometry.n_voxels) + 1
+    images = zones.images(voxels)
+    assert torch.equal(images > 0, zones.is_voxel.expand_as(images))
+    assert torch.equal(zones.voxels(images), voxels)
+    eighth = zones.images(voxels * (torch.arange(geometry.n_voxels) == 7))[0].nonzero().tolist()
+    assert eighth == ([[0, 1, 3]] if geometry is REGULAR else [[1, 1, 1]])
+    twice = [part for layer in voxels.split(geometry.layer_sizes, 1) for part in (layer, -layer)]
+    draws = torch.stack(zones.draws(torch.cat(twice, dim=1), 2), dim=1)
+    assert torch.equal(zones.voxels(draws[:, :, 0]), voxels)
+    assert torch.equal(zones.voxels(draws[:, :, 1]), -voxels)
+
+
+def test_the_past_holds_all_energy_before_a_layer_in_its_rings(geometry):
+    past, zones = Past(geometry, Zones(geometry, []).grid), Zones(geometry, [])
+    energies = torch.rand(4, L, A, R).double() * zones.is_voxel
+    pasts = past.of_all(energies)
+    layers = energies.sum((-2, -1))
+    assert torch.all(pasts[:, 0] == 0)
+    for k in range(1, L):
+        memory = sum(0.8 ** (k - 1 - j) * layers[:, j] for j in range(k))
+        expected = torch.stack([layers[:, k - 1], layers[:, k - 2] if k > 1 else 0 * memory, memory], dim=1)
+        assert_close(pasts[:, k].sum((-2, -1)), expected)
+        assert torch.all(pasts[:, k, :, :, geometry.layers[k].n_r :] == 0)
+
+
+def test_energies_are_spread_over_other_rings_by_area():
+    past = Past(IRREGULAR, Zones(IRREGULAR, []).grid)
+    alone = torch.zeros(1, A, R)
+    alone[0, 2, 2] = 12.0  # a ring from 2 to 4, before rings with edges at 3 and 6
+    behind = past(past.nothing(alone), alone, 1)[0, 0]
+    assert_close(behind[2], torch.tensor([5.0, 7.0, 0.0, 0.0]))
+    assert behind.sum() == pytest.approx(12)
+
+
+def test_coordinates_are_normal_where_they_say_nothing_and_lead_back_to_the_shower(geometry, shapes):
+    coordinates = CoarseCoordinates(Zones(geometry, [1, 3]))
     coarse = coordinates.measure(shapes)
     noise = torch.randn(40, coordinates.features).double()
     encoded = coordinates(coarse, noise)
@@ -59,20 +121,23 @@ def test_coordinates_are_normal_where_they_say_nothing_and_lead_back_to_the_show
     assert torch.equal(encoded[is_empty], noise[is_empty])
 
 
-def test_a_layer_with_energy_has_a_hit_whatever_the_coordinates(shapes):
-    coordinates = CoarseCoordinates(Zones(REGULAR, [1]))
-    hits = coordinates.inverse(torch.full((2, coordinates.features), -30.0), torch.ones(2, L, dtype=torch.bool)).hits
+@pytest.mark.parametrize("size", [-30.0, 30.0])
+def test_a_layer_with_energy_has_a_hit_whatever_the_coordinates(geometry, size):
+    zones = Zones(geometry, [1, 3])
+    coordinates = CoarseCoordinates(zones)
+    hits = coordinates.inverse(torch.full((2, coordinates.features), size), torch.ones(2, L, dtype=torch.bool)).hits
     assert torch.all(hits.sum(-1) >= 1)
+    assert torch.all(hits <= zones.capacity)
 
 
-def test_decoded_showers_have_the_hits_and_shares_of_their_coordinates(manifold, shapes, context):
+def test_decoded_showers_have_the_hits_and_shares_of_their_coordinates(geometry, manifold, shapes, context):
     latents = manifold.encode(shapes, context, torch.randn(40, manifold.latent_dim).double())
     decoded = manifold.decode(latents, context, noise_of(manifold))
     for wanted, got in zip(
         manifold.coordinates.measure(shapes), manifold.coordinates.measure(decoded), strict=True
     ):  # fmt: skip
         assert_close(got, wanted, atol=1e-6, rtol=0)
-    assert_close(decoded.unflatten(1, (L, -1)).sum(-1), shapes.unflatten(1, (L, -1)).sum(-1), atol=1e-6, rtol=0)
+    assert_close(sums(geometry, decoded), sums(geometry, shapes), atol=1e-6, rtol=0)
     assert not torch.equal(decoded > 0, shapes > 0)
 
 
@@ -83,7 +148,7 @@ def test_a_compiled_graph_draws_the_same_showers(manifold, shapes, context, monk
     assert_close(manifold.decode(latents, context, noise), eager)
 
 
-def test_training_sees_what_sampling_sees(manifold, shapes, context, monkeypatch):
+def test_training_sees_what_sampling_sees(geometry, manifold, shapes, context, monkeypatch):
     """The draws of all layers at once, under a finished shower, are those from layer to layer that made it."""
     seen, outputs = [], manifold.draws.outputs
     monkeypatch.setattr(
@@ -93,7 +158,7 @@ def test_training_sees_what_sampling_sees(manifold, shapes, context, monkeypatch
     steps, seen[:] = list(seen), []
     for draw in range(2):
         manifold._log_prob(decoded, context, torch.full((40, L), bool(draw)))
-    has_energy = decoded.unflatten(1, (L, -1)).sum(-1) > 0
+    has_energy = sums(geometry, decoded) > 0
     for row, (shower, layer) in enumerate(has_energy.nonzero().tolist()):
         for draw, (turn, logits) in enumerate(seen):
             step, expected = steps[2 * layer + draw]
@@ -103,25 +168,25 @@ def test_training_sees_what_sampling_sees(manifold, shapes, context, monkeypatch
 
 def test_the_second_draw_sees_the_first_color_and_its_neighbors_never_the_second(manifold, shapes, context):
     shapes = shapes.requires_grad_()
-    turned = manifold.draws.turn(
+    draw = manifold.draws.turn(
         torch.zeros(40, 3, A, R).double(), torch.zeros(40, 1).double(), torch.zeros(40, dtype=torch.long),
         type(manifold.coordinates.measure(shapes))(*(part[:, 0] for part in manifold.coordinates.measure(shapes))),
-        torch.ones(40, dtype=torch.bool), shapes.unflatten(1, (L, A, R))[:, 0], torch.ones(40).double(),
+        torch.ones(40, dtype=torch.bool), manifold.zones.images(shapes)[:, 0], torch.ones(40).double(),
     )  # fmt: skip
-    (gradient,) = torch.autograd.grad(turned.planes.sum(), shapes)
-    gradient = gradient.unflatten(1, (L, A, R))[:, 0]
+    (gradient,) = torch.autograd.grad(draw.planes.sum(), shapes)
+    gradient = manifold.zones.images(gradient)[:, 0]
     assert torch.all(gradient[:, manifold.draws.is_second] == 0)
     assert torch.any(gradient[:, ~manifold.draws.is_second] != 0)
     assert torch.all(manifold.draws.is_second != manifold.draws.is_second.roll(1, 0))
     assert torch.all(manifold.draws.is_second[:, 1:] != manifold.draws.is_second[:, :-1])
 
 
-def test_a_turned_shower_is_as_likely(manifold, shapes, context):
+def test_a_turned_shower_is_as_likely(geometry, manifold, shapes, context):
     latents = manifold.encode(shapes, context)
-    turned = shapes.unflatten(1, (L, A, R)).roll(2, 2).flatten(1)
     expected = manifold.log_likelihood(latents, context, shapes)
     assert torch.all(torch.isfinite(expected))
-    assert_close(manifold.log_likelihood(latents, context, turned), expected)
+    if geometry is REGULAR:  # the only voxel of a ring has its place in an image
+        assert_close(manifold.log_likelihood(latents, context, turned(geometry, shapes, 2)), expected)
 
 
 def test_training_reaches_every_weight(manifold, shapes, context):
@@ -182,7 +247,7 @@ def test_an_empty_detector_stays_empty_and_is_nothing_to_learn_from(manifold, sh
 @pytest.mark.parametrize(
     ("geometry", "zones", "message"),
     [
-        (BUILT_IN["1-photons"], [1], "layers of dataset '1-photons' differ"),
+        (Geometry("bins", "pion", (Layer(0, (0, 1), 2), Layer(1, (0, 1), 4))), [1], "'bins' has layers with different"),
         (REGULAR, [2, 2], r"zones = \[2, 2\] must be growing numbers of rings from 1 to 3"),
         (REGULAR, [4], r"zones = \[4\] must be growing"),
         (Geometry("odd", "electron", (Layer(0, (0, 1, 2), 5),), threshold=0.01), [1], "an even number of bins"),
@@ -199,9 +264,11 @@ def test_it_has_no_residual(manifold, shapes, context):
 
 
 @pytest.mark.parametrize("bins", [0, 4])
-def test_decoding_can_be_exported(randomize, bins):
-    geometry = Geometry("tiny", "electron", (Layer(0, (0, 1, 2), 4),), threshold=0.01)
-    manifold = randomize(CoarseManifold(geometry, 2, hidden=4, blocks=1, bins=bins)).eval()
+@pytest.mark.parametrize("layers", [(Layer(0, (0, 1, 2), 4),), (Layer(0, (0, 1, 2), 4), Layer(1, (0, 1)))])
+def test_decoding_can_be_exported(randomize, bins, layers):
+    geometry = Geometry("tiny", "electron", layers, threshold=0.01)
+    n_context, n_noise = 1 + geometry.n_layers, 2 * geometry.n_voxels
+    manifold = randomize(CoarseManifold(geometry, n_context, hidden=4, blocks=1, bins=bins)).eval()
 
     class Decoding(torch.nn.Module):
         def __init__(self):
@@ -212,7 +279,8 @@ def test_decoding_can_be_exported(randomize, bins):
             return self.manifold.decode(latents, context, noise)
 
     def inputs(rows):
-        return torch.randn(rows, manifold.latent_dim), torch.randn(rows, 2) / 9 - 3, torch.randn(rows, 16)
+        noise = torch.randn(rows, n_noise)
+        return torch.randn(rows, manifold.latent_dim), torch.randn(rows, n_context) / 9 - 3, noise
 
     rows = torch.export.Dim("rows", min=2)
     program = torch.export.export(Decoding(), inputs(5), dynamic_shapes=({0: rows},) * 3)
@@ -221,9 +289,11 @@ def test_decoding_can_be_exported(randomize, bins):
 
 
 @pytest.mark.parametrize("directions", [False, True])
-def test_only_a_decoder_with_directions_tells_a_turned_shower_from_another(randomize, shapes, context, directions):
+def test_only_a_decoder_with_directions_tells_a_turned_shower_from_another(randomize, directions):
     manifold = randomize(CoarseManifold(REGULAR, CONTEXT, [1, 3], 6, 1, directions), std=0.2).double().eval()
-    turned = shapes.unflatten(1, (L, A, R)).roll(2, 2).flatten(1)
+    images = torch.rand(40, L, A, R).double() * (torch.rand(40, L, A, R) < 0.5)
+    shapes = (images / images.sum((-2, -1), keepdim=True).clamp(min=1e-9)).flatten(1)
+    context = torch.cat([torch.randn(40, 1), torch.full((40, L), -3.0), torch.randn(40, 1)], dim=1).double()
     nothing = torch.zeros(40, manifold.latent_dim).double()
-    before, after = (manifold.log_likelihood(nothing, context, each) for each in (shapes, turned))
+    before, after = (manifold.log_likelihood(nothing, context, each) for each in (shapes, turned(REGULAR, shapes, 2)))
     assert torch.allclose(before, after) is not directions

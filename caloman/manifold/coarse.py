@@ -9,17 +9,16 @@ from torch import Tensor
 from caloman.errors import CalomanError
 from caloman.manifold.autoencoder import Manifold
 from caloman.manifold.bins import LowHits
-from caloman.manifold.coordinates import Coarse, CoarseCoordinates, Zones
+from caloman.manifold.coordinates import Coarse, CoarseCoordinates
 from caloman.manifold.draws import LayerDraws
 from caloman.manifold.features import aligned, brightness, hits_feature, shares_feature
+from caloman.manifold.past import Past
 from caloman.manifold.sampling import log_odds
+from caloman.manifold.zones import Zones
 from caloman.nn.precision import at_least_float32
 from caloman.preprocessing.scaling import Standardize
 from caloman.preprocessing.showers import layer_energy
 from caloman.showers.geometry import Geometry
-
-MEMORY = 0.8
-"""Weight of a layer in the memory of the decoder, for each layer that follows it."""
 
 
 class CoarseManifold(Manifold):
@@ -31,7 +30,7 @@ class CoarseManifold(Manifold):
     draw sees the first color, and the hits and the energy that it left.
 
     Args:
-        geometry: a regular mesh with V voxels in L layers.
+        geometry: the mesh with V voxels in L layers. Those with more than one bin in alpha have equally many.
         context: size of the condition: the incident energy, the energies of L layers, then all else.
         zones: first ring of each zone but the innermost.
         hidden: channels of the decoder.
@@ -46,10 +45,8 @@ class CoarseManifold(Manifold):
         SuperCalo (arXiv:2308.11700) for coarse energies and what is below them.
 
     Raises:
-        CalomanError: if the layers differ, the zones do not fit or the number of bins in alpha is odd.
+        CalomanError: if bins in alpha differ or are odd, or if the zones do not fit.
     """
-
-    fading: Tensor
 
     def __init__(
         self, geometry: Geometry, context: int, zones: Sequence[int] = (1,), hidden: int = 64, blocks: int = 2,
@@ -68,7 +65,7 @@ class CoarseManifold(Manifold):
         directed = slice(further, further + context - 1 - self.n_layers) if directions else None
         low = LowHits(bins, below, self.zones.grid[2]) if bins else None
         self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit, low)
-        self.register_buffer("fading", _fading(self.n_layers), persistent=False)
+        self.past = Past(geometry, self.zones.grid)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         self.context_scaling.fit(context for _, context in batches())
@@ -106,7 +103,7 @@ class CoarseManifold(Manifold):
         coarse, images = self.coordinates.measure(shapes), self._unit_sums(shapes)
         energies = self._layer_energies(context)
         row, layer = (coarse.hits.sum(-1) > 0).nonzero(as_tuple=True)
-        before = brightness(_before(images * energies[..., None, None], self.fading)[row, layer] / self.unit)
+        before = brightness(self.past.of_all(images * energies[..., None, None])[row, layer] / self.unit)
         own = aligned(images[row, layer], layer)
         turn = self.draws.turn(
             aligned(before, layer), self._scalars(coarse, context)[row, layer], layer,
@@ -118,27 +115,26 @@ class CoarseManifold(Manifold):
         energies = self._layer_energies(context)
         coarse = self.coordinates.inverse(latents, energies > 0)
         scalars = self._scalars(coarse, context)
-        odds = log_odds(at_least_float32(noise)).unflatten(1, (self.n_layers, 2, *self.zones.grid[1:]))
-        nothing = torch.zeros_like(odds[:, 0, 0])
-        shapes, memory, last, one_before = [], nothing, nothing, nothing
-        for layer in range(self.n_layers):
+        noises = self.zones.draws(log_odds(at_least_float32(noise)), 2)
+        past = self.past.nothing(scalars)
+        images = []
+        for layer, odds in enumerate(noises):
             numbers = torch.full_like(latents[:, 0], layer, dtype=torch.long)
-            before = brightness(aligned(torch.stack([last, one_before, memory], dim=1), numbers) / self.unit)
-            drawn = nothing
+            before = brightness(aligned(past, numbers) / self.unit)
+            drawn = torch.zeros_like(past[:, 0])
             own = Coarse(*(part[:, layer] for part in coarse))
             for draw in range(2):
                 second = torch.full_like(numbers, draw, dtype=torch.bool)
                 turn = self.draws.turn(before, scalars[:, layer], numbers, own, second, drawn, energies[:, layer])
-                new = self.draws.draw(turn, odds[:, layer, draw], draw == 1)
+                new = self.draws.draw(turn, odds[:, draw], draw == 1)
                 drawn = torch.where(self.draws.is_second, new, drawn) if draw else new
-            shapes.append(aligned(drawn, numbers, back=True))
-            last, one_before = shapes[-1] * energies[:, layer, None, None], last
-            memory = MEMORY * memory + last
-        return torch.stack(shapes, dim=1).flatten(1)
+            images.append(aligned(drawn, numbers, back=True))
+            past = self.past(past, images[-1] * energies[:, layer, None, None], layer)
+        return self.zones.voxels(torch.stack(images, dim=1))
 
     def _unit_sums(self, shapes: Tensor) -> Tensor:
         """Shapes (N, V) with a sum of one in each layer with hits, (N, L, A, R)."""
-        images = shapes.unflatten(1, self.zones.grid)
+        images = self.zones.images(shapes)
         return images / images.sum((-2, -1), keepdim=True).clamp(min=1e-30)
 
     def _layer_energies(self, context: Tensor) -> Tensor:
@@ -155,16 +151,3 @@ class CoarseManifold(Manifold):
         conditions = conditions.unsqueeze(1).expand(-1, self.n_layers, -1)
         numbers = torch.eye(self.n_layers, dtype=layers.dtype, device=layers.device).expand(layers.shape[0], -1, -1)
         return torch.cat([padded[:, :-2], layers, padded[:, 2:], conditions, numbers], dim=-1)
-
-
-def _fading(n_layers: int) -> Tensor:
-    """Weights (L, L) of the layers before each layer in its memory."""
-    distance = torch.arange(n_layers)[:, None] - torch.arange(n_layers) - 1
-    return torch.where(distance >= 0, MEMORY ** distance.clamp(min=0), 0.0)
-
-
-def _before(images: Tensor, fading: Tensor) -> Tensor:
-    """For energies (N, L, A, R): the layer before each, the one before that, and the memory (N, L, 3, A, R)."""
-    padded = F.pad(images, (0, 0, 0, 0, 2, 0))
-    memory = torch.einsum("kl,nlar->nkar", fading.to(images), images)
-    return torch.stack([padded[:, 1:-1], padded[:, :-2], memory], dim=2)

@@ -1,14 +1,11 @@
 """Coordinates of a shower that are fixed by construction: hits and shares of energy in zones of each layer."""
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from caloman.errors import CalomanError
-from caloman.showers.geometry import Geometry
+from caloman.manifold.zones import Zones
 
 LEAST_SHARE = 1e-6
 """Of the energy of a layer, for a zone with hits."""
@@ -26,67 +23,13 @@ class Coarse(NamedTuple):
     shares: Tensor
 
 
-class Zones(nn.Module):
-    """Zones of rings in the layers of a regular mesh.
-
-    Args:
-        geometry: the voxel mesh: L layers of A bins in alpha and R rings.
-        starts: first ring of each zone but the innermost.
-
-    Raises:
-        CalomanError: if the layers differ or the rings do not fit.
-    """
-
-    def __init__(self, geometry: Geometry, starts: Sequence[int]) -> None:
-        super().__init__()
-        if geometry.grid is None:
-            raise CalomanError(f"the layers of dataset {geometry.name!r} differ; use a VAE instead of a CoarseManifold")
-        self.grid = geometry.grid
-        n_alpha, n_r = self.grid[1:]
-        edges = [0, *starts, n_r]
-        if any(inner >= outer for inner, outer in pairwise(edges)):
-            raise CalomanError(f"zones = {list(starts)} must be growing numbers of rings from 1 to {n_r - 1}")
-        self.bounds = list(pairwise(edges))
-        self.sizes = [n_alpha * (outer - inner) for inner, outer in self.bounds]
-        self.register_buffer("capacity", torch.tensor(self.sizes), persistent=False)
-
-    capacity: Tensor
-
-    def __len__(self) -> int:
-        return len(self.bounds)
-
-    def split(self, planes: Tensor) -> list[Tensor]:
-        """Voxels of each zone, (..., A, R) to (..., V_z), alpha slowest."""
-        return [rings.flatten(-2) for rings in self.rings(planes)]
-
-    def rings(self, values: Tensor) -> list[Tensor]:
-        """Values of the rings of each zone, (..., R) to (..., R_z)."""
-        return [values[..., inner:outer] for inner, outer in self.bounds]
-
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Undoes `split`."""
-        return torch.cat([part.unflatten(-1, (self.grid[1], -1)) for part in parts], dim=-1)
-
-    def sum(self, planes: Tensor) -> Tensor:
-        """Sums over zones, (..., A, R) to (..., Z)."""
-        return torch.stack([part.sum(-1) for part in self.split(planes)], dim=-1)
-
-    def broadcast(self, values: Tensor) -> Tensor:
-        """Values of zones for each of their rings, (..., Z) to (..., 1, R)."""
-        parts = [
-            values[..., i : i + 1].expand(*values.shape[:-1], outer - inner)
-            for i, (inner, outer) in enumerate(self.bounds)
-        ]
-        return torch.cat(parts, dim=-1).unsqueeze(-2)
-
-
 class CoarseCoordinates(nn.Module):
     """Hits and shares of energy in the zones of each layer, as unbounded numbers.
 
     The hits n of a zone with K voxels are dequantized: their coordinate is the logit of (n + v) / (K + 1), with v
     uniform from 0 to 1. Of the energy that the zones further in have left, each zone but the last takes a part, whose
-    logit is its coordinate. Where there is nothing to say (an empty layer, no hits in the zone or none beyond) a
-    coordinate is normal noise.
+    logit is its coordinate. A coordinate is normal noise where there is nothing to say: an empty layer, no voxels or
+    hits in the zone, no hits beyond.
 
     Args:
         zones: of the layers.
@@ -100,9 +43,8 @@ class CoarseCoordinates(nn.Module):
 
     def measure(self, shapes: Tensor) -> Coarse:
         """Hits and shares of shapes (N, V)."""
-        planes = shapes.unflatten(1, self.zones.grid)
-        energies = self.zones.sum(planes)
-        return Coarse(self.zones.sum((planes > 0).to(shapes.dtype)), _shares(energies))
+        images = self.zones.images(shapes)
+        return Coarse(self.zones.sum((images > 0).to(shapes.dtype)), _shares(self.zones.sum(images)))
 
     def forward(self, coarse: Coarse, noise: Tensor) -> Tensor:
         """Coordinates (N, features) of hits and shares, with standard normal noise (N, features)."""
@@ -113,7 +55,7 @@ class CoarseCoordinates(nn.Module):
         shares, hits_beyond = coarse.shares.clamp(min=LEAST_SHARE), _beyond(coarse.hits)
         ratios = shares[..., :-1].log() - _beyond(coarse.shares).clamp(min=LEAST_SHARE).log()
         ratios = torch.where((coarse.hits[..., :-1] > 0) & (hits_beyond > 0), ratios, noise[..., n_zones:])
-        is_empty = coarse.hits.sum(-1, keepdim=True) == 0
+        is_empty = (coarse.hits.sum(-1, keepdim=True) == 0) | (self.zones.capacity == 0)
         logits = torch.where(is_empty, noise[..., :n_zones], logits)
         return torch.cat([logits, ratios], dim=-1).transpose(1, 2).flatten(1)
 
@@ -121,7 +63,7 @@ class CoarseCoordinates(nn.Module):
         """Hits and shares of coordinates (N, features); layers with energy (N, L) have at least one hit."""
         numbers = coordinates.unflatten(1, self.shape).transpose(1, 2)
         n_zones = len(self.zones)
-        fractions = numbers[..., :n_zones].sigmoid()
+        fractions = numbers[..., :n_zones].sigmoid() * (self.zones.capacity > 0)
         hits = torch.minimum((fractions * (self.zones.capacity + 1)).floor(), self.zones.capacity.to(fractions))
         lonely = (hits.sum(-1, keepdim=True) == 0) & (fractions == fractions.amax(-1, keepdim=True))
         hits = (hits + lonely) * has_energy.unsqueeze(-1)

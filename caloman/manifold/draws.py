@@ -9,17 +9,20 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.manifold.bins import BinnedSizes, LowHits
-from caloman.manifold.coordinates import LEAST_SHARE, Coarse, Zones
-from caloman.manifold.features import brightness, hits_feature, shares_feature
+from caloman.manifold.coordinates import LEAST_SHARE, Coarse
+from caloman.manifold.features import aligned, brightness, hits_feature, shares_feature
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
+from caloman.manifold.zones import Zones
 from caloman.nn.cylinder import CircleNet
 from caloman.nn.precision import at_least_float32
 
 BEFORE = 3
-"""Images of what lies before a layer: the last layer, the one before that, the memory of all."""
+"""Images of what lies before a layer, see `Past`."""
 PARAMETERS = 6
 """Numbers for each voxel: the logit of a hit and the distribution of its size."""
+NEVER = -1e4
+"""Logit of a hit where none can be."""
 PAIR = 2
 """Bins of alpha in a cell of the network: the checkerboard is the same in all cells."""
 
@@ -103,6 +106,7 @@ class LayerDraws(nn.Module):
     log_std: Tensor
     cell_alpha: Tensor
     is_second: Tensor
+    is_voxel: Tensor
     second_capacity: Tensor
     voxel_zone: Tensor
 
@@ -129,9 +133,11 @@ class LayerDraws(nn.Module):
         self.register_buffer("log_std", torch.ones(n_layers, n_r))
         color = (torch.arange(n_alpha)[:, None] + torch.arange(n_r)) % 2
         self.register_buffer("is_second", color == 1, persistent=False)
-        self.register_buffer("second_capacity", zones.sum((color == 1).long()), persistent=False)
-        zone = zones.join([torch.full((size,), i) for i, size in enumerate(zones.sizes)]).flatten()
-        self.register_buffer("voxel_zone", zone, persistent=False)
+        is_voxel = aligned(zones.is_voxel, torch.arange(n_layers, device=zones.is_voxel.device))
+        self.register_buffer("is_voxel", is_voxel, persistent=False)
+        self.register_buffer("second_capacity", zones.sum(((color == 1) & is_voxel).long()), persistent=False)
+        zone = torch.searchsorted(torch.tensor([outer for _, outer in zones.bounds]), torch.arange(n_r), right=True)
+        self.register_buffer("voxel_zone", zone.repeat(n_alpha), persistent=False)
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits rates of hits and moments of their sizes to sizes (n, L, A, R) over the mean hit of their zone.
@@ -154,9 +160,11 @@ class LayerDraws(nn.Module):
         mean = (total + 100 * mean_all) / (hits + 100)
         self.log_mean.copy_(mean)
         self.log_std.copy_(((squares + 100 * square_all) / (hits + 100) - mean**2).clamp(min=0.01).sqrt())
-        chances = (hits + 1) / (count * self.zones.grid[1] + 2)
-        of_zones = torch.cat([part.mean(1, keepdim=True).expand_as(part) for part in self.zones.rings(chances)], dim=1)
-        self.hit_logit.copy_(chances.logit() - of_zones.logit())
+        voxels = self.zones.is_voxel.sum(1)
+        chances = (hits + 1) / (count * voxels + 2)
+        rings = zip(self.zones.rings(chances * voxels), self.zones.rings(voxels), strict=True)
+        of_zones = [(a.sum(1, keepdim=True) / b.sum(1, keepdim=True)).expand_as(a) for a, b in rings]
+        self.hit_logit.copy_((chances.logit() - torch.cat(of_zones, dim=1).logit()).nan_to_num(0))
 
     def turn(
         self, before: Tensor, scalars: Tensor, layer: Tensor, coarse: Coarse, second: Tensor, own: Tensor,
@@ -181,7 +189,7 @@ class LayerDraws(nn.Module):
             [brightness(known * energies[:, None, None] / self.unit), is_hit.to(known.dtype)], dim=1
         )
         planes = torch.cat([before, own_images], dim=1)
-        rest = [hits_feature(left.hits, self._places(second)), shares_feature(left.shares)]
+        rest = [hits_feature(left.hits, self._places(layer, second)), shares_feature(left.shares)]
         scalars = torch.cat([scalars, *rest, second[:, None].to(scalars.dtype)], dim=1)
         return Turn(planes, scalars, layer, left, second, energies)
 
@@ -198,7 +206,7 @@ class LayerDraws(nn.Module):
         if kept:
             drawn = drawn & (turn.second[:, None, None] | ~self.is_second)
         # what the numbers of hits decide is no choice, and a single hit has all the energy
-        free_places = self._places(turn.second) - turn.left.hits
+        free_places = self._places(turn.layer, turn.second) - turn.left.hits
         is_open = drawn & self.zones.broadcast((free_places > 0) & (turn.left.hits > 0))
         choice = -F.softplus(torch.where(is_hit, -outputs.logits, outputs.logits)) * is_open
         at = self._at(is_hit & drawn & self.zones.broadcast(turn.left.hits > 1))
@@ -210,7 +218,7 @@ class LayerDraws(nn.Module):
         """Shapes (N, A, R) of all voxels, or of the second color and zeros of the first, from odds (N, A, R)."""
         outputs = self.outputs(turn)
         if second:
-            outputs = outputs._replace(logits=torch.where(self.is_second, outputs.logits, -1e4))
+            outputs = outputs._replace(logits=torch.where(self.is_second, outputs.logits, NEVER))
         split = (self.zones.split(values) for values in (outputs.logits, odds))
         zones = zip(*split, turn.left.hits.unbind(1), strict=True)
         chosen, limits = zip(*(choose_hits(*zone) for zone in zones), strict=True)
@@ -270,8 +278,10 @@ class LayerDraws(nn.Module):
             cells = torch.cat([cells, self._directions(turn)], dim=2)
         numbers, bins = at_least_float32(self.net(cells, turn.scalars)).split(self.splits, dim=2)
         numbers = numbers.unflatten(2, (PARAMETERS, PAIR, -1))
-        prior = hits_feature(turn.left.hits, self._places(turn.second))
+        prior = hits_feature(turn.left.hits, self._places(turn.layer, turn.second))
         logits = numbers[:, :, 0].flatten(1, 2) + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)
+        if not self.zones.is_regular:
+            logits = torch.where(self.is_voxel[turn.layer], logits, NEVER)
         return Outputs(logits, numbers[:, :, 1:], bins)
 
     def _directions(self, turn: Turn) -> Tensor:
@@ -288,6 +298,6 @@ class LayerDraws(nn.Module):
     def _drawn(self, second: Tensor) -> Tensor:
         return self.is_second | ~second[:, None, None]
 
-    def _places(self, second: Tensor) -> Tensor:
+    def _places(self, layer: Tensor, second: Tensor) -> Tensor:
         """Voxels of each zone that are drawn (M, Z)."""
-        return torch.where(second[:, None], self.second_capacity, self.zones.capacity)
+        return torch.where(second[:, None], self.second_capacity[layer], self.zones.capacity[layer])

@@ -42,6 +42,15 @@ def test_bins_hold_equally_many_hits_and_end_where_these_do(low, hits):
     assert hits[hits > 0].min() * (1 - 1e-6) <= low.knots[0] < 0.03
 
 
+def test_no_piece_is_empty_over_five_decades():
+    hits = 10 ** (5 * torch.rand(50_000).double() - 3)
+    low = LowHits(BINS, 90.0, n_r=3).double()
+    low.fit([hits])
+    assert torch.all(low.knots.diff() > 0)
+    smallest = hits.min().expand(5)
+    assert torch.all(sizes_of(low, 5).log_prob(smallest.log()).isfinite())
+
+
 @pytest.mark.parametrize("unit", [0.5, 3.0, 40.0])
 def test_density_and_quantiles_belong_to_one_distribution(low, unit):
     """Density of the size at a score times the derivative of the size is the density of the score."""

@@ -1,5 +1,6 @@
 """Sizes of hits whose spectrum has steps at fixed energies."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ LEAST = 1e-5
 """Chance of a group before the numbers of its bins: float32 holds no differences of chances that are much smaller."""
 CELLS = 8192
 """Of the histogram in which the edges are found."""
+SPAN = math.log(1e6)
+"""Range of the logarithms of energies in that histogram."""
 
 
 class LowHits(nn.Module):
@@ -48,14 +51,18 @@ class LowHits(nn.Module):
         counts, least = torch.zeros(CELLS, dtype=torch.float64), torch.tensor(self.below)
         for batch in batches:
             hits = batch[(batch > 0) & (batch < self.below)]
-            counts += torch.bincount((hits * (CELLS / self.below)).long().clamp(max=CELLS - 1), minlength=CELLS)
+            cells = (1 + (hits / self.below).log() / SPAN).mul(CELLS).long().clamp(0, CELLS - 1)
+            counts += torch.bincount(cells, minlength=CELLS)
             least = torch.minimum(least, hits.min()) if len(hits) else least
+        edges = self.below * (SPAN * (torch.arange(CELLS + 1, dtype=torch.float64) / CELLS - 1)).exp()
+        first = int((counts > 0).double().argmax())
         # a thousandth of them evenly spread, so that no piece is empty
-        shares = F.pad((counts + (1e-3 * counts.sum() + 1) / CELLS).cumsum(0), (1, 0))
+        shares = F.pad((counts[first:] + (1e-3 * counts.sum() + 1) / (CELLS - first)).cumsum(0), (1, 0))
         wanted = torch.linspace(0, 1, len(self.knots), dtype=torch.float64) * shares[-1]
-        cell = (torch.searchsorted(shares, wanted) - 1).clamp(0, CELLS - 1)
-        places = cell + (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
-        self.knots.copy_((places * (self.below / CELLS)).clamp(min=least))
+        cell = (torch.searchsorted(shares, wanted) - 1).clamp(0, CELLS - first - 1)
+        part = (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
+        self.knots.copy_(edges[first + cell].lerp(edges[first + cell + 1], part))
+        self.knots[0] = torch.minimum(least, 0.999 * self.knots[1])
 
     def forward(self, ring: Tensor) -> Tensor:
         """Numbers of the bins of some hits in rings (M,), shape (bins, M)."""

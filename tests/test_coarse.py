@@ -30,9 +30,11 @@ def geometry(request):
     return request.param
 
 
-@pytest.fixture
-def manifold(geometry, randomize):
-    return randomize(CoarseManifold(geometry, CONTEXT, zones=[1, 3], hidden=6, blocks=1), std=0.2).double()
+@pytest.fixture(params=[(), (2,)], ids=["checkerboard", "groups"])
+def manifold(geometry, request, randomize):
+    return randomize(
+        CoarseManifold(geometry, CONTEXT, zones=[1, 3], hidden=6, blocks=1, groups=request.param), std=0.2
+    ).double()
 
 
 @pytest.fixture
@@ -156,29 +158,32 @@ def test_training_sees_what_sampling_sees(geometry, manifold, shapes, context, m
     )
     decoded = manifold.decode(manifold.encode(shapes, context), context, noise_of(manifold))
     steps, seen[:] = list(seen), []
-    for draw in range(2):
-        manifold._log_prob(decoded, context, torch.full((40, L), bool(draw)))
+    for draw in range(manifold.draws.n_colors):
+        manifold._log_prob(decoded, context, torch.full((40, L), draw))
     has_energy = sums(geometry, decoded) > 0
     for row, (shower, layer) in enumerate(has_energy.nonzero().tolist()):
         for draw, (turn, logits) in enumerate(seen):
-            step, expected = steps[2 * layer + draw]
+            step, expected = steps[manifold.draws.n_colors * layer + draw]
             assert_close(turn.planes[row], step.planes[shower], atol=1e-5, rtol=1e-5)
             assert_close(logits[row], expected[shower], atol=1e-5, rtol=1e-5)
 
 
-def test_the_second_draw_sees_the_first_color_and_its_neighbors_never_the_second(manifold, shapes, context):
-    shapes = shapes.requires_grad_()
-    draw = manifold.draws.turn(
-        torch.zeros(40, 3, A, R).double(), torch.zeros(40, 1).double(), torch.zeros(40, dtype=torch.long),
-        type(manifold.coordinates.measure(shapes))(*(part[:, 0] for part in manifold.coordinates.measure(shapes))),
-        torch.ones(40, dtype=torch.bool), manifold.zones.images(shapes)[:, 0], torch.ones(40).double(),
-    )  # fmt: skip
-    (gradient,) = torch.autograd.grad(draw.planes.sum(), shapes)
-    gradient = manifold.zones.images(gradient)[:, 0]
-    assert torch.all(gradient[:, manifold.draws.is_second] == 0)
-    assert torch.any(gradient[:, ~manifold.draws.is_second] != 0)
-    assert torch.all(manifold.draws.is_second != manifold.draws.is_second.roll(1, 0))
-    assert torch.all(manifold.draws.is_second[:, 1:] != manifold.draws.is_second[:, :-1])
+def test_a_draw_sees_the_colors_before_it_and_its_neighbors_never_have_its_color(manifold, shapes, context):
+    shapes, draws = shapes.requires_grad_(), manifold.draws
+    coarse = manifold.coordinates.measure(shapes)
+    for number in range(draws.n_colors):
+        turn = draws.turn(
+            torch.zeros(40, 3, A, R).double(), torch.zeros(40, 1).double(), torch.zeros(40, dtype=torch.long),
+            type(coarse)(*(part[:, 0] for part in coarse)), torch.full((40,), number),
+            manifold.zones.images(shapes)[:, 0], torch.ones(40).double(),
+        )  # fmt: skip
+        (gradient,) = torch.autograd.grad(turn.planes.sum(), shapes, retain_graph=True)
+        seen = (manifold.zones.images(gradient)[:, 0] != 0).any(0)
+        there = (manifold.zones.images(shapes)[:, 0] > 0).any(0)
+        assert torch.equal(seen, there & (draws.color < number))
+    assert torch.all(draws.color != draws.color.roll(1, 0))
+    assert torch.all(draws.color[:, 1:] != draws.color[:, :-1])
+    assert torch.all(draws.color.amax(0).diff() >= 0 if draws.n_colors > 2 else draws.color < 2)
 
 
 def test_a_turned_shower_is_as_likely(geometry, manifold, shapes, context):
@@ -256,6 +261,11 @@ def test_an_empty_detector_stays_empty_and_is_nothing_to_learn_from(manifold, sh
 def test_a_mesh_that_does_not_fit_is_refused(geometry, zones, message):
     with pytest.raises(CalomanError, match=message):
         CoarseManifold(geometry, 1 + geometry.n_layers, zones=zones)
+
+
+def test_groups_that_do_not_fit_are_refused():
+    with pytest.raises(CalomanError, match=r"groups = \[4\] must be growing numbers of rings from 1 to 3"):
+        CoarseManifold(REGULAR, CONTEXT, zones=[1], groups=[4])
 
 
 def test_it_has_no_residual(manifold, shapes, context):

@@ -27,7 +27,8 @@ class CoarseManifold(Manifold):
     The coordinates of a shower cannot be ignored: they are functions of it, and the decoder gives a zone exactly its
     hits and its energy. It goes from layer to layer, with the layers before as input. All voxels of a layer are drawn
     at first, and those of one color of a checkerboard in alpha and r are kept. The others are drawn anew: that second
-    draw sees the first color, and the hits and the energy that it left.
+    draw sees the first color, and the hits and the energy that it left. With groups of rings, each has two draws that
+    see the groups further in.
 
     Args:
         geometry: the mesh with V voxels in L layers. Those with more than one bin in alpha have equally many.
@@ -40,6 +41,7 @@ class CoarseManifold(Manifold):
         bins: of the energies of hits below an energy. Their chances are numbers of the decoder, so that the spectrum
             may have steps. Shapes have to be parts of the energies of layers then, see `LayerwiseTransform`.
         below: that energy [MeV].
+        groups: first ring of each group of rings but the innermost.
 
     References:
         SuperCalo (arXiv:2308.11700) for coarse energies and what is below them.
@@ -51,20 +53,21 @@ class CoarseManifold(Manifold):
     def __init__(
         self, geometry: Geometry, context: int, zones: Sequence[int] = (1,), hidden: int = 64, blocks: int = 2,
         directions: bool = False, unit: float = 1.0, bins: int = 0, below: float = 10.0,
+        groups: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.zones = Zones(geometry, zones)
         self.n_layers = geometry.n_layers
         self.coordinates = CoarseCoordinates(self.zones)
         self.latent_dim = self.coordinates.features
-        self.noise_dim = 2 * geometry.n_voxels
         self.context_scaling = Standardize(context)
         n_scalars = 3 * (1 + 2 * len(self.zones)) + context
         self.unit = unit
         further = n_scalars - context + 1  # place of the conditions beside the energy, see `_scalars`
         directed = slice(further, further + context - 1 - self.n_layers) if directions else None
         low = LowHits(bins, below, self.zones.grid[2]) if bins else None
-        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit, low)
+        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit, low, groups)
+        self.noise_dim = self.draws.n_colors * geometry.n_voxels
         self.past = Past(geometry, self.zones.grid)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
@@ -90,16 +93,17 @@ class CoarseManifold(Manifold):
         raise CalomanError("a CoarseManifold has no residual; take it out of the shape model")
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
-        second = torch.rand(len(shapes), self.n_layers, device=shapes.device) < 0.5
-        likelihood = 2 * self._log_prob(shapes, context, second).mean()
+        number = torch.randint(self.draws.n_colors, (len(shapes), self.n_layers), device=shapes.device)
+        likelihood = self.draws.n_colors * self._log_prob(shapes, context, number).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
-        first = torch.zeros(len(shapes), self.n_layers, dtype=torch.bool, device=shapes.device)
-        return self._log_prob(shapes, context, first, kept=True) + self._log_prob(shapes, context, ~first)
+        number = torch.zeros(len(shapes), self.n_layers, dtype=torch.long, device=shapes.device)
+        draws = [self._log_prob(shapes, context, number + i, kept=True) for i in range(self.draws.n_colors)]
+        return torch.stack(draws).sum(0)
 
-    def _log_prob(self, shapes: Tensor, context: Tensor, second: Tensor, kept: bool = False) -> Tensor:
-        """Log-likelihood (N,) of one draw of each layer, with hits and shares given: the second one if so in (N, L)."""
+    def _log_prob(self, shapes: Tensor, context: Tensor, number: Tensor, kept: bool = False) -> Tensor:
+        """Log-likelihood (N,) of a draw of each layer, of the number in (N, L), with hits and shares given."""
         coarse, images = self.coordinates.measure(shapes), self._unit_sums(shapes)
         energies = self._layer_energies(context)
         row, layer = (coarse.hits.sum(-1) > 0).nonzero(as_tuple=True)
@@ -107,7 +111,7 @@ class CoarseManifold(Manifold):
         own = aligned(images[row, layer], layer)
         turn = self.draws.turn(
             aligned(before, layer), self._scalars(coarse, context)[row, layer], layer,
-            Coarse(*(part[row, layer] for part in coarse)), second[row, layer], own, energies[row, layer],
+            Coarse(*(part[row, layer] for part in coarse)), number[row, layer], own, energies[row, layer],
         )  # fmt: skip
         return torch.zeros_like(energies[:, 0]).index_add(0, row, self.draws.log_prob(turn, own, kept))
 
@@ -115,7 +119,7 @@ class CoarseManifold(Manifold):
         energies = self._layer_energies(context)
         coarse = self.coordinates.inverse(latents, energies > 0)
         scalars = self._scalars(coarse, context)
-        noises = self.zones.draws(log_odds(at_least_float32(noise)), 2)
+        noises = self.zones.draws(log_odds(at_least_float32(noise)), self.draws.n_colors)
         past = self.past.nothing(scalars)
         images = []
         for layer, odds in enumerate(noises):
@@ -123,11 +127,11 @@ class CoarseManifold(Manifold):
             before = brightness(aligned(past, numbers) / self.unit)
             drawn = torch.zeros_like(past[:, 0])
             own = Coarse(*(part[:, layer] for part in coarse))
-            for draw in range(2):
-                second = torch.full_like(numbers, draw, dtype=torch.bool)
-                turn = self.draws.turn(before, scalars[:, layer], numbers, own, second, drawn, energies[:, layer])
-                new = self.draws.draw(turn, odds[:, draw], draw == 1)
-                drawn = torch.where(self.draws.is_second, new, drawn) if draw else new
+            for draw in range(self.draws.n_colors):
+                number = torch.full_like(numbers, draw)
+                turn = self.draws.turn(before, scalars[:, layer], numbers, own, number, drawn, energies[:, layer])
+                new = self.draws.draw(turn, odds[:, draw], draw)
+                drawn = torch.where(self.draws.color >= draw, new, drawn) if draw else new
             images.append(aligned(drawn, numbers, back=True))
             past = self.past(past, images[-1] * energies[:, layer, None, None], layer)
         return self.zones.voxels(torch.stack(images, dim=1))

@@ -1,6 +1,7 @@
 """Draws of a layer's voxels under the layers before it, held to hits and energies."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ class Turn(NamedTuple):
         scalars: numbers that it sees, shape (M, S).
         layer: their numbers, shape (M,).
         left: hits and shares of energy that are not given away yet, both of shape (M, Z).
-        second: whether it is the second draw, shape (M,).
+        number: of the draw, shape (M,); it is for voxels of this color and of higher ones.
         energies: of the layers (M,) [MeV].
     """
 
@@ -43,7 +44,7 @@ class Turn(NamedTuple):
     scalars: Tensor
     layer: Tensor
     left: Coarse
-    second: Tensor
+    number: Tensor
     energies: Tensor
 
     @property
@@ -84,8 +85,9 @@ class LayerDraws(nn.Module):
     """The likelihood of the voxels of a layer, and samples of them.
 
     Voxels are independent hurdles, with sinh-arcsinh-normal logarithms of the sizes of hits (see `HurdleHead`), under
-    the number of hits and the energy of each zone. There are two draws of each layer. The second one sees one color of
-    a checkerboard, and draws the other.
+    the number of hits and the energy of each zone. A layer is drawn once for each color. A draw sees the colors before
+    it, and draws all others. The colors of a group of rings are those of a checkerboard, and groups follow one another
+    from the inside out.
 
     Args:
         zones: of the layers.
@@ -96,31 +98,35 @@ class LayerDraws(nn.Module):
             so that turned layers are equally likely.
         unit: energy that the network sees as a number of order one [MeV].
         low: bins of the energies of small hits, whose spectrum may have steps.
+        groups: first ring of each group but the innermost.
 
     Raises:
-        CalomanError: if the number of bins in alpha is odd.
+        CalomanError: if the number of bins in alpha is odd, or the groups do not fit.
     """
 
     hit_logit: Tensor
     log_mean: Tensor
     log_std: Tensor
     cell_alpha: Tensor
-    is_second: Tensor
+    color: Tensor
     is_voxel: Tensor
-    second_capacity: Tensor
+    places: Tensor
     voxel_zone: Tensor
 
     def __init__(
         self, zones: Zones, n_scalars: int, hidden: int, blocks: int, directed: slice | None = None, unit: float = 1.0,
-        low: LowHits | None = None,
+        low: LowHits | None = None, groups: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         n_layers, n_alpha, n_r = zones.grid
         if n_alpha % PAIR:
             raise CalomanError(f"a CoarseManifold needs an even number of bins in alpha, not {n_alpha}")
+        if any(inner >= outer for inner, outer in pairwise([0, *groups, n_r])):
+            raise CalomanError(f"groups = {list(groups)} must be growing numbers of rings from 1 to {n_r - 1}")
         self.zones = zones
+        self.n_colors = PAIR * (1 + len(groups))
         cell = PAIR * n_r
-        n_scalars += 2 * len(zones) + 1
+        n_scalars += 2 * len(zones) + self.n_colors - 1
         self.directed, self.unit, self.low = directed, unit, low
         n_directions = 0 if directed is None else 2 * (1 + directed.stop - directed.start)
         self.splits = [PARAMETERS * cell, low.bins if low else 0]
@@ -131,11 +137,15 @@ class LayerDraws(nn.Module):
         self.register_buffer("hit_logit", torch.zeros(n_layers, n_r))  # over that of the zone
         self.register_buffer("log_mean", torch.zeros(n_layers, n_r))
         self.register_buffer("log_std", torch.ones(n_layers, n_r))
-        color = (torch.arange(n_alpha)[:, None] + torch.arange(n_r)) % 2
-        self.register_buffer("is_second", color == 1, persistent=False)
+        ring = torch.arange(n_r, device="cpu")
+        color = (torch.arange(n_alpha, device="cpu")[:, None] + ring) % PAIR
+        color = color + PAIR * torch.searchsorted(torch.tensor(groups, device="cpu"), ring, right=True)
         is_voxel = aligned(zones.is_voxel, torch.arange(n_layers, device=zones.is_voxel.device))
+        drawn = torch.arange(self.n_colors, device="cpu")[:, None, None] <= color
+        self.register_buffer("color", color, persistent=False)
         self.register_buffer("is_voxel", is_voxel, persistent=False)
-        self.register_buffer("second_capacity", zones.sum(((color == 1) & is_voxel).long()), persistent=False)
+        # voxels of each draw in each zone, (D, L, Z)
+        self.register_buffer("places", zones.sum((drawn[:, None] & is_voxel.to("cpu")).long()), persistent=False)
         zone = torch.searchsorted(torch.tensor([outer for _, outer in zones.bounds]), torch.arange(n_r), right=True)
         self.register_buffer("voxel_zone", zone.repeat(n_alpha), persistent=False)
 
@@ -167,7 +177,7 @@ class LayerDraws(nn.Module):
         self.hit_logit.copy_((chances.logit() - torch.cat(of_zones, dim=1).logit()).nan_to_num(0))
 
     def turn(
-        self, before: Tensor, scalars: Tensor, layer: Tensor, coarse: Coarse, second: Tensor, own: Tensor,
+        self, before: Tensor, scalars: Tensor, layer: Tensor, coarse: Coarse, number: Tensor, own: Tensor,
         energies: Tensor,
     ) -> Turn:  # fmt: skip
         """A draw of layers.
@@ -177,11 +187,11 @@ class LayerDraws(nn.Module):
             scalars: numbers for the network (M, S).
             layer: numbers of the layers (M,).
             coarse: hits and shares of their zones, both (M, Z).
-            second: whether it is the second draw, shape (M,).
-            own: the shapes of the layers (M, A, R), of which the second draw sees the first color.
+            number: of the draw, shape (M,).
+            own: the shapes of the layers (M, A, R), of which a draw sees the colors before it.
             energies: of the layers (M,) [MeV].
         """
-        known = own * (second[:, None, None] & ~self.is_second)
+        known = own * (self.color < number[:, None, None])
         is_hit = known > 0
         shares = (coarse.shares - self.zones.sum(known)).clamp(min=LEAST_SHARE) * (coarse.shares > 0)
         left = Coarse(coarse.hits - self.zones.sum(is_hit.to(known.dtype)), shares)
@@ -189,9 +199,10 @@ class LayerDraws(nn.Module):
             [brightness(known * energies[:, None, None] / self.unit), is_hit.to(known.dtype)], dim=1
         )
         planes = torch.cat([before, own_images], dim=1)
-        rest = [hits_feature(left.hits, self._places(layer, second)), shares_feature(left.shares)]
-        scalars = torch.cat([scalars, *rest, second[:, None].to(scalars.dtype)], dim=1)
-        return Turn(planes, scalars, layer, left, second, energies)
+        rest = [hits_feature(left.hits, self.places[number, layer]), shares_feature(left.shares)]
+        passed = number[:, None] > torch.arange(self.n_colors - 1, device=number.device)
+        scalars = torch.cat([scalars, *rest, passed.to(scalars.dtype)], dim=1)
+        return Turn(planes, scalars, layer, left, number, energies)
 
     def log_prob(self, turn: Turn, own: Tensor, kept: bool = False) -> Tensor:
         """Log-likelihood of the drawn voxels of layers with shapes (M, A, R), shape (M,).
@@ -199,14 +210,13 @@ class LayerDraws(nn.Module):
         Args:
             turn: what is known.
             own: the shapes.
-            kept: without the voxels of the first draw that the second one replaces.
+            kept: without the voxels that a later draw replaces.
         """
         outputs = self.outputs(turn)
-        is_hit, drawn = own > 0, self._drawn(turn.second)
-        if kept:
-            drawn = drawn & (turn.second[:, None, None] | ~self.is_second)
+        is_hit, number = own > 0, turn.number[:, None, None]
+        drawn = self.color == number if kept else self.color >= number
         # what the numbers of hits decide is no choice, and a single hit has all the energy
-        free_places = self._places(turn.layer, turn.second) - turn.left.hits
+        free_places = self.places[turn.number, turn.layer] - turn.left.hits
         is_open = drawn & self.zones.broadcast((free_places > 0) & (turn.left.hits > 0))
         choice = -F.softplus(torch.where(is_hit, -outputs.logits, outputs.logits)) * is_open
         at = self._at(is_hit & drawn & self.zones.broadcast(turn.left.hits > 1))
@@ -214,11 +224,11 @@ class LayerDraws(nn.Module):
         sizes = self._sizes(turn, outputs, at).log_prob(relative.log())
         return choice.sum((-2, -1)).index_add(0, at.row, sizes)
 
-    def draw(self, turn: Turn, odds: Tensor, second: bool) -> Tensor:
-        """Shapes (N, A, R) of all voxels, or of the second color and zeros of the first, from odds (N, A, R)."""
+    def draw(self, turn: Turn, odds: Tensor, number: int) -> Tensor:
+        """Shapes (N, A, R) of the voxels of a draw, and zeros in the colors before it, from odds (N, A, R)."""
         outputs = self.outputs(turn)
-        if second:
-            outputs = outputs._replace(logits=torch.where(self.is_second, outputs.logits, NEVER))
+        if number:
+            outputs = outputs._replace(logits=torch.where(self.color >= number, outputs.logits, NEVER))
         split = (self.zones.split(values) for values in (outputs.logits, odds))
         zones = zip(*split, turn.left.hits.unbind(1), strict=True)
         chosen, limits = zip(*(choose_hits(*zone) for zone in zones), strict=True)
@@ -247,7 +257,7 @@ class LayerDraws(nn.Module):
     def _at(self, chosen: Tensor) -> Places:
         """The voxels that are chosen in (M, A, R)."""
         place = chosen.flatten().nonzero().squeeze(1)
-        row, voxel = place // self.is_second.numel(), place % self.is_second.numel()
+        row, voxel = place // self.color.numel(), place % self.color.numel()
         zone = row * len(self.zones) + self.voxel_zone[voxel]
         return Places(place, row, zone, row * self.zones.grid[2] + voxel % self.zones.grid[2])
 
@@ -278,7 +288,7 @@ class LayerDraws(nn.Module):
             cells = torch.cat([cells, self._directions(turn)], dim=2)
         numbers, bins = at_least_float32(self.net(cells, turn.scalars)).split(self.splits, dim=2)
         numbers = numbers.unflatten(2, (PARAMETERS, PAIR, -1))
-        prior = hits_feature(turn.left.hits, self._places(turn.layer, turn.second))
+        prior = hits_feature(turn.left.hits, self.places[turn.number, turn.layer])
         logits = numbers[:, :, 0].flatten(1, 2) + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)
         if not self.zones.is_regular:
             logits = torch.where(self.is_voxel[turn.layer], logits, NEVER)
@@ -294,10 +304,3 @@ class LayerDraws(nn.Module):
 
     def _moments(self, turn: Turn) -> list[Tensor]:
         return [values[turn.layer].unsqueeze(1) for values in (self.log_mean, self.log_std)]
-
-    def _drawn(self, second: Tensor) -> Tensor:
-        return self.is_second | ~second[:, None, None]
-
-    def _places(self, layer: Tensor, second: Tensor) -> Tensor:
-        """Voxels of each zone that are drawn (M, Z)."""
-        return torch.where(second[:, None], self.second_capacity[layer], self.zones.capacity[layer])

@@ -87,12 +87,12 @@ class LayerDraws(nn.Module):
         ring = torch.arange(n_r, device="cpu")
         color = (torch.arange(n_alpha, device="cpu")[:, None] + ring) % PAIR
         color = color + PAIR * torch.searchsorted(torch.tensor(groups, device="cpu"), ring, right=True)
-        is_voxel = aligned(zones.is_voxel, torch.arange(n_layers, device=zones.is_voxel.device))
+        is_voxel = aligned(zones.is_voxel, torch.arange(n_layers, device="cpu"))
         drawn = torch.arange(self.n_colors, device="cpu")[:, None, None] <= color
         self.register_buffer("color", color, persistent=False)
         self.register_buffer("is_voxel", is_voxel, persistent=False)
         # voxels of each draw in each zone, (D, L, Z)
-        self.register_buffer("places", zones.sum((drawn[:, None] & is_voxel.to("cpu")).long()), persistent=False)
+        self.register_buffer("places", zones.sum((drawn[:, None] & is_voxel).long()), persistent=False)
         zone = torch.searchsorted(torch.tensor([outer for _, outer in zones.bounds]), torch.arange(n_r), right=True)
         self.register_buffer("voxel_zone", zone.repeat(n_alpha), persistent=False)
 

@@ -63,4 +63,4 @@ def _overlaps(before: Layer, behind: Layer, size: int) -> Tensor:
         [max(0.0, min(outer, b) ** 2 - max(inner, a) ** 2) / (outer**2 - inner**2) for a, b in pairwise(edges)]
         for inner, outer in pairwise(before.r_edges)
     ]
-    return F.pad(torch.tensor(parts), (0, size - behind.n_r, 0, size - before.n_r))
+    return F.pad(torch.tensor(parts, device="cpu"), (0, size - behind.n_r, 0, size - before.n_r))

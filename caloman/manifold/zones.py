@@ -43,7 +43,8 @@ class Zones(nn.Module):
         if any(inner >= outer for inner, outer in pairwise(edges)):
             raise CalomanError(f"zones = {list(starts)} must be growing numbers of rings from 1 to {n_r - 1}")
         self.bounds = list(pairwise(edges))
-        self.register_buffer("is_voxel", self.images(torch.ones(1, geometry.n_voxels))[0] > 0, persistent=False)
+        is_voxel = self.images(torch.ones(1, geometry.n_voxels, device="cpu"))[0] > 0
+        self.register_buffer("is_voxel", is_voxel, persistent=False)
         self.register_buffer("capacity", self.sum(self.is_voxel.long()), persistent=False)  # (L, Z)
 
     def __len__(self) -> int:

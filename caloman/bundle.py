@@ -30,8 +30,10 @@ from caloman.showers.geometry import Geometry
 from caloman.showers.spectra import MOST_SHOWERS
 from caloman.specification import build, read_yaml, to_yaml
 
-FORMAT, OLDEST = 3, 2
+FORMAT, OLDEST = 4, 2
 """Format of the bundles that are written, and the oldest one that is read: bundles of format 2 list no conditions."""
+UNLIMITED = 3, re.compile(r"\S+\.shares\.(start|step|edges|limits)")
+"""Format up to which shares of layers had no limits, and the tensors of these: they stay as they are before a fit."""
 LARGEST_SIZE = 1_000_000
 HASHED = ("geometry.xml", "model.safetensors")
 Factory = Callable[[Geometry, Conditions], ShowerModel]
@@ -59,12 +61,12 @@ def load(path: str | Path) -> ShowerModel:
     _check_sizes(config["model"], source)
     factory = _factory(config["model"], source)
     conditions = _conditions(config, source, weights)
-    shapes = _shapes(weights)
-    _check_plan(factory, geometry, conditions, source, shapes)
+    shapes, optional = _shapes(weights), UNLIMITED[1] if config["format"] <= UNLIMITED[0] else None
+    _check_plan(factory, geometry, conditions, source, shapes, optional)
     model = factory(geometry, conditions)
     try:
-        tensors = load_file(weights)
-        model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in shapes})
+        tensors = {name: tensor for name, tensor in load_file(weights).items() if name in shapes}
+        model.load_state_dict(tensors, strict=optional is None)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CalomanError(f"{weights}: does not fit its config.yaml, copy the bundle again ({reason})") from None
@@ -121,7 +123,11 @@ def save(
         training: what the model was trained on, for config and card.
         folder: the bundle; an older one is replaced.
         record: how the model was trained, with what versions and on what machine; for people, nothing reads it.
+
+    Raises:
+        CalomanError: if a condition of the model has no trained range or categories.
     """
+    _check_trained(model.conditions, folder, "set those of the training showers, `model.conditions.trained(values)`")
     with appearing_folder(folder) as partial:
         model.geometry.to_xml(partial / "geometry.xml")
         tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -161,11 +167,16 @@ def _conditions(config: Mapping[str, Any], source: Path, weights: Path) -> Condi
         conditions = Conditions(build(listed, list[Condition], "conditions")[0])
     except CalomanError as error:
         raise CalomanError(f"{source}: {error}") from None
+    _check_trained(conditions, source, "copy the bundle again")
+    return conditions
+
+
+def _check_trained(conditions: Conditions, place: Path, cure: str) -> None:
     for condition in conditions:
         if not (condition.range or condition.categories):
-            raise CalomanError(f"{source}: condition {condition.name!r} has no range or categories of the training; "
-                               "copy the bundle again")  # fmt: skip
-    return conditions
+            raise CalomanError(
+                f"{place}: condition {condition.name!r} has no range or categories of the training; {cure}"
+            )
 
 
 def _energy(source: Path, weights: Path) -> dict[str, object]:
@@ -177,9 +188,14 @@ def _energy(source: Path, weights: Path) -> dict[str, object]:
 
 
 def _check_plan(
-    factory: Factory, geometry: Geometry, conditions: Conditions, source: Path, shapes: Mapping[str, list[int]]
+    factory: Factory,
+    geometry: Geometry,
+    conditions: Conditions,
+    source: Path,
+    shapes: Mapping[str, list[int]],
+    optional: re.Pattern[str] | None,
 ) -> None:
-    """Makes sure that a generator has the stored weights, before it takes any memory.
+    """Makes sure that a generator has the stored weights, except for optional ones, before it takes any memory.
 
     Raises:
         CalomanError: with the first tensor that is missing or of another shape.
@@ -201,6 +217,8 @@ def _check_plan(
     finally:
         hook.remove()
     for name in {**planned, **shapes}:
+        if name not in shapes and optional and optional.fullmatch(name):
+            continue
         if name not in planned or list(planned[name].shape) != shapes.get(name):
             raise CalomanError(f"{source}: does not describe the tensor {name!r} of model.safetensors; copy it again")
 

@@ -69,7 +69,7 @@ def test_noise_above_the_threshold_is_refused(small):
 
 
 def test_log_determinant_of_layer_fractions():
-    fractions = LayerFractions(alpha=1e-3).double()
+    fractions = LayerFractions(4, alpha=1e-3).double()
     log_energies = torch.randn(500, 4, dtype=torch.float64)
     incident = 20 * log_energies.exp().sum(1, keepdim=True) ** 0.8
     fractions.fit([(log_energies.exp(), incident)])
@@ -98,7 +98,7 @@ def test_density_of_layer_energies_is_normalized(small, randomize):
 
 def test_log_determinant_of_layer_logarithms():
     """Shares keep their scale and the common factor is drawn: what is left is the slope of E_tot, and of the factor."""
-    logarithms, blur = LayerLogarithms(alpha=1e-3).double(), 0.03
+    logarithms, blur = LayerLogarithms(4, alpha=1e-3).double(), 0.03
     energies = torch.rand(500, 4, dtype=torch.float64) + 0.1
     incident = 20 * energies.sum(1, keepdim=True) ** 0.8
     logarithms.fit([(energies, incident)])
@@ -112,7 +112,7 @@ def test_log_determinant_of_layer_logarithms():
 
 def test_density_of_layer_logarithms_is_normalized():
     """The blur is a dimension more, over which the estimate of the density has the right mean."""
-    coordinates, n, normal = LayerLogarithms(blur=3.0), 400_000, Normal(0.0, 1.0)
+    coordinates, n, normal = LayerLogarithms(3, blur=3.0), 400_000, Normal(0.0, 1.0)
     proposal, incident = Normal(0.0, 2.0), torch.full((n, 1), 2.0, dtype=torch.float64)
     log_energies = 2 * torch.randn(n, 3, dtype=torch.float64)
     x = coordinates(log_energies.exp(), incident)

@@ -52,6 +52,8 @@ def make_model(head="HurdleHead", mesh="small"):
     model = bundle.build_model(make_spec(head), MESHES[mesh], ENERGY_ONLY, Path("spec")).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
+    model.energy.coordinates.shares.edges.fill_(0.6)
+    model.energy.coordinates.shares.limits.fill_(0.8)
     model.conditions = Conditions.energies(1e3, 1e5)
     return model
 

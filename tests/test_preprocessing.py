@@ -20,6 +20,7 @@ from caloman.preprocessing import (
     Standardize,
     Whiten,
 )
+from caloman.preprocessing.limits import ShareLimits
 from caloman.showers.conditions import ENERGY_ONLY
 
 RATIO = 3.0
@@ -49,7 +50,7 @@ def layer_energies(draw):
 )
 def test_layer_fractions_are_inverted(dtype, alpha, tolerance, energies):
     layers, incident = (tensor.to(dtype) for tensor in energies)
-    fractions = LayerFractions(alpha)
+    fractions = LayerFractions(5, alpha)
     logits = fractions(layers, incident)
     assert torch.all(torch.isfinite(logits))
     error = (fractions.inverse(logits, incident) - layers).abs()
@@ -61,7 +62,7 @@ def test_layer_fractions_are_those_of_caloflow():
     alpha, incident = 1e-6, torch.tensor([[100.0]], dtype=torch.float64)
     layers = torch.tensor([[10.0, 0.0, 60.0, 20.0, 30.0]], dtype=torch.float64)
     u = torch.tensor([[120 / (RATIO * 100), 10 / 120, 0 / 110, 60 / 110, 20 / 50]], dtype=torch.float64)
-    assert_close(LayerFractions(alpha)(layers, incident), torch.logit(alpha + (1 - 2 * alpha) * u))
+    assert_close(LayerFractions(5, alpha)(layers, incident), torch.logit(alpha + (1 - 2 * alpha) * u))
 
 
 @given(layer_energies())
@@ -70,7 +71,7 @@ def test_layer_fractions_are_those_of_caloflow():
 def test_layer_logarithms_are_inverted(dtype, tolerance, energies):
     layers = energies[0].clamp(min=1e-2).to(dtype)
     incident = torch.maximum(energies[1].to(dtype), 1.01 * layers.sum(1, keepdim=True) / RATIO)
-    logarithms = LayerLogarithms(alpha=1e-9, blur=0.5)
+    logarithms = LayerLogarithms(5, alpha=1e-9, blur=0.5)
     coordinates = logarithms(layers, incident)
     assert_close(logarithms.inverse(coordinates, incident), layers, rtol=tolerance, atol=0)
     factors = (coordinates[:, 1:] - layers.log()).exp()
@@ -92,7 +93,7 @@ ENERGIES = [256.0, 1024.0, 4096.0, 16384.0, 65536.0]
 @pytest.mark.parametrize("kind", [LayerFractions, LayerLogarithms])
 def test_layer_energies_never_exceed_what_training_saw_at_their_energy(kind):
     layers, incident = resolved(ENERGIES, 5000)
-    coordinates = kind().double()
+    coordinates = kind(3).double()
     coordinates.fit([(layers[:2000], incident[:2000]), (layers[2000:], incident[2000:])])
     assert_close(coordinates.inverse(coordinates(layers, incident), incident), layers, rtol=1e-8, atol=0)
     limits = []
@@ -107,9 +108,55 @@ def test_layer_energies_never_exceed_what_training_saw_at_their_energy(kind):
     assert limits[0] > limits[1] > limits[2]
 
 
+@pytest.mark.parametrize("kind", [LayerFractions, LayerLogarithms])
+def test_shares_of_layers_stay_within_what_training_saw_at_their_energy(kind):
+    layers, incident = resolved(ENERGIES, 5000)
+    layers[:, 2] *= 256 / incident[:, 0]  # a small share at high energies
+    coordinates = kind(3).double()
+    coordinates.fit([(layers, incident)])
+    for energy in ENERGIES[2:]:
+        here = layers[incident[:, 0] == energy]
+        shares = here[:, 2] / here.sum(1)
+        wild = 50 * torch.randn(2000, 3 + coordinates.extra, dtype=torch.float64)
+        wild[:, 0] = 0
+        generated = coordinates.inverse(wild, torch.full((2000, 1), energy, dtype=torch.float64))
+        found = (generated[:, 2] / generated.sum(1)).max()
+        assert 2 * shares.max() - shares.median() < found < 3 * shares.max() < 0.8
+        assert_close(generated.sum(1), generated[:1].sum().expand(2000))
+
+
+def test_limits_of_shares_are_a_bijection():
+    """The step is undone by finding the part of the rooms, of which the sum of all shares is a monotone function."""
+    limits, incident = ShareLimits(4).double(), torch.full((2000, 1), 100.0, dtype=torch.float64)
+    limits.fit(torch.rand(500, 4, dtype=torch.float64).softmax(1), incident[:500])
+    shares = (3 * torch.randn(2000, 4, dtype=torch.float64)).softmax(1)
+    edges, largest = limits.edges[:1], limits.limits[:1]
+    found = limits(shares, incident)
+    assert torch.all((found >= 0) & (found < largest))
+    assert_close(found.sum(1), torch.ones(2000, dtype=torch.float64))
+    inside = (shares <= edges).all(1)
+    assert 20 < inside.sum() < 1980
+    assert torch.equal(found[inside], shares[inside])
+    assert torch.all((found > edges).any(1)[~inside])
+
+    def before(part):
+        """Shares before the step if the others had got this part of the rooms."""
+        squeezed = largest - (largest - found) / (1 - part)
+        excess = ((squeezed - edges) / (largest - edges)).clamp(0, 1 - 1e-15)
+        return torch.where(excess > 0, edges + (largest - edges) * excess.atanh(), squeezed)
+
+    low, high = torch.zeros_like(incident), torch.ones_like(incident)
+    for _ in range(60):
+        middle = (low + high) / 2
+        too_much = before(middle).sum(1, keepdim=True) > 1
+        low, high = torch.where(too_much, middle, low), torch.where(too_much, high, middle)
+    mild = ((shares - edges) / (largest - edges)).amax(1) < 5  # tanh keeps digits
+    assert_close(before(high)[mild], shares[mild], rtol=1e-6, atol=1e-9)
+
+
 def test_the_coordinate_of_the_total_is_standard_at_each_energy():
     layers, incident = resolved(ENERGIES, 10_000)
-    coordinates = LayerFractions().double()
+    coordinates = LayerFractions(3).double()
     coordinates.fit([(layers, incident)])
     totals = coordinates(layers, incident)[:, :1]
     for energy in ENERGIES:
@@ -120,7 +167,7 @@ def test_the_coordinate_of_the_total_is_standard_at_each_energy():
 
 def test_without_unit_width_the_coordinate_of_the_total_is_centered_and_keeps_its_resolution():
     layers, incident = resolved(ENERGIES, 10_000)
-    coordinates = LayerFractions(unit_width=False).double()
+    coordinates = LayerFractions(3, unit_width=False).double()
     coordinates.fit([(layers, incident)])
     found = coordinates(layers, incident)
     here = [found[incident[:, 0] == energy, 0] for energy in ENERGIES]
@@ -147,7 +194,7 @@ def test_no_training_shower_is_refused(kind, damage):
         layers = incident.expand(-1, 3) / 3
     for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-3)):
         batch = layers.to(dtype), incident.to(dtype)
-        coordinates = kind(alpha=1e-9).to(dtype)
+        coordinates = kind(3, alpha=1e-9).to(dtype)
         coordinates.fit([batch])
         found = coordinates(*batch)
         assert torch.all(torch.isfinite(coordinates.log_det(found, *batch)))
@@ -157,7 +204,7 @@ def test_no_training_shower_is_refused(kind, damage):
 def test_an_absurd_shower_widens_the_limit_near_its_energy_only():
     layers, incident = resolved(ENERGIES, 5000)
     layers[3] *= 100  # 16384 MeV
-    coordinates = LayerFractions().double()
+    coordinates = LayerFractions(3).double()
     coordinates.fit([(layers, incident)])
     largest = [coordinates.inverse(torch.full((1, 3), 1e3).double(), torch.tensor([[e]]).double()) for e in ENERGIES]
     responses = [float(layers.sum()) / energy for layers, energy in zip(largest, ENERGIES, strict=True)]
@@ -168,7 +215,7 @@ def test_an_absurd_shower_widens_the_limit_near_its_energy_only():
 
 def test_showers_beyond_the_limit_have_a_low_density_but_no_infinite_one():
     layers, incident = resolved(ENERGIES, 5000)
-    coordinates = LayerLogarithms(alpha=1e-9).double()
+    coordinates = LayerLogarithms(3, alpha=1e-9).double()
     coordinates.fit([(layers, incident)])
     beyond, edge = coordinates(50 * layers, incident)[:, 0], coordinates(layers, incident)[:, 0].max()
     assert torch.all((beyond > edge) & (beyond < 50))

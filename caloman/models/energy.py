@@ -31,7 +31,7 @@ class LayerEnergyModel(nn.Module):
         flow: density of the standardized coordinates under the conditions.
         threshold: layers with less energy are empty [MeV]; 0 leaves every layer as the flow gives it.
         alpha: margin of the logit.
-        coordinates: of the layer energies, from `alpha`.
+        coordinates: of the layer energies, from L and `alpha`.
 
     References:
         CaloFlow (arXiv:2106.05285); Cresswell et al., CaloMan (arXiv:2211.15380).
@@ -47,10 +47,10 @@ class LayerEnergyModel(nn.Module):
         flow: Callable[[int, int], Distribution],
         threshold: float = 0.0,
         alpha: float = 1e-6,
-        coordinates: Callable[[float], LayerCoordinates] = LayerFractions,
+        coordinates: Callable[[int, float], LayerCoordinates] = LayerFractions,
     ) -> None:
         super().__init__()
-        self.coordinates = coordinates(alpha)
+        self.coordinates = coordinates(geometry.n_layers, alpha)
         if not (self.coordinates.takes_zeros or threshold > 0):
             raise CalomanError(
                 f"the {type(self.coordinates).__name__} of an energy model needs a threshold above 0, below which "

@@ -44,7 +44,7 @@ class JointDensity(nn.Module):
     ) -> None:
         super().__init__()
         self.transform = LayerwiseTransform(geometry, conditions, threshold)
-        self.fractions = LayerFractions(alpha)
+        self.fractions = LayerFractions(geometry.n_layers, alpha)
         dequantization.check(threshold)
         self.dequantization = dequantization
         self.empty_layers = LogUniformDequantization(threshold)

@@ -65,8 +65,12 @@ def _to_archive(files: Mapping[str, bytes], path: Path) -> str:
 
 
 def shared_files(folder: Path) -> dict[str, bytes]:
-    """Name -> content of what is shared of a bundle."""
-    files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+    """Name -> content of what is shared of a bundle.
+
+    Raises:
+        CalomanError: if a file is a link to one outside, which would be shared in its place.
+    """
+    files = {name: _own(folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     if "training.json" in files:
         try:
             record = without_machine(json.loads(files["training.json"]))
@@ -74,6 +78,14 @@ def shared_files(folder: Path) -> dict[str, bytes]:
             raise CalomanError(f"{folder / 'training.json'}: damaged; remove it or copy the bundle again") from None
         files["training.json"] = f"{json.dumps(record, indent=2)}\n".encode()
     return files
+
+
+def _own(path: Path) -> Path:
+    """A file of a bundle itself; `huggingface_hub` keeps it in a folder ``blobs`` beside the snapshots."""
+    target, folder = path.resolve(), path.parent.resolve()
+    if not (target.is_relative_to(folder) or target.is_relative_to(folder.parent.parent / "blobs")):
+        raise CalomanError(f"{path}: is a link to a file elsewhere, which would be shared; put the file in its place")
+    return target
 
 
 def without_machine(record: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -1,10 +1,12 @@
 import json
+import os
 import re
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 import caloman
 from caloman.cli import main
@@ -477,20 +479,30 @@ def test_a_kept_summary_of_the_reference_changes_no_number(tmp_path, hasty, monk
     monkeypatch.setattr("caloman.evaluation.power.MOST_STEPS", 1)
     first, second, reference, floor = (saved(tmp_path / f"{i}.hdf5", make_showers(120, i)) for i in range(4))
     options = {"floor": floor, "modes": ["hist", "cls-high", "cls-trees", "fpd", "equivalent", "power"], "repeats": 2}
-    summary = {"reference_summary": tmp_path / "kept.npz"}
+    summary = {"reference_summary": tmp_path / "kept"}
     hasty(first, reference, tmp_path / "report", **options, **summary)
     fresh = hasty(second, reference, tmp_path / "report", **options).metrics
     monkeypatch.setattr("caloman.evaluation.command.measure_power", None)
     assert hasty(second, reference, tmp_path / "report", **options, **summary).metrics == fresh
     monkeypatch.setattr("caloman.evaluation.command._results", None)
     for changed, name in (({"seed": 1}, "choice of seeds"), ({"floor": first}, "floor"), ({"modes": ["hist"]}, "mode")):
-        with pytest.raises(CalomanError, match=rf"kept\.npz: was made with .*{name}.*; remove it or name another"):
+        with pytest.raises(
+            CalomanError, match=rf"kept: was made with .*{name}.*; remove it or name another"
+        ):
             hasty(second, reference, tmp_path / "report", **{**options, **changed, **summary})
-    with pytest.raises(CalomanError, match=r"kept\.npz: was made with another reference, 2\.hdf5"):
+    with pytest.raises(CalomanError, match=r"kept: was made with another reference, 2\.hdf5"):
         hasty(second, first, tmp_path / "report", **options, **summary)
-    for content in (b"nothing", (tmp_path / "kept.npz").read_bytes()[:-100]):
-        (tmp_path / "kept.npz").write_bytes(content)
-        with pytest.raises(CalomanError, match=r"kept\.npz: not a summary that --reference-summary wrote; remove it"):
+    whole = (tmp_path / "kept").read_bytes()
+    nested = save({"high/0": np.zeros((4, 9))}, {"content": "[" * 10**5})
+    for content in (b"nothing", whole[:-100], whole.replace(b"high/", b"high:"), nested, None):
+        (tmp_path / "kept").unlink()
+        if content is None:
+            os.mkfifo(tmp_path / "kept")
+        else:
+            (tmp_path / "kept").write_bytes(content)
+        with pytest.raises(
+            CalomanError, match=r"kept: not a summary that --reference-summary wrote; remove it"
+        ):
             hasty(second, reference, tmp_path / "report", **options, **summary)
 
 

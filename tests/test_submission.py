@@ -55,3 +55,26 @@ def test_other_particles_and_conditions_are_refused(tmp_path):
         with pytest.raises(CalomanError, match=message):
             caloman.submit(name, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(run, tmp_path):
+    (tmp_path / "photons").mkdir()
+    (tmp_path / "photons" / "thesis.txt").write_text("all I have")
+    with pytest.raises(CalomanError, match="holds something else; name a new folder"):
+        caloman.submit(run, tmp_path)
+    assert (tmp_path / "photons" / "thesis.txt").read_text() == "all I have"
+    caloman.submit(run, tmp_path / "new")
+    caloman.submit(run, tmp_path / "new")
+
+
+def test_what_a_stranger_links_to_is_not_handed_on(run, tmp_path):
+    (tmp_path / "secret").write_text("my key")
+    (run / "bundle" / "notes.txt").symlink_to(tmp_path / "secret")
+    caloman.submit(run, tmp_path / "packed")
+    assert not list((tmp_path / "packed").rglob("notes.txt"))
+    (run / "bundle" / "README.md").unlink()
+    (run / "bundle" / "README.md").symlink_to(tmp_path / "secret")
+    for hand_on in (caloman.submit, caloman.publish):
+        with pytest.raises(CalomanError, match=r"README\.md: is a link to a file elsewhere"):
+            hand_on(run, str(tmp_path / "shared.zip"))
+    assert not (tmp_path / "shared.zip").exists()

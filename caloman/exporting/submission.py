@@ -15,11 +15,13 @@ import numpy as np
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import appearing_folder, write
+from caloman.sharing import shared_files
 
 PARTICLES = ("photon", "pion")
 ENERGIES = (5, 50, 500)
 """What the comparison asks for [GeV]."""
-SNIPPETS = ("container.def", "generate.py", "README.md")
+RECIPE = "container.def"
+SNIPPETS = (RECIPE, "generate.py", "README.md")
 
 
 def submit(run: str | Path, output: str | Path) -> str:
@@ -38,7 +40,7 @@ def submit(run: str | Path, output: str | Path) -> str:
 
     Raises:
         CalomanError: if there is no such generator, the comparison does not have its particle, the energy is not its
-            only condition, or the folder cannot be written.
+            only condition, or the folder holds something else or cannot be written.
     """
     model, folder = bundle.load(run), Path(output)
     particle = model.geometry.particle
@@ -48,13 +50,17 @@ def submit(run: str | Path, output: str | Path) -> str:
     if model.conditions.further:
         raise CalomanError(f"{run}: also needs {', '.join(model.conditions.further)}, but the comparison gives the "
                            "energy alone; name a generator without further conditions")  # fmt: skip
+    if not (folder / RECIPE).is_file() and folder.is_dir() and any(folder.iterdir()):
+        raise CalomanError(f"{output}: holds something else; name a new folder, or one that `caloman submit` wrote")
+    files = shared_files(bundle.find(run))
+    for name in SNIPPETS:
+        write(folder / name, _filled(name))
     with appearing_folder(folder / f"{particle}s") as part:
-        shutil.copytree(bundle.find(run), part, dirs_exist_ok=True)
+        for name, content in files.items():
+            (part / name).write_bytes(content)
     with appearing_folder(folder / "caloman") as part:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(Path(__file__).parents[1], part, dirs_exist_ok=True, ignore=ignored)
-    for name in SNIPPETS:
-        write(folder / name, _filled(name))
     script = folder / f"run-{particle}-sample.sh"
     write(script, _filled("run-sample.sh", particle=particle))
     script.chmod(0o755)

@@ -181,3 +181,10 @@ def test_weights_that_are_not_numbers_are_refused(run, folder, name, value):
     bundle.save(model, read_yaml(folder / "config.yaml")["model"], {"files": [], "showers": 0}, folder)
     with pytest.raises(CalomanError, match=f"'{name}' holds values that are not finite"):
         bundle.load(run)
+
+
+def test_a_model_without_a_trained_range_is_not_written(small, tmp_path):
+    model = bundle.build_model(TINY_MODEL, small, ENERGY_ONLY, tmp_path)
+    with pytest.raises(CalomanError, match=r"'incident_energy' has no range or categories of the training; set those"):
+        bundle.save(model, TINY_MODEL, {"files": [], "showers": 0}, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler
@@ -177,11 +178,22 @@ def test_a_record_lists_its_own_files_and_sums(server, tmp_path):
         download("lemurs", str(tmp_path), ["b.hdf5"], server.url)
 
 
-@pytest.mark.parametrize("listing", [b"<html>", b"[]", b'{"files": [{"key": "a"}]}'])
+ENTRIES = [("..", "0" * 32), ("a/b", "0" * 32), ("a\n", "0" * 32), ("", "0" * 32), ("a", ""), ("a", "sha1:0"), ("a", 5)]
+DAMAGED = [json.dumps({"files": [{"key": name, "checksum": md5}]}).encode() for name, md5 in ENTRIES]
+
+
+@pytest.mark.parametrize(
+    "listing", [b"<html>", b"[]", b'{"files": [{"key": "a"}]}', b"[" * 10**5, b" " * 10**8, *DAMAGED]
+)
 def test_another_answer_than_a_list_of_files_is_said(server, tmp_path, listing):
     server.listing = listing
     with pytest.raises(CalomanError, match="is no list of files as Zenodo writes it"):
         download("lemurs", str(tmp_path), ["a*"], server.url)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.hdf5")
+    assert "is no file, but in the way of one" in failure(tmp_path, "http://127.0.0.1:9", ["a.hdf5"])
 
 
 def test_unknown_dataset_and_file_list_what_there_is(tmp_path):

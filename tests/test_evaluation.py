@@ -486,9 +486,7 @@ def test_a_kept_summary_of_the_reference_changes_no_number(tmp_path, hasty, monk
     assert hasty(second, reference, tmp_path / "report", **options, **summary).metrics == fresh
     monkeypatch.setattr("caloman.evaluation.command._results", None)
     for changed, name in (({"seed": 1}, "choice of seeds"), ({"floor": first}, "floor"), ({"modes": ["hist"]}, "mode")):
-        with pytest.raises(
-            CalomanError, match=rf"kept: was made with .*{name}.*; remove it or name another"
-        ):
+        with pytest.raises(CalomanError, match=rf"kept: was made with .*{name}.*; remove it or name another"):
             hasty(second, reference, tmp_path / "report", **{**options, **changed, **summary})
     with pytest.raises(CalomanError, match=r"kept: was made with another reference, 2\.hdf5"):
         hasty(second, first, tmp_path / "report", **options, **summary)
@@ -500,9 +498,7 @@ def test_a_kept_summary_of_the_reference_changes_no_number(tmp_path, hasty, monk
             os.mkfifo(tmp_path / "kept")
         else:
             (tmp_path / "kept").write_bytes(content)
-        with pytest.raises(
-            CalomanError, match=r"kept: not a summary that --reference-summary wrote; remove it"
-        ):
+        with pytest.raises(CalomanError, match=r"kept: not a summary that --reference-summary wrote; remove it"):
             hasty(second, reference, tmp_path / "report", **options, **summary)
 
 

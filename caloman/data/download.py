@@ -1,8 +1,11 @@
 """``caloman download``: the official files of CaloChallenge and LEMURS from Zenodo, checked against their MD5 sums."""
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,6 +17,10 @@ ZENODO = "https://zenodo.org/records"
 TIMEOUT = 30
 RETRIES = 2
 CHUNK_BYTES = 2**20
+LIST_CHUNK, LIST_CHUNKS = 2**16, 256
+"""Bytes of a piece of a list of files, and how many of these are read at most."""
+LISTED_FILE = re.compile(r"(?P<name>[^./\\\0-\x1f][^/\\\0-\x1f]{0,200})\n(?:md5:)?(?P<md5>[0-9a-f]{32})")
+"""Name and MD5 sum of a file in such a list."""
 Transfer = Callable[[str, str, object], None]
 
 
@@ -99,6 +106,9 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
     cache = pooch.create(folder, base_url, registry=registry, urls=urls, retry_if_failed=RETRIES)
     states = {file.name: "already there" for file in chosen}
     for name in states:
+        what = Path(folder) / name
+        if what.exists() and not what.is_file():  # a pipe would wait forever
+            raise CalomanError(f"{what}: is no file, but in the way of one; remove it or name another --folder")
         # pooch asks for the truth of the bar and sets its total, so it needs one from the beginning
         with tqdm(desc=name, total=1, unit="B", unit_scale=True, disable=None) as bar:
             transfer = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK_BYTES, timeout=TIMEOUT)
@@ -107,7 +117,6 @@ def download(dataset: str, folder: str = "data", files: list[str] | None = None,
                 states[name] = "downloaded"
                 transfer(url, partial, cache)
 
-            what = Path(folder) / name
             explained(lambda: cache.fetch(name, downloader=fetch), what, urls[name], "MD5 sum")  # noqa: B023
     return Downloads(Path(folder), states)
 
@@ -124,17 +133,20 @@ def _listed(record: int, url: str) -> list[OfficialFile]:
     """The files of a record as Zenodo itself lists them."""
     import requests  # comes with pooch
 
-    def ask() -> requests.Response:
-        answer = requests.get(url, timeout=TIMEOUT)
-        answer.raise_for_status()
-        return answer
+    def ask() -> bytes:
+        with requests.get(url, timeout=TIMEOUT, stream=True) as answer:
+            answer.raise_for_status()
+            return b"".join(islice(answer.iter_content(LIST_CHUNK), LIST_CHUNKS))
 
     answer = explained(ask, f"list of record {record}", url, "form")
     try:
-        pairs = [(str(file["key"]), str(file["checksum"])) for file in answer.json()["files"]]
-    except (ValueError, KeyError, TypeError):
-        raise CalomanError(f"{url}: is no list of files as Zenodo writes it; download the files by hand") from None
-    return [OfficialFile(Path(name).name, record, checksum.removeprefix("md5:")) for name, checksum in sorted(pairs)]
+        lines = sorted(f"{file['key']}\n{file['checksum']}" for file in json.loads(answer)["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        lines = [""]
+    found = [match for line in lines if (match := LISTED_FILE.fullmatch(line))]
+    if len(found) < len(lines):
+        raise CalomanError(f"{url}: is no list of files as Zenodo writes it; download the files by hand")
+    return [OfficialFile(match["name"], record, match["md5"]) for match in found]
 
 
 def _choose(dataset: str, official: Sequence[OfficialFile], wanted: list[str] | None) -> list[OfficialFile]:

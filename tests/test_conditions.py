@@ -168,7 +168,9 @@ def test_trained_range_bounds_what_may_be_asked_for():
     matrix = np.array([[1e3, 0.9, -3.1], [5e4, 2.2, 3.1], [2e3, 1.0, 3.0]], np.float32)
     trained = ANGLES.trained(matrix)
     trained.check_trained(matrix)
+    trained.check_trained(np.array([[998, 0.898, 3.0], [50200, 2.202, 3.0]], np.float32))  # ends of their spectra
     for column, value, message in (
+        (0, 980.0, "incident energy 980 MeV is"),
         (0, 6e4, "incident energy 60000 MeV is outside the range of the training, 1000 to 50000 MeV"),
         (1, 0.8, "incident theta 0.8 rad is outside the range of the training, 0.9 to 2.2 rad"),
         (2, 1.0, "incident phi 1 rad is outside the range of the training"),

@@ -23,6 +23,8 @@ GAP = 0.2
 """Widest gap [rad] between the values of a periodic condition that still counts as trained."""
 ROUNDING = 1e-6
 """Values are float32 in files, so the ends of a range may be off by a rounding."""
+EDGE = 2e-3
+"""Part of a range by which values may lie beyond it: a spectrum goes a little beyond the extremes of a sample."""
 MOST_CATEGORIES = 100
 LONGEST_UNIT = 20
 
@@ -107,7 +109,7 @@ class Condition:
         return replace(self, range=(float(values.min()), float(values.max())))
 
     def covers(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which values (N,) lie in the trained range, or are trained categories."""
+        """Which values (N,) lie in the trained range or at its edge, energies in their logarithm, or are categories."""
         if self.kind == "category":
             return np.isin(values, self.categories)
         if self.range is None:
@@ -115,7 +117,10 @@ class Condition:
         low, high = self.range
         if self.kind == "periodic":
             return (values - low + ROUNDING) % TURN <= high - low + 2 * ROUNDING
-        return (values >= low - ROUNDING * abs(low)) & (values <= high + ROUNDING * abs(high))
+        if self.name == ENERGY.name:
+            values, low, high = np.log(values), math.log(low), math.log(high)
+        edge = EDGE * (high - low) + ROUNDING * max(1.0, abs(low), abs(high))
+        return (values >= low - edge) & (values <= high + edge)
 
     def at(self, places: NDArray[np.floating]) -> NDArray[np.floating]:
         """Values (N,) at places (N,) in the trained range, from 0 (lowest) to 1; energies in their logarithm."""

@@ -295,3 +295,18 @@ def test_ranges_are_those_of_the_training(small, make_showers, rng, tmp_path):
     assert data.conditions[1] == replace(GIVEN[1], range=(float(theta.min()), float(theta.max())))
     given, rows = data.train[:][1], data.train.rows
     np.testing.assert_array_equal(given.numpy(), np.stack([showers.incident_energies, theta], axis=1)[rows])
+
+
+def test_numbers_that_describe_a_detector_are_conditions(small, make_showers, randomize, tmp_path):
+    showers = make_showers(50, small)
+    detectors = {"sampling_fraction": np.repeat([0.03, 0.05], 25), "layer_depth": np.repeat([0.4, 1.2], 25)}
+    columns = {name: values.astype(np.float32) for name, values in detectors.items()}
+    Showers(showers.incident_energies, showers.voxels, small, columns).save(tmp_path / "in.hdf5")
+    declared = Conditions(map(known, ("incident_energy", *detectors)))
+    trained = ShowerDataModule(small, DataConfig([str(tmp_path / "in.hdf5")]), 0, declared).conditions
+    model = randomize(MODELS["two steps"](small, trained), std=0.3).eval()
+    energies = np.full(50, showers.incident_energies.mean())
+    seen, between = (model.sample(energies, sampling_fraction=0.03, layer_depth=depth).voxels for depth in (0.4, 0.8))
+    assert not np.allclose(seen, between)
+    with pytest.raises(CalomanError, match=r"incident sampling_fraction 0\.08 is outside .* 0\.03 to 0\.05"):
+        model.sample(energies, sampling_fraction=0.08, layer_depth=0.4)

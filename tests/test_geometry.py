@@ -207,3 +207,16 @@ def test_layer_energies_are_sums_over_the_slices(small, rng):
     voxels = rng.random((5, small.n_voxels))
     expected = np.stack([voxels[:, columns].sum(1) for columns in small.layer_slices], axis=1)
     np.testing.assert_allclose(small.layer_energies(voxels), expected)
+
+
+@pytest.mark.parametrize("dataset", BUILT_IN)
+def test_centers_lie_in_their_voxels_and_all_else_outside(dataset):
+    geometry = Geometry.load(dataset)
+    r, alpha, ids = (
+        np.concatenate([np.broadcast_to(getattr(layer, name), layer.n_voxels) for layer in geometry.layers])
+        for name in ("r", "alpha", "id")
+    )
+    np.testing.assert_array_equal(geometry.voxels_at(ids, r * np.cos(alpha), r * np.sin(alpha)), np.arange(len(r)))
+    assert np.all(geometry.voxels_at(np.array([0, 0, 99]), np.array([9e3, np.nan, 0.0]), np.zeros(3)) == -1)
+    at_the_cut = geometry.voxels_at(ids[:1], np.array([-1.0]), np.zeros(1))
+    assert at_the_cut == geometry.voxels_at(ids[:1], np.array([-1.0]), np.array([1e-9]))

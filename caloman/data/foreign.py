@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.showers.conditions import ENERGY, Columns, Conditions
 from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import open_hdf5, reading
+from caloman.showers.hdf5 import find_table, open_hdf5, reading
 from caloman.showers.showers import BLOCK_BYTES, Showers, check_voxels
 from caloman.showers.slices import ShowerSlice
 
@@ -28,6 +28,8 @@ class ForeignFile(ABC):
     """
 
     CONDITIONS: Conditions
+    TABLES: tuple[str, ...]
+    """Names of all its tables."""
 
     def __init__(self, part: ShowerSlice, geometry: Geometry) -> None:
         self.slices = [part]
@@ -79,6 +81,17 @@ class ForeignFile(ABC):
     @abstractmethod
     def _read(self, start: int, n: int) -> tuple[NDArray[np.float32], Columns]:
         """Voxels (n, V) [MeV] and conditions of `n` rows from `start` on."""
+
+    def _table(self, name: str, axes: tuple[int, ...]) -> h5py.Dataset:
+        """A table with one of these numbers of axes.
+
+        Raises:
+            CalomanError: if there is none.
+        """
+        table = find_table(self._file, name, axes=axes)
+        if table is None:
+            raise CalomanError(f"{self.path}: no {name!r}; a file of this layout has {', '.join(self.TABLES)}")
+        return table
 
     def _n_rows(self, tables: dict[str, h5py.Dataset]) -> int:
         """Number of rows that all tables have.

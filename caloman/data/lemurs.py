@@ -7,7 +7,6 @@ References:
     LEMURS (arXiv:2509.05108).
 """
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,25 +16,21 @@ from caloman.showers.chunks import read_rows
 from caloman.showers.conditions import ENERGY, Columns, Conditions, known
 from caloman.showers.hdf5 import find_table
 
-FIELDS = ("showers", "incident_energy", "incident_theta", "incident_phi")
+FIELDS = {"showers": (4,), "incident_energy": (1, 2), "incident_theta": (1, 2), "incident_phi": (1, 2)}
+"""Name -> possible numbers of axes."""
 
 
 class LemursFile(ForeignFile):
     """Its mesh has Z layers with A angular and R radial bins each."""
 
     CONDITIONS = Conditions(map(known, (ENERGY.name, "theta", "phi")))
+    TABLES = tuple(FIELDS)
 
     def _open(self) -> int:
         self._events = find_table(self._file, "events", axes=(1,), records=True)
-        self._tables = {} if self._events else {name: self._table(name) for name in FIELDS}
+        self._tables = {} if self._events else {name: self._table(name, axes) for name, axes in FIELDS.items()}
         self._check_mesh()
         return self._n_rows({"events": self._events} if self._events else self._tables)
-
-    def _table(self, name: str) -> h5py.Dataset:
-        table = find_table(self._file, name, axes=(4,) if name == "showers" else (1, 2))
-        if table is None:
-            raise CalomanError(f"{self.path}: no {name!r}; a file of this layout has {', '.join(FIELDS)}")
-        return table
 
     def _check_mesh(self) -> None:
         fields = self._events.dtype.fields if self._events else {}

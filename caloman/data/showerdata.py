@@ -10,7 +10,6 @@ References:
 
 import logging
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,9 +21,8 @@ from caloman.showers.hdf5 import find_table, read_table, reading
 from caloman.showers.lists import NumberLists
 
 GEV = 1000.0
-TABLES = {"energies": 2, "directions": 2, "pdg": 1}
+COLUMNS = {"energies": 2, "directions": 2, "pdg": 1}
 """Name -> number of axes."""
-
 WORKSPACE = 8
 """Memory for the points of a shower, over their bytes."""
 LOST = 1e-4
@@ -37,13 +35,14 @@ class ShowerDataFile(ForeignFile):
     """Layer i of its points is the layer of the mesh with id i; r and alpha are those of (x, y)."""
 
     CONDITIONS = Conditions(map(known, (ENERGY.name, "theta", "phi", "pdg")))
+    TABLES = ("showers", "shape", *COLUMNS)
 
     def _open(self) -> int:
-        self._tables = {name: self._table(name, axes) for name, axes in TABLES.items()}
+        self._tables = {name: self._table(name, (axes,)) for name, axes in COLUMNS.items()}
         if self._tables["directions"].shape[1:] != (3,) or self._tables["energies"].shape[1:] != (1,):
             raise CalomanError(f"{self.path}: needs 'energies' (N, 1) and 'directions' (N, 3)")
         points = find_table(self._file, "showers", axes=(1,), lists=True)
-        shape = read_table(self._table("shape", 1)).tolist()
+        shape = read_table(self._table("shape", (1,))).tolist()
         if points is None or len(shape) != 3 or shape[2] not in (4, 5):
             raise CalomanError(f"{self.path}: needs lists of points 'showers' and their 'shape' (N, points, 4 or 5)")
         with reading(self.path):
@@ -60,14 +59,6 @@ class ShowerDataFile(ForeignFile):
         super().__exit__(*exception)
         if self._lost > LOST * self._total:
             logger.warning("%s: %.2g %% of the energy lies outside the mesh", self.path, 100 * self._lost / self._total)
-
-    def _table(self, name: str, axes: int) -> h5py.Dataset:
-        table = find_table(self._file, name, axes=(axes,))
-        if table is None:
-            raise CalomanError(
-                f"{self.path}: no {name!r}; a file of this layout has showers, shape, {', '.join(TABLES)}"
-            )
-        return table
 
     def _read(self, start: int, n: int) -> tuple[NDArray[np.float32], Columns]:
         arrays = {name: np.empty((n, *table.shape[1:]), np.float32) for name, table in self._tables.items()}
@@ -86,14 +77,9 @@ class ShowerDataFile(ForeignFile):
     def _filled(self, rows: NDArray[np.int64], points: NDArray[np.float64], n: int) -> NDArray[np.float32]:
         """Energy of each voxel [MeV], shape (n, V), from points (P, 4 or more) of showers (P,)."""
         x, y, layers, energies = points[:, :4].T
-        radius, alpha = np.hypot(x, y), np.arctan2(y, x)
+        places = self.geometry.voxels_at(np.rint(layers), x, y)
         voxels = np.zeros((n, self.geometry.n_voxels))
-        for layer, columns in zip(self.geometry.layers, self.geometry.layer_slices, strict=True):
-            inside = (np.rint(layers) == layer.id) & (radius < layer.r_edges[-1]) & (radius >= layer.r_edges[0])
-            turns = ((alpha[inside] + np.pi) / (2 * np.pi) * layer.n_alpha).astype(int)
-            rings = np.searchsorted(layer.r_edges, radius[inside], side="right") - 1
-            cells = columns.start + np.minimum(turns, layer.n_alpha - 1) * layer.n_r + rings
-            np.add.at(voxels, (rows[inside], cells), GEV * energies[inside])
+        np.add.at(voxels, (rows[places >= 0], places[places >= 0]), GEV * energies[places >= 0])
         total = GEV * energies.sum()
         self._total += total
         self._lost += total - voxels.sum()

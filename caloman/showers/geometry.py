@@ -148,6 +148,23 @@ class Geometry:
         """Sums over the voxels (N, V) of each layer, shape (N, L)."""
         return np.add.reduceat(voxels, [columns.start for columns in self.layer_slices], axis=1, dtype=dtype)
 
+    def voxels_at(self, layers: NDArray, x: NDArray, y: NDArray) -> NDArray[np.int64]:
+        """Index of the voxel of each hit, -1 outside the mesh, shape (P,).
+
+        Args:
+            layers: ids of the layers, shape (P,).
+            x: along alpha = 0 from the axis [mm], shape (P,).
+            y: along alpha = pi / 2 from the axis [mm], shape (P,).
+        """
+        radius, alpha = np.hypot(x, y), np.arctan2(y, x)
+        index = np.full(len(radius), -1)
+        for layer, columns in zip(self.layers, self.layer_slices, strict=True):
+            inside = (layers == layer.id) & (radius >= layer.r_edges[0]) & (radius < layer.r_edges[-1])
+            sectors = ((alpha[inside] + np.pi) / (2 * np.pi) * layer.n_alpha).astype(int)
+            rings = np.searchsorted(layer.r_edges, radius[inside], side="right") - 1
+            index[inside] = columns.start + np.minimum(sectors, layer.n_alpha - 1) * layer.n_r + rings
+        return index
+
     @classmethod
     def load(cls, spec: str | Path) -> "Geometry":
         """Returns a built-in geometry by its dataset id, or reads a binning XML file, which may be one of the package.

@@ -16,6 +16,7 @@ from caloman.manifold.sampling import choose_hits, score_hits, share_energy
 from caloman.manifold.turns import Outputs, Places, Turn
 from caloman.manifold.zones import Zones
 from caloman.nn.cylinder import CircleNet
+from caloman.nn.mlp import zero_linear
 from caloman.nn.precision import at_least_float32
 
 BEFORE = 3
@@ -24,6 +25,8 @@ PARAMETERS = 6
 """Numbers for each voxel: the logit of a hit and the distribution of its size."""
 NEVER = -1e4
 """Logit of a hit where none can be."""
+DEPTHS = 3
+"""Powers of the depth by which the effect of a direction may vary."""
 PAIR = 2
 """Bins of alpha in a cell of the network: the checkerboard is the same in all cells."""
 
@@ -75,8 +78,9 @@ class LayerDraws(nn.Module):
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + self.n_colors - 1
         self.directed, self.unit, self.low = directed, unit, low
-        n_directions = 0 if directed is None else 2 * (1 + directed.stop - directed.start)
+        n_directions = 0 if directed is None else 2 * DEPTHS * (1 + directed.stop - directed.start)
         self.splits = [PARAMETERS * cell, low.bins if low else 0]
+        self.tilt = zero_linear(n_directions, sum(self.splits)) if n_directions else None
         self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, sum(self.splits), hidden, blocks)
         angle = (2 * torch.pi / n_alpha) * (PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2) - torch.pi
         self.register_buffer("cell_alpha", angle, persistent=False)  # middle of a cell in even layers
@@ -231,9 +235,11 @@ class LayerDraws(nn.Module):
     def outputs(self, turn: Turn) -> Outputs:
         """What the network says."""
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
-        if self.directed is not None:
-            cells = torch.cat([cells, self._directions(turn)], dim=2)
-        numbers, bins = at_least_float32(self.net(cells, turn.scalars)).split(self.splits, dim=2)
+        directions = cells[..., :0] if self.directed is None else self._directions(turn)
+        outputs = self.net(torch.cat([cells, directions], dim=2), turn.scalars)
+        if self.tilt:  # a weak effect, which a network of deep layers takes long to find
+            outputs = outputs + self.tilt(directions)
+        numbers, bins = at_least_float32(outputs).split(self.splits, dim=2)
         numbers = numbers.unflatten(2, (PARAMETERS, PAIR, -1))
         prior = hits_feature(turn.left.hits, self.places[turn.number, turn.layer])
         logits = numbers[:, :, 0].flatten(1, 2) + self.hit_logit[turn.layer].unsqueeze(1) + self.zones.broadcast(prior)
@@ -242,11 +248,13 @@ class LayerDraws(nn.Module):
         return Outputs(logits, numbers[:, :, 1:], bins)
 
     def _directions(self, turn: Turn) -> Tensor:
-        """Cosine and sine of alpha in each cell, and their products with the directed numbers (M, cells, D)."""
+        """Products of cosine and sine of alpha in each cell, powers of depth and directed numbers (M, cells, D)."""
         width = 2 * torch.pi / (PAIR * len(self.cell_alpha))
         alpha = self.cell_alpha - width * (turn.layer % 2 == 1).unsqueeze(1)  # see `aligned`
         circle = torch.stack([alpha.cos(), alpha.sin()], dim=2)
         numbers = F.pad(turn.scalars[:, self.directed], (1, 0), value=1.0)
+        depth = 2 * turn.layer.to(numbers) / max(self.zones.grid[0] - 1, 1) - 1
+        numbers = torch.cat([numbers * depth.unsqueeze(1) ** power for power in range(DEPTHS)], dim=1)
         return (circle.unsqueeze(3) * numbers[:, None, None]).flatten(2)
 
     def _moments(self, turn: Turn) -> list[Tensor]:

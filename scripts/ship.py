@@ -40,9 +40,10 @@ from caloman.specification import read_yaml, to_yaml
 
 LARGEST = 10e6
 """Bytes of a generator of the package."""
-MODES = ("hist", "cls-low", "cls-high", "fpd", "prdc")
-KEYS = ("auc_low", "auc_high", "separation_response", "separation_layer_energies", "separation_voxel_energy",
-        "separation_sparsity", "fpd", "precision", "recall", "density", "coverage")  # fmt: skip
+MODES = ("hist", "cls-low", "cls-high", "cls-trees", "fpd", "prdc")
+KEYS = ("auc_low", "auc_high", "auc_trees", "separation_response", "separation_layer_energies",
+        "separation_voxel_energy", "separation_sparsity", "fpd", "precision", "recall", "density",
+        "coverage")  # fmt: skip
 BATCH = 1000
 
 

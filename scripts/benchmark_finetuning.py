@@ -2,13 +2,14 @@
 
     python scripts/benchmark_finetuning.py angles/caloman --start runs/siw --train scipb_train.h5 --test scipb_test.h5
 
-Each generator learns from the first N showers, 1 in 20 of them held out. A fine-tuning takes half the epochs and three
-tenths of the learning rates. The judge compares all with the test file at once; the floor are training showers. Options
-behind `--` go to `caloman fit`, such as `-- --geometry=scipb.xml`. What is finished is not repeated. It prints a
-Markdown table and writes OUTPUT/finetuning.png.
+Each generator learns from the first N showers, without those that the file sets aside. A fine-tuning takes half the
+epochs and three tenths of the learning rates. The judge compares each with the test file; the floor are training
+showers. Other options go to `caloman fit`, such as `--geometry=scipb.xml`. What is finished is not repeated. It prints
+a Markdown table and writes OUTPUT/finetuning.png.
 """
 
 import argparse
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ def fit(kind: str, count: int, options: argparse.Namespace) -> Path:
     return showers
 
 
+def judge(showers: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Compares generated showers with the test file, and returns the measures."""
+    report, floor = showers.with_name(f"report_{showers.stem}"), f"{options.train}[0:1000]"
+    if not (report / "metrics.json").exists():
+        settings: dict[str, Any] = {"modes": ("cls-high", "tests"), "repeats": 3, "floor": floor}
+        kept = options.output / "floor.npz"
+        caloman.evaluate(showers, options.test, output=report, reference_summary=kept, **settings)
+    return json.loads((report / "metrics.json").read_text())["samples"][0]["metrics"]
+
+
 def picture(samples: dict[tuple[str, int], dict[str, Any]], counts: list[int]) -> bytes:
     """Both measures over the number of showers, with the floor as a band."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
@@ -71,15 +82,12 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--showers", type=int, nargs="+", choices=EPOCHS, default=list(EPOCHS))
     parser.add_argument("--output", type=Path, default=Path("benchmark/finetuning"))
-    parser.add_argument("fit", nargs="*", help="options of caloman fit, behind --")
-    options = parser.parse_args()
+    options, fit_options = parser.parse_known_args()
+    options.fit = fit_options
     logging.basicConfig(format="%(message)s")
     logging.getLogger("caloman").setLevel(logging.INFO)
     keys = [(kind, count) for count in options.showers for kind in KINDS]
-    files = [f"{kind} {count}={fit(kind, count, options)}" for kind, count in keys]
-    settings: dict[str, Any] = {"floor": f"{options.train}[0:1000]", "modes": ("cls-high", "tests"), "repeats": 3}
-    report = caloman.evaluate(files, options.test, output=options.output / "report", **settings)
-    samples = dict(zip(keys, (sample["metrics"] for sample in report.metrics["samples"]), strict=True))
+    samples = {key: judge(fit(*key, options), options) for key in keys}
     (options.output / "finetuning.png").write_bytes(picture(samples, options.showers))
     rows = []
     for kind, count in keys:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.manifold.bins import BinnedSizes, LowHits
 from caloman.manifold.coordinates import LEAST_SHARE, Coarse
-from caloman.manifold.features import aligned, brightness, hits_feature, shares_feature
+from caloman.manifold.features import POWERS, aligned, along, brightness, hits_feature, shares_feature
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
 from caloman.manifold.turns import Outputs, Places, Turn
@@ -25,8 +25,6 @@ PARAMETERS = 6
 """Numbers for each voxel: the logit of a hit and the distribution of its size."""
 NEVER = -1e4
 """Logit of a hit where none can be."""
-DEPTHS = 3
-"""Powers of the depth by which the effect of a direction may vary."""
 PAIR = 2
 """Bins of alpha in a cell of the network: the checkerboard is the same in all cells."""
 
@@ -78,12 +76,13 @@ class LayerDraws(nn.Module):
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + self.n_colors - 1
         self.directed, self.unit, self.low = directed, unit, low
-        n_directions = 0 if directed is None else 2 * DEPTHS * (1 + directed.stop - directed.start)
+        n_directions = 0 if directed is None else 2 * POWERS * (1 + directed.stop - directed.start)
         self.splits = [PARAMETERS * cell, low.bins if low else 0]
         self.tilt = zero_linear(n_directions, sum(self.splits)) if n_directions else None
         self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, sum(self.splits), hidden, blocks)
-        angle = (2 * torch.pi / n_alpha) * (PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2) - torch.pi
-        self.register_buffer("cell_alpha", angle, persistent=False)  # middle of a cell in even layers
+        middle = PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2 - torch.arange(2)[:, None]
+        # middles of cells in even and odd layers, see `aligned`
+        self.register_buffer("cell_alpha", 2 * torch.pi / n_alpha * middle - torch.pi, persistent=False)
         # the origin of the network's outputs, for each ring
         self.register_buffer("hit_logit", torch.zeros(n_layers, n_r))  # over that of the zone
         self.register_buffer("log_mean", torch.zeros(n_layers, n_r))
@@ -235,10 +234,12 @@ class LayerDraws(nn.Module):
     def outputs(self, turn: Turn) -> Outputs:
         """What the network says."""
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
-        directions = cells[..., :0] if self.directed is None else self._directions(turn)
-        outputs = self.net(torch.cat([cells, directions], dim=2), turn.scalars)
-        if self.tilt:  # a weak effect, which a network of deep layers takes long to find
-            outputs = outputs + self.tilt(directions)
+        if self.tilt is None:
+            outputs = self.net(cells, turn.scalars)
+        else:  # directly as well: a weak effect, which a deep network takes long to find
+            depth = turn.layer / max(self.zones.grid[0] - 1, 1)
+            directions = along(self.cell_alpha[turn.layer % 2], depth, turn.scalars[:, self.directed])
+            outputs = self.net(torch.cat([cells, directions], dim=2), turn.scalars) + self.tilt(directions)
         numbers, bins = at_least_float32(outputs).split(self.splits, dim=2)
         numbers = numbers.unflatten(2, (PARAMETERS, PAIR, -1))
         prior = hits_feature(turn.left.hits, self.places[turn.number, turn.layer])
@@ -246,16 +247,6 @@ class LayerDraws(nn.Module):
         if not self.zones.is_regular:
             logits = torch.where(self.is_voxel[turn.layer], logits, NEVER)
         return Outputs(logits, numbers[:, :, 1:], bins)
-
-    def _directions(self, turn: Turn) -> Tensor:
-        """Products of cosine and sine of alpha in each cell, powers of depth and directed numbers (M, cells, D)."""
-        width = 2 * torch.pi / (PAIR * len(self.cell_alpha))
-        alpha = self.cell_alpha - width * (turn.layer % 2 == 1).unsqueeze(1)  # see `aligned`
-        circle = torch.stack([alpha.cos(), alpha.sin()], dim=2)
-        numbers = F.pad(turn.scalars[:, self.directed], (1, 0), value=1.0)
-        depth = 2 * turn.layer.to(numbers) / max(self.zones.grid[0] - 1, 1) - 1
-        numbers = torch.cat([numbers * depth.unsqueeze(1) ** power for power in range(DEPTHS)], dim=1)
-        return (circle.unsqueeze(3) * numbers[:, None, None]).flatten(2)
 
     def _moments(self, turn: Turn) -> list[Tensor]:
         return [values[turn.layer].unsqueeze(1) for values in (self.log_mean, self.log_std)]

@@ -1,7 +1,11 @@
 """What the decoder of a `CoarseManifold` sees of layers: images and numbers of order one."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+POWERS = 3
+"""Powers of the depth, by which the effect of a direction may vary."""
 
 
 def aligned(planes: Tensor, layer: Tensor, back: bool = False) -> Tensor:
@@ -23,3 +27,20 @@ def hits_feature(hits: Tensor, places: Tensor) -> Tensor:
 def shares_feature(shares: Tensor) -> Tensor:
     """A number of order one for each share of energy."""
     return (shares + 1e-3).log() / 3
+
+
+def along(alpha: Tensor, depth: Tensor, numbers: Tensor) -> Tensor:
+    """Products of cosine and sine of angles (M, cells), powers of depths (M,), and one or each number (M, C).
+
+    Args:
+        alpha: of each cell [rad].
+        depth: from 0, the first layer, to 1, the last.
+        numbers: what acts along a direction, such as the angle of the particle.
+
+    Returns:
+        Of shape (M, cells, 2 POWERS (1 + C)).
+    """
+    circle = torch.stack([alpha.cos(), alpha.sin()], dim=2)
+    powers = torch.stack([(2 * depth - 1) ** power for power in range(POWERS)], dim=1)
+    products = powers.unsqueeze(2) * F.pad(numbers, (1, 0), value=1.0).unsqueeze(1)
+    return (circle.unsqueeze(3) * products.flatten(1)[:, None, None]).flatten(2)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from caloman.cli import main
+from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.hdf5 import find_table
 from caloman.showers.lists import NumberLists
@@ -149,6 +150,13 @@ def test_lists_that_are_not_where_they_are_said_to_be_are_refused(tmp_path, writ
     (tmp_path / "in.h5").write_bytes(content)
     assert prepare(tmp_path) == 1
     assert "in.h5: damaged file, download or generate it again (list 0 of" in capsys.readouterr().err
+
+
+def test_texts_instead_of_lists_are_refused(tmp_path):
+    with h5py.File(tmp_path / "texts.hdf5", "w") as file:
+        file.create_dataset("lists", (20,), h5py.string_dtype())
+        with pytest.raises(CalomanError, match=r"'lists' is object .* instead of a table of real numbers"):
+            find_table(file, "lists", axes=(1,), lists=True)
 
 
 def test_long_lists_are_read_few_at_a_time(tmp_path, voxels, write, monkeypatch):

@@ -82,7 +82,8 @@ def find_table(
             raise CalomanError(f"{path}: {name!r} is a group instead of a table of numbers; store the numbers there")
         if table.is_virtual or table.external:
             raise _flatten(path, name, "is stored in other files")
-        dtype = (h5py.check_vlen_dtype(table.dtype) or table.dtype) if lists else table.dtype
+        entries = h5py.check_vlen_dtype(table.dtype) if lists else None
+        dtype = entries if isinstance(entries, np.dtype) else table.dtype  # of texts it is `str`
         numbers = [dtype[field].base for field in dtype.names or ()] if records else [dtype]
         kinds = {number.kind for number in numbers}
         if not kinds or not kinds <= set("fiu") or table.shape is None or table.ndim not in axes:

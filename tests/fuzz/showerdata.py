@@ -77,14 +77,15 @@ def odd_shape(file: h5py.File, name: str, rng: Rng) -> None:
 
 
 def references(path: Path) -> list[int]:
-    """Where the references of the lists lie, as far as they are stored plainly."""
+    """Where the references of the lists lie, as far as they are stored plainly and not cut off."""
     try:
         with h5py.File(path) as file:
             if not isinstance(file.get("showers", getlink=True), h5py.HardLink):
                 return []
             table = file["showers"]
             start = table.id.get_offset() if table.chunks is None else table.id.get_chunk_info(0).byte_offset
-            return [start + 16 * row for row in range(len(table) if table.chunks is None else table.chunks[0])]
+            rows = len(table) if table.chunks is None else table.chunks[0]
+            return [start + 16 * row for row in range(min(rows, (path.stat().st_size - start) // 16))]
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError):
         return []
 

@@ -117,7 +117,7 @@ def cut(text: str, rng: Rng) -> str:
 
 def shuffled(text: str, rng: Rng) -> str:
     lines = text.split("\n")
-    return "\n".join(rng.permutation(lines))
+    return "\n".join(lines[index] for index in rng.permutation(len(lines)))
 
 
 DAMAGES = (

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "bundle": {"errors", "files", "specification", "showers", "models", "generators"},
     "sharing": {"errors", "files", "generators", "bundle"},
     "generation": {"errors", "files", "progress", "showers", "manifold", "models", "bundle", "evaluation"},
-    "exporting": {"errors", "files", "progress", "showers", "models", "bundle", "sharing"},
+    "exporting": {"errors", "files", "progress", "showers", "flows", "models", "bundle", "sharing"},
     "benchmarking": {
         "errors",
         "files",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from caloman.errors import CalomanError
 from caloman.exporting.targets import Target
+from caloman.flows.folded import fold
 
 Array = NDArray[np.float32]
 Run = Callable[..., list[Array]]
@@ -36,6 +37,7 @@ class Format(NamedTuple):
 def write_torch_export(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
     """Writes a ``.pt2`` of `torch.export`, with the manifest as the extra file ``manifest.json``."""
     batch = torch.export.Dim("batch", min=1)
+    target = fold(target)
     with _quiet():
         axes = target.batch_axes(batch)
         program = torch.export.export(target, inputs, dynamic_shapes=axes, strict=False)
@@ -53,7 +55,7 @@ def read_torch_export(path: Path) -> Run:
 def write_torchscript(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
     """Writes a TorchScript trace for LibTorch, with the manifest as the extra file ``manifest.json``."""
     with _quiet():
-        script = torch.jit.trace(target, inputs, check_trace=False)
+        script = torch.jit.trace(fold(target), inputs, check_trace=False)
         buffer = BytesIO()
         torch.jit.save(torch.jit.freeze(script), buffer, _extra_files={"manifest.json": json.dumps(manifest)})
     path.write_bytes(buffer.getvalue())
@@ -70,7 +72,7 @@ def write_onnx(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str
     from caloman.exporting import onnx
 
     with _quiet():
-        onnx.write(target, inputs, manifest, path)
+        onnx.write(fold(target), inputs, manifest, path)
 
 
 def read_onnx(path: Path) -> Run:

@@ -61,10 +61,28 @@ def cumprod(values: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
 
 
 def softmax(values: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
-    """Softmax by its parts; onnxruntime's own transposes when the axis is not the last one, and the splines' is not."""
+    """Softmax, by its parts if the axis is not the last one, where onnxruntime's own transposes."""
+    if dim in (-1, len(values.shape) - 1):  # type: ignore[arg-type]
+        return op.Softmax(values, axis=-1)
     axis = op.Constant(value_ints=[dim])
     exponentials = op.Exp(op.Sub(values, op.ReduceMax(values, axis, keepdims=1)))
     return op.Div(exponentials, op.ReduceSum(exponentials, axis, keepdims=1))
+
+
+def asinh(values: ir.Value) -> ir.Value:
+    """Inverse hyperbolic sine; onnxruntime's own takes one number at a time."""
+    size = op.Abs(values)
+    return op.Mul(op.Sign(values), op.Log(op.Add(size, op.Sqrt(op.Add(op.Mul(size, size), _number(1))))))
+
+
+def sinh(values: ir.Value) -> ir.Value:
+    """Hyperbolic sine, likewise."""
+    return op.Mul(_number(0.5), op.Sub(op.Exp(values), op.Exp(op.Neg(values))))
+
+
+def index_select(values: ir.Value, dim: int, index: ir.Value) -> ir.Value:
+    """Chosen rows or columns; numbers of a list by the operation that onnxruntime does ten times as fast."""
+    return op.GatherElements(values, index) if len(values.shape) == 1 else op.Gather(values, index, axis=dim)  # type: ignore[arg-type]
 
 
 def softplus(values: ir.Value, beta: float = 1.0, threshold: float = 20.0) -> ir.Value:
@@ -73,7 +91,10 @@ def softplus(values: ir.Value, beta: float = 1.0, threshold: float = 20.0) -> ir
 
 
 TRANSLATIONS: dict[Callable, Callable] = {
+    torch.ops.aten.asinh.default: asinh,
     torch.ops.aten.erfc.default: erfc,
+    torch.ops.aten.index_select.default: index_select,
+    torch.ops.aten.sinh.default: sinh,
     torch.ops.aten.sigmoid.default: sigmoid,
     torch.ops.aten.special_ndtri.default: ndtri,
     torch.ops.aten.cumprod.default: cumprod,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 MIN_BIN = 1e-3
 MIN_DERIVATIVE = 1e-3
-_UNIT_SLOPE = math.log(math.expm1(1 - MIN_DERIVATIVE))
+UNIT_SLOPE = math.log(math.expm1(1 - MIN_DERIVATIVE))
 
 
 def rational_quadratic_spline(
@@ -76,7 +76,7 @@ def _with_level_ends(derivatives: Tensor) -> Tensor:
 
 
 def _slope(derivative: Tensor) -> Tensor:
-    return MIN_DERIVATIVE + F.softplus(derivative + _UNIT_SLOPE)
+    return MIN_DERIVATIVE + F.softplus(derivative + UNIT_SLOPE)
 
 
 def _ratio(position: Tensor, s: Tensor, d0: Tensor, curvature: Tensor) -> Tensor:

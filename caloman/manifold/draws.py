@@ -17,7 +17,7 @@ from caloman.manifold.turns import Outputs, Places, Turn
 from caloman.manifold.zones import Zones
 from caloman.nn.cylinder import CircleNet
 from caloman.nn.mlp import zero_linear
-from caloman.nn.precision import at_least_float32
+from caloman.nn.precision import at_least_float32, is_traced
 
 BEFORE = 3
 """Images of what lies before a layer, see `Past`."""
@@ -183,7 +183,7 @@ class LayerDraws(nn.Module):
         zones = zip(*split, turn.left.hits.unbind(1), strict=True)
         chosen, limits = zip(*(choose_hits(*zone) for zone in zones), strict=True)
         is_hit, limit = self.zones.join(chosen), torch.stack(limits, dim=1)
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        if not is_traced():
             return self._draw_sizes(turn, outputs, odds, is_hit, limit)
         sizes = share_energy(  # a graph has fixed shapes
             self._all_sizes(turn, outputs), score_hits(outputs.logits, odds, self.zones.broadcast(limit)), is_hit,

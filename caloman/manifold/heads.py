@@ -125,7 +125,7 @@ class HurdleHead(Head):
 
     def _unpack(self, parameters: Tensor) -> tuple[Tensor, "HitSizes"]:
         """Logit of a hit (N, V) and distribution of its size."""
-        hit, *raw = at_least_float32(parameters).unflatten(1, (6, -1)).unbind(dim=1)
+        hit, *raw = at_least_float32(parameters).chunk(6, dim=1)
         return self.hit_logit + hit, HitSizes.of(raw, self.log_mean, self.log_std)
 
     def log_prob(self, parameters: Tensor, shapes: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class HurdleHead(Head):
         ratio = upper_tail(at_least_float32(noise)) / hit.sigmoid()  # below 1 it is a hit
         log_size, _ = sizes.log_size(-torch.special.ndtri(ratio.clamp(1e-9, 1 - 1e-6)))
         is_hit = (ratio < 1) | self.layers.is_largest(-ratio)
-        return torch.where(is_hit, log_size.clamp(-30, 10).exp(), 0.0)
+        return torch.where(is_hit, log_size.clamp(-30.0, 10.0).exp(), 0.0)
 
 
 class HitSizes(NamedTuple):

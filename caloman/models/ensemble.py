@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.models.shower import ShowerModel
+from caloman.nn.precision import is_traced
 from caloman.showers.conditions import Conditions
 from caloman.showers.geometry import Geometry
 
@@ -57,7 +58,7 @@ class EnsembleShowerModel(ShowerModel):
         showers = conditions.new_zeros(len(noise), self.geometry.n_voxels)
         for index, member in enumerate(self.members):
             rows = chosen == index
-            if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            if is_traced():
                 showers = torch.where(rows.unsqueeze(1), member(noise, conditions), showers)
             else:
                 showers[rows] = member(noise[rows], conditions[rows])

@@ -1,4 +1,4 @@
-"""Full precision inside of mixed precision."""
+"""What a computation runs in: full precision inside of mixed precision, and recorded graphs."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -14,3 +14,8 @@ def full_precision(device: str) -> AbstractContextManager[object]:
 def at_least_float32(values: Tensor) -> Tensor:
     """Values in single precision, or in double precision if they have it."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def is_traced() -> bool:
+    """Whether a graph is recorded; it must hold for any number of rows."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()

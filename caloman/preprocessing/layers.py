@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from caloman.nn.precision import is_traced
 from caloman.preprocessing.limits import ResponseCoordinate, ShareLimits, from_logits, log_slopes, to_logits
 from caloman.showers.geometry import Geometry
 
@@ -14,21 +15,30 @@ from caloman.showers.geometry import Geometry
 class LayerMap(nn.Module):
     """Adds voxels up to layers and broadcasts layers to voxels.
 
+    In a recorded graph both are products with a matrix: programs that run graphs are slow to add in pieces and to pick
+    columns.
+
     Args:
         geometry: the voxel mesh with V voxels in L layers.
     """
 
     voxel_layer: Tensor
+    members: Tensor
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
         self.sizes = geometry.layer_sizes
-        self.register_buffer("voxel_layer", torch.from_numpy(geometry.voxel_layer), persistent=False)
+        voxel_layer = torch.from_numpy(geometry.voxel_layer)
+        self.register_buffer("voxel_layer", voxel_layer, persistent=False)
+        members = torch.eye(geometry.n_layers, device="cpu")[voxel_layer]
+        self.register_buffer("members", members, persistent=False)  # 1 for the layer of each voxel, (V, L)
 
     def sum(self, voxels: Tensor) -> Tensor:
         """Sums (N, V) over each layer, shape (N, L)."""
         if len(set(self.sizes)) == 1:
             return voxels.unflatten(1, (len(self.sizes), -1)).sum(dim=2)
+        if is_traced():
+            return voxels.to(self.members.dtype) @ self.members
         return torch.cat([layer.sum(dim=1, keepdim=True) for layer in voxels.split(self.sizes, dim=1)], dim=1)
 
     def is_largest(self, voxels: Tensor) -> Tensor:
@@ -39,6 +49,10 @@ class LayerMap(nn.Module):
 
     def broadcast(self, layers: Tensor) -> Tensor:
         """Repeats per-layer values (N, L) for each voxel, shape (N, V)."""
+        if len(set(self.sizes)) == 1:
+            return layers.unsqueeze(2).expand(-1, -1, self.sizes[0]).flatten(1)
+        if is_traced():
+            return (layers.to(self.members.dtype) @ self.members.T).to(layers.dtype)
         return layers.index_select(1, self.voxel_layer)
 
     def scaled(self, voxels: Tensor, layers: Tensor) -> Tensor:

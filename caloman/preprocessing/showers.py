@@ -4,6 +4,7 @@ Two variants exist in CaloMan (arXiv:2211.15380): three steps with the layer ene
 steps with the incident energy alone.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -201,15 +202,15 @@ class ExcessTransform(ShowerTransform):
 
     def _distribute(self, layer_energies: Tensor, shapes: Tensor) -> Tensor:
         """Energies (N, V) that have the shapes (N, V) on the smooth axis and add up to layers (N, L)."""
-        hits, log_shapes, log_energies = shapes > 0, _log(shapes), _log(layer_energies)
+        log_shapes, log_energies = torch.where(shapes > 0, _log(shapes), -math.inf), _log(layer_energies)
         log_scale = log_energies - _log(self.layers.sum(shapes))
         for _ in range(NEWTON_STEPS):
             logs, slopes = self.spectrum.inverse(log_shapes + self.layers.broadcast(log_scale))
-            energies = logs.exp() * hits
+            energies = logs.exp()
             total, change = self.layers.sum(energies), self.layers.sum(energies * slopes)
             log_scale = log_scale + (log_energies - _log(total)) * total * reciprocal(change)
         logs, _ = self.spectrum.inverse(log_shapes + self.layers.broadcast(log_scale))
-        return self.layers.scaled(logs.exp() * hits, layer_energies)
+        return self.layers.scaled(logs.exp(), layer_energies)
 
 
 class GlobalTransform(ShowerTransform):

@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from caloman import __version__, bundle
 from caloman.exporting.clients import make_target
@@ -17,8 +15,6 @@ from caloman.showers.observables import compute_observables
 from caloman.showers.showers import ShowerFile
 
 SAMPLES = Path(__file__).parents[1] / "data_prep" / "samples"
-LARGE = 1000
-"""Numbers in a weight from which on it is stored in float16."""
 BINS = 24
 
 
@@ -33,25 +29,10 @@ def write_files(folder: Path) -> None:
 
 
 def write_generator(path: Path, run: str | Path = "photons") -> None:
-    """Writes a generator; what float16 holds exactly is stored so, as the weights in the package are."""
+    """Writes a generator."""
     model = bundle.load(run)
     target = make_target(model, "calochallenge")
     write_onnx(target, target.arguments(*reference_inputs(model, 2, seed=0)), {"caloman": __version__}, path)
-    graph_file = onnx.load(path)
-    graph, casts = graph_file.graph, []
-    for weight in graph.initializer:
-        values = numpy_helper.to_array(weight)
-        if weight.data_type != TensorProto.FLOAT or values.size < LARGE:
-            continue
-        half = values.astype(np.float16)
-        if np.array_equal(half.astype(np.float32), values):
-            name = weight.name
-            weight.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
-            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    onnx.save(graph_file, path)
 
 
 def describe() -> dict[str, object]:

@@ -36,7 +36,7 @@ def test_weights_in_float16_give_the_showers_of_the_model(browser, run, tmp_path
     for weight in model.parameters():
         weight.data = weight.half().float()
     bundle.save(model, TINY_MODEL, {"files": [], "showers": 0}, folder)
-    monkeypatch.setattr(browser, "LARGE", 10)
+    monkeypatch.setattr("caloman.exporting.onnx.WORTHWHILE", 10)
     browser.write_generator(tmp_path / "tiny.onnx", run)
     kinds = Counter(weight.data_type for weight in onnx.load(tmp_path / "tiny.onnx").graph.initializer)
     assert kinds[onnx.TensorProto.FLOAT16] > 5

@@ -24,8 +24,8 @@ except ImportError as error:
     raise CalomanError(f"{error.name} is not installed; get it with pip install 'caloman[export]'") from None
 
 
-WORTHWHILE = 1024
-"""Numbers in a weight whose size matters."""
+WORTHWHILE = 1000
+"""Numbers in a weight from which on it is stored in float16."""
 
 
 def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,7 @@ def test_inverse_undoes_the_map_within_and_beyond_its_range(spectrum, photons):
     assert_close(back, logs, rtol=0, atol=1e-9)
     order = logs[:, 0].argsort()
     assert torch.all(ironed[order, 0].diff() > 0)
+    assert spectrum.inverse(torch.full((1, photons.n_voxels), math.nan))[0].isnan().all()  # and no index beyond a table
 
 
 def test_slopes_are_the_derivatives_of_the_inverse(spectrum, photons):

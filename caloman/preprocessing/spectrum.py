@@ -79,7 +79,7 @@ class SmoothSpectrum(nn.Module):
         """Log-energies of ironed logarithms (N, V), and the slopes of this inverse (N, V)."""
         slopes = self.knots.diff(dim=1) / STEP
         starts = self.knots[:, :-1] - slopes * self._grid().to(self.knots)[:-1]  # of the lines that the pieces lie on
-        piece = ((ironed - LOWEST) / STEP).clamp(0.0, self.n_steps - 1.0).int() + self.first_piece
+        piece = ((ironed - LOWEST) / STEP).int().clamp(0, self.n_steps - 1) + self.first_piece  # also of NaN
         # index_select is four times as fast as brackets
         start, slope = (table.flatten().index_select(0, piece.flatten()).view_as(piece) for table in (starts, slopes))
         return start + slope * ironed, slope

@@ -62,4 +62,3 @@ class Spline(Elementwise):
     def _map(self, inputs: Tensor, parameters: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         widths, heights, derivatives = parameters.split([self.bins, self.bins, self.bins - 1], dim=-1)
         return rational_quadratic_spline(inputs, widths, heights, derivatives, self.bound, inverse)
-

@@ -27,7 +27,8 @@ from caloman.data.simulation.simulate import simulate_blocks
 from caloman.evaluation.command import evaluate
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.histograms import challenge_binnings, fill_histograms
-from caloman.evaluation.samples import Sample, summarize
+from caloman.evaluation.samples import Sample
+from caloman.evaluation.summary import summarize
 from caloman.evaluation.two_sample import anderson_darling, correlation_distance, kolmogorov_smirnov, sliced_wasserstein
 from caloman.showers.geometry import Geometry
 from caloman.showers.observables import compute_observables

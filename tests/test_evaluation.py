@@ -12,18 +12,18 @@ import caloman
 from caloman.cli import main
 from caloman.errors import CalomanError
 from caloman.evaluation.command import evaluate
+from caloman.evaluation.comparison import Comparison, Floor, mean_separations
 from caloman.evaluation.distances import frechet_distance
 from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, fill_histograms, separation
 from caloman.evaluation.inputs import high_level_inputs
-from caloman.evaluation.judge import DEFAULT_MODES
 from caloman.evaluation.measures import Measured
 from caloman.evaluation.metrics import verdict
+from caloman.evaluation.modes import DEFAULT_MODES, check_modes
 from caloman.evaluation.presets import QUICK
-from caloman.evaluation.requirements import check_modes
-from caloman.evaluation.results import Comparison, Floor, mean_separations
-from caloman.evaluation.samples import LoadedSample, Sample, distinct_values, summarize
-from caloman.evaluation.schema import read_metrics
+from caloman.evaluation.samples import LoadedSample, Sample, distinct_values
+from caloman.evaluation.summary import summarize
 from caloman.evaluation.two_sample import sliced_wasserstein
+from caloman.evaluation.validation import read_metrics
 from caloman.files import sha256
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
@@ -408,7 +408,7 @@ def test_a_log_gets_a_line_for_every_step(tmp_path, hasty, caplog):
     hasty(path, path, tmp_path / "report", modes=["hist", "cls-high", "prdc"], repeats=2)
     lines = [record.getMessage() for record in caplog.records if "progress" in record.name]
     assert len(lines) == 10
-    assert lines[2].startswith("evaluate: step 3 of 10, classifier cls-high, training 1 of 2")
+    assert lines[3].startswith("evaluate: step 4 of 10, classifier cls-high, training 1 of 2")
     assert lines[-1].startswith("evaluate: step 10 of 10, figures")
 
 
@@ -484,7 +484,7 @@ def test_a_kept_summary_of_the_reference_changes_no_number(tmp_path, hasty, monk
     fresh = hasty(second, reference, tmp_path / "report", **options).metrics
     monkeypatch.setattr("caloman.evaluation.command.measure_power", None)
     assert hasty(second, reference, tmp_path / "report", **options, **summary).metrics == fresh
-    monkeypatch.setattr("caloman.evaluation.command._results", None)
+    monkeypatch.setattr("caloman.evaluation.command._measured", None)
     for changed, name in (({"seed": 1}, "choice of seeds"), ({"floor": first}, "floor"), ({"modes": ["hist"]}, "mode")):
         with pytest.raises(CalomanError, match=rf"kept: was made with .*{name}.*; remove it or name another"):
             hasty(second, reference, tmp_path / "report", **{**options, **changed, **summary})

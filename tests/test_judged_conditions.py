@@ -13,8 +13,9 @@ from caloman.evaluation.histograms import challenge_binnings, fill_histograms
 from caloman.evaluation.inputs import condition_columns, low_level_inputs
 from caloman.evaluation.judge import Judge
 from caloman.evaluation.networks import ResNet
-from caloman.evaluation.samples import LoadedSample, summarize
-from caloman.evaluation.schema import read_metrics
+from caloman.evaluation.samples import LoadedSample
+from caloman.evaluation.summary import summarize
+from caloman.evaluation.validation import read_metrics
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
 

@@ -6,7 +6,8 @@ from caloman.evaluation.plots.reading import likelihood_map
 from caloman.evaluation.reading import GENERATED, REFERENCE, read
 from caloman.evaluation.reading.deviations import deviations, significant, standardize
 from caloman.evaluation.reading.features import Feature, Table, energy_bands, tabulate
-from caloman.evaluation.samples import LoadedSample, summarize
+from caloman.evaluation.samples import LoadedSample
+from caloman.evaluation.summary import summarize
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
 
@@ -33,7 +34,7 @@ def summaries(reference, generated):
 
 
 def texts(reading):
-    return [sentence.text for sentence in reading.sentences]
+    return [sentence["text"] for sentence in reading.sentences]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -89,9 +90,9 @@ def test_what_the_trees_go_by_and_which_showers_give_it_away():
     bad = np.arange(0, 1500, 10)
     generated.voxels[bad] = np.where(generated.voxels[bad] > 0, 3.0, 0)  # all hits alike
     reading = read(*summaries(make(1), generated))
-    assert {shower.position for shower in reading.telltale(GENERATED)} <= set(bad)
-    assert all(shower.log_ratio < -2 for shower in reading.telltale(GENERATED))
-    assert all(shower.log_ratio > 0 for shower in reading.telltale(REFERENCE))
+    assert {shower["position"] for shower in reading.telltale[GENERATED]} <= set(bad)
+    assert all(shower["log_ratio"] < -2 for shower in reading.telltale[GENERATED])
+    assert all(shower["log_ratio"] > 0 for shower in reading.telltale[REFERENCE])
     soft_hits(generated := make(2), np.random.default_rng(0))
     importances = read(*summaries(make(1), generated)).trees.importances
     assert next(iter(importances)) == "hits"

@@ -7,8 +7,8 @@ import pytest
 import caloman
 import caloman.evaluation
 from caloman.errors import CalomanError
-from caloman.evaluation.measures import SCHEMA
-from caloman.evaluation.schema import OLDEST, json_schema, read_metrics
+from caloman.evaluation.schema import OLDEST, SCHEMA
+from caloman.evaluation.validation import json_schema, read_metrics
 
 FROZEN = Path(__file__).parent / "data"
 SHIPPED = Path(caloman.evaluation.__file__).parent / "metrics.schema.json"

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
+from caloman.evaluation.comparison import Comparison, Floor
 from caloman.evaluation.histograms import RESPONSE, RESPONSE_AT_ENERGY, Histogram
-from caloman.evaluation.results import Comparison, Floor
-from caloman.evaluation.samples import Sample, Summary, common_conditions, distinct_values
+from caloman.evaluation.samples import Sample, common_conditions, distinct_values
+from caloman.evaluation.summary import Summary
 from caloman.showers.conditions import ENERGY, known
 
 SMALL_SAMPLE = 5000

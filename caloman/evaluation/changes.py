@@ -11,7 +11,8 @@ from tabulate import tabulate
 
 from caloman.errors import CalomanError
 from caloman.evaluation.measures import SIGNIFICANCE, Measured
-from caloman.evaluation.schema import Document, Sample, read_metrics
+from caloman.evaluation.schema import Document, Sample
+from caloman.evaluation.validation import read_metrics
 from caloman.files import write
 
 Word = Literal["better", "worse", "same within errors", "both at the floor"]

@@ -2,77 +2,66 @@
 improve.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.evaluation.classifier import train_classifier
+from caloman.evaluation.comparison import Comparison, Values
 from caloman.evaluation.inputs import Inputs
-from caloman.evaluation.judge import CLASSIFIERS, Judge
+from caloman.evaluation.judge import Judge
 from caloman.evaluation.networks import dense
-from caloman.evaluation.results import ClosureTests, Comparison
-from caloman.evaluation.samples import Sample, Summary, summarize
+from caloman.evaluation.samples import Sample
+from caloman.evaluation.summary import Summary, summarize
 from caloman.showers.hdf5 import read_tables
 
-LEVELS = ("cls-low", "cls-high")
+LEVELS = {"cls-low": "low", "cls-high": "high"}
+
+Files = Mapping[str, Sequence[str | Path]]
+"""What stands in for generated showers: ``reconstruction`` and ``shapes`` of the reference, a file each, and
+``latents``, two files of sampled and of encoded ones.
+"""
 
 
-@dataclass(frozen=True)
-class ClosureFiles:
-    """What stands in for generated showers, as far as it was given: reconstructions of the reference, generated shapes
-    with its layer energies, and two files of sampled and of encoded latents.
+def closure_steps(judge: Judge, files: Files) -> int:
+    """Number of steps that closure tests add to an evaluation.
+
+    Raises:
+        CalomanError: if latents are not two files.
     """
-
-    reconstruction: str | Path | None
-    shapes: str | Path | None
-    latents: Sequence[str | Path] | None
-
-    def __post_init__(self) -> None:
-        if self.latents is not None and len(self.latents) != 2:
-            raise CalomanError(f"latents needs two files, sampled and encoded latents, not {len(self.latents)}")
-
-    @property
-    def showers(self) -> dict[str, str | Path]:
-        """The shower files by closure test."""
-        files = {"reconstruction": self.reconstruction, "shapes": self.shapes}
-        return {name: file for name, file in files.items() if file is not None}
-
-    def steps(self, judge: Judge) -> int:
-        """Number of steps that they add to an evaluation."""
-        trainings = len(self.showers) * sum(mode in judge.modes for mode in LEVELS) + (self.latents is not None)
-        return trainings * len(judge.seeds)
-
-    def measure(self, judge: Judge, truth: Summary, full: Comparison) -> ClosureTests:
-        """Trains the classifiers of every closure test; `full` compares everything generated with the `truth`.
-
-        Raises:
-            CalomanError: if a file is unusable.
-        """
-        levels = {mode: CLASSIFIERS[mode] for mode in LEVELS if mode in judge.modes}
-        tests: ClosureTests = {}
-        for name, file in self.showers.items():
-            summary = summarize(Sample.open(file, truth.sample.geometry), truth.spectrum_edges)
-            step = f"closure test of {name},"
-            tests[name] = {level: judge.classify(mode, summary, truth, step).auc for mode, level in levels.items()}
-        if self.latents is not None:
-            tests["latents"] = {"low": _latents_auc(judge, truth, self.latents)}
-        if tests:
-            tests["full"] = {level: full.classifiers[level].auc for level in levels.values()}
-        return tests
+    if len(files.get("latents", "12")) != 2:
+        raise CalomanError(f"latents needs two files, sampled and encoded latents, not {len(files['latents'])}")
+    levels = sum(mode in judge.modes for mode in LEVELS)
+    return len(judge.seeds) * sum(1 if name == "latents" else levels for name in files)
 
 
-def _latents_auc(judge: Judge, truth: Summary, files: Sequence[str | Path]) -> tuple[float, float]:
+def closure_tests(judge: Judge, files: Files, full: Comparison) -> dict[str, Values]:
+    """Trains the classifiers of every closure test; `full` compares everything generated with the truth.
+
+    Raises:
+        CalomanError: if a file is unusable.
+    """
+    truth, tests = full.reference, {}
+    for name, paths in files.items():
+        if name == "latents":
+            tests[name] = {"low": _latents_auc(judge, truth, paths)}
+            continue
+        summary = summarize(Sample.open(paths[0], truth.sample.geometry), truth.spectrum_edges)
+        step = f"closure test of {name},"
+        found = {LEVELS[mode]: judge.classify(mode, summary, truth, step).auc for mode in LEVELS if mode in judge.modes}
+        tests[name] = found
+    if tests:
+        tests["full"] = {level: full.classifiers[level].auc for level in LEVELS.values() if level in full.classifiers}
+    return tests
+
+
+def _latents_auc(judge: Judge, truth: Summary, paths: Sequence[str | Path]) -> tuple[float, float]:
+    """Tells sampled from encoded latents, which have their contexts beside them."""
     preset = judge.preset_of(truth)
-    inputs = Inputs.of(*(_coordinates(Path(file))[: preset.max_showers] for file in files))
+    tables = [np.concatenate(read_tables(Path(path), ("latents", "contexts"), "encode"), axis=1) for path in paths]
+    inputs = Inputs.of(*(table[: preset.max_showers] for table in tables))
     trainer = partial(train_classifier, network=partial(dense, inputs.n_features, preset.hidden))
     return judge.train(inputs, preset, trainer, "latent classifier").auc
-
-
-def _coordinates(path: Path) -> NDArray[np.float32]:
-    """Latents and their contexts, shape (N, d + C)."""
-    return np.concatenate(read_tables(path, ("latents", "contexts"), "encode"), axis=1)

@@ -1,36 +1,35 @@
 """``caloman evaluate``: compares files of generated showers with a file of Geant4 showers and writes a report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from caloman.errors import CalomanError
 from caloman.evaluation import learning, plots
 from caloman.evaluation.bands import calibrate
-from caloman.evaluation.closure import ClosureFiles
+from caloman.evaluation.closure import Files, closure_steps, closure_tests
+from caloman.evaluation.comparison import Comparison
 from caloman.evaluation.distortions import DISTORTIONS
 from caloman.evaluation.equivalent import equivalents
 from caloman.evaluation.histograms import Binning, challenge_binnings
-from caloman.evaluation.judge import EQUIVALENT, MULTICLASS, POWER, READING, TREES, Judge
+from caloman.evaluation.judge import Judge
 from caloman.evaluation.lineup import Lineup
 from caloman.evaluation.metrics import collect_metrics
-from caloman.evaluation.power import Power, measure_power
+from caloman.evaluation.modes import EQUIVALENT, MULTICLASS, POWER, READING, TREES, check_modes
+from caloman.evaluation.power import measure_power
 from caloman.evaluation.presets import OFFICIAL, QUICK
 from caloman.evaluation.reading import read
 from caloman.evaluation.reference_summary import ReferenceSummary, keep, recall
 from caloman.evaluation.report import Report
-from caloman.evaluation.requirements import check_modes
-from caloman.evaluation.results import Comparison, Results
-from caloman.evaluation.samples import Summary, summarize
+from caloman.evaluation.results import Results
+from caloman.evaluation.schema import Power
+from caloman.evaluation.summary import Summary, summarize
 from caloman.progress import Progress
 
 NEIGHBORS = 10_000
 """Most showers of each sample whose neighbors the quick preset looks for."""
 NEIGHBOR_VOXELS, OFFICIAL_VOXELS = 2**27, 2**28
 """Most voxels of these, and of the official preset: 3 and 6 thousand showers of dataset 3, in 4 GB of memory."""
-
-Found = TypeVar("Found")
 
 
 def evaluate(
@@ -82,16 +81,18 @@ def evaluate(
             by caloman, or the summary belongs to another evaluation.
     """
     lineup = Lineup.open(generated, reference, dataset, floor)
-    closure = ClosureFiles(reconstruction, shapes, latents)
     if ensemble and len(lineup.generated) < 2:
         raise CalomanError("an ensemble needs two members or more: give one generated file for each")
     judge = _judge(lineup, modes, preset, repeats, seed)
+    given = {"reconstruction": reconstruction and [reconstruction], "shapes": shapes and [shapes], "latents": latents}
+    closure = {name: files for name, files in given.items() if files}
     summary = None if reference_summary is None else Path(reference_summary)
     kept = recall(summary, judge, lineup) if summary and summary.exists() else None
-    with Progress("evaluate", _steps(judge, lineup, kept) + closure.steps(judge), "step") as progress:
-        results = _results(replace(judge, advance=progress.begin), lineup, closure, ensemble, kept)
+    with Progress("evaluate", _steps(judge, lineup, kept) + closure_steps(judge, closure), "step") as progress:
+        judge = replace(judge, advance=progress.begin)
+        results = _measured(judge, lineup, closure, ensemble, kept)
         if summary and kept is None:
-            keep(summary, judge, lineup, results.floor, results.power)
+            keep(summary, judge, lineup, results)
         progress.begin("figures")
         report = Report(collect_metrics(results), plots.pictures(results), Path(output))
     report.save()
@@ -108,38 +109,38 @@ def _judge(lineup: Lineup, modes: Sequence[str] | None, preset: str, repeats: in
     return Judge(preset, chosen, range(seed, seed + repeats), min(lineup.smallest, most))
 
 
-def _results(
-    judge: Judge, lineup: Lineup, closure: ClosureFiles, ensemble: bool, kept: ReferenceSummary | None
-) -> Results:
+def _steps(judge: Judge, lineup: Lineup, kept: ReferenceSummary | None) -> int:
+    """Number of steps of the evaluation, apart from closure tests."""
+    sizes = [min(len(sample), len(lineup.reference)) for sample in lineup.generated.values()]
+    each = 1 + judge.steps + (EQUIVALENT in judge.modes) + (READING in judge.modes)
+    curves = sum(map(learning.trainings, sizes)) if TREES in judge.modes else 0
+    once = 3 + (judge.steps + len(DISTORTIONS) * (POWER in judge.modes)) * (kept is None)
+    return once + each * len(sizes) + len(judge.seeds) * (curves + (MULTICLASS in judge.modes))
+
+
+def _measured(judge: Judge, lineup: Lineup, closure: Files, ensemble: bool, kept: ReferenceSummary | None) -> Results:
     judge.advance("reading the reference")
     truth = summarize(lineup.reference)
     binnings = challenge_binnings(truth, lineup.geometry)
-    comparisons = {}
+    summaries = {}
     for name, sample in lineup.generated.items():
         judge.advance(f"reading {name}")
-        comparisons[name] = judge.measure(summarize(sample, truth.spectrum_edges), truth, binnings)
+        summaries[name] = summarize(sample, truth.spectrum_edges)
     floor, power = _among_geant4(judge, lineup, truth, binnings, kept)
-    one, other = floor.generated, floor.reference
-    first, generated = next(iter(comparisons.values())), [c.generated for c in comparisons.values()]
+    comparisons = {
+        name: _with_words(judge, name, judge.measure(summary, truth, binnings), floor)
+        for name, summary in summaries.items()
+    }
+    first, *_ = comparisons.values()
     members = [[histogram.generated for histogram in c.histograms] for c in comparisons.values()]
     return Results(
-        preset=judge.preset_of(first.generated, truth),
-        modes=judge.modes,
-        seeds=judge.seeds,
-        neighbors=judge.neighbors,
+        judge=judge,
+        lineup=lineup,
         comparisons=comparisons,
         floor=floor,
-        independent_floor=lineup.independent_floor,
-        learning_curves={name: judge.learning_curve(c) for name, c in comparisons.items() if _learns(judge, c)},
-        equivalents=_of_each(
-            judge, comparisons, EQUIVALENT, "equivalent number of", lambda c: equivalents(c.generated, one, other)
-        ),
         power=power,
-        closure_tests=closure.measure(judge, truth, first),
-        readings=_of_each(
-            judge, comparisons, READING, "reading what is wrong with", lambda c: read(c.reference, c.generated)
-        ),
-        posteriors=judge.posteriors(generated, truth) if MULTICLASS in judge.modes else [],
+        closure_tests=closure_tests(judge, closure, first),
+        posteriors=judge.posteriors(list(summaries.values()), truth) if MULTICLASS in judge.modes else [],
         calibration=calibrate(members, [h.reference for h in first.histograms]) if ensemble else None,
     )
 
@@ -156,25 +157,15 @@ def _among_geant4(
     return floor, measure_power(one.sample, other.sample, judge.advance) if POWER in judge.modes else None
 
 
-def _of_each(
-    judge: Judge, comparisons: Mapping[str, Comparison], mode: str, step: str, measure: Callable[[Comparison], Found]
-) -> dict[str, Found]:
-    """What a mode measures of each sample, by its name; nothing if the mode was not asked for."""
-    found = {}
-    for name, comparison in comparisons.items() if mode in judge.modes else ():
-        judge.advance(f"{step} {name}")
-        found[name] = measure(comparison)
-    return found
-
-
-def _steps(judge: Judge, lineup: Lineup, kept: ReferenceSummary | None) -> int:
-    """Number of steps of the evaluation, apart from closure tests."""
-    sizes = [min(len(sample), len(lineup.reference)) for sample in lineup.generated.values()]
-    each = 1 + judge.steps + (EQUIVALENT in judge.modes) + (READING in judge.modes)
-    curves = sum(map(learning.trainings, sizes)) if TREES in judge.modes else 0
-    once = 3 + (judge.steps + len(DISTORTIONS) * (POWER in judge.modes)) * (kept is None)
-    return once + each * len(sizes) + len(judge.seeds) * (curves + (MULTICLASS in judge.modes))
-
-
-def _learns(judge: Judge, comparison: Comparison) -> bool:
-    return TREES in judge.modes and learning.trainings(min(comparison.sizes)) > 0
+def _with_words(judge: Judge, name: str, comparison: Comparison, floor: Comparison) -> Comparison:
+    """Adds what is measured of generated showers only."""
+    if TREES in judge.modes and learning.trainings(min(comparison.sizes)):
+        comparison = replace(comparison, learning_curve=judge.learning_curve(comparison))
+    if EQUIVALENT in judge.modes:
+        judge.advance(f"equivalent number of {name}")
+        found = equivalents(comparison.generated, floor.generated, floor.reference)
+        comparison = replace(comparison, equivalent=found)
+    if READING in judge.modes:
+        judge.advance(f"reading what is wrong with {name}")
+        comparison = replace(comparison, reading=read(comparison.reference, comparison.generated))
+    return comparison

@@ -2,13 +2,15 @@
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloman.evaluation.histograms import energy_windows, format_window
-from caloman.evaluation.samples import Sample, Summary, common_conditions
+from caloman.evaluation.samples import Sample, common_conditions
+from caloman.evaluation.schema import ConditionBin, ConditionBins, Quantity
+from caloman.evaluation.summary import Summary
 from caloman.showers.conditions import ENERGY, known
 from caloman.showers.observables import Observables
 
@@ -17,15 +19,6 @@ Array = NDArray[np.float64]
 BINS = 5
 LEAST = 10
 """Fewest showers of a bin."""
-QUANTITIES = {
-    "response": "E_tot / E_inc",
-    "resolution": "resolution",
-    "depth": "depth [layers]",
-    "width_r": "width in r [mm]",
-    "center_eta": "center in η [mm]",
-    "center_phi": "center in φ [mm]",
-}
-"""Key in metrics.json -> name."""
 
 
 class Window(NamedTuple):
@@ -53,33 +46,28 @@ def windows(sample: Sample, name: str) -> list[Window]:
     return [Window(f"{low:.3g} to {high:.3g}{unit}", low, high) for low, high in pairs]
 
 
-def profiles(reference: Summary, generated: Summary) -> list[dict[str, Any]]:
-    """The quantities in bins of the energy and of each condition that both samples have, for metrics.json."""
-    names = [ENERGY.name, *common_conditions([reference.sample, generated.sample])]
+def profiles(reference: Summary, generated: Summary) -> list[ConditionBins]:
+    """The quantities in bins of the energy and of each condition that both samples have."""
     quantities = [_quantities(summary.observables) for summary in (generated, reference)]
     found = []
-    for name in names:
+    for name in (ENERGY.name, *common_conditions([reference.sample, generated.sample])):
         columns = [summary.sample.column(name) for summary in (generated, reference)]
         bins = [_bin(window, columns, quantities) for window in windows(reference.sample, name)]
-        found.append({"condition": name, "bins": [entry for entry in bins if min(entry["showers"]) >= LEAST]})
+        found.append(ConditionBins(condition=name, bins=[entry for entry in bins if min(entry["showers"]) >= LEAST]))
     return found
 
 
-def _bin(window: Window, columns: list[NDArray[np.float32]], quantities: list[dict[str, Array]]) -> dict[str, Any]:
+def _bin(window: Window, columns: list[NDArray[np.float32]], quantities: list[dict[str, Array]]) -> ConditionBin:
     rows = [window.holds(values) for values in columns]
-    pairs = [_numbers(values, inside) for values, inside in zip(quantities, rows, strict=True)]
-    return {
-        "bin": window.name,
-        "range": [window.low, window.high],
-        "showers": [int(inside.sum()) for inside in rows],
-        "quantities": {key: _compared(pairs[0][key], pairs[1][key]) for key in pairs[0]},
-    }
-
-
-def _compared(generated: tuple[float, float], reference: tuple[float, float]) -> dict[str, Any]:
-    error = math.hypot(generated[1], reference[1])
-    pull = (generated[0] - reference[0]) / error if error else 0.0
-    return {"generated": list(generated), "reference": list(reference), "pull": pull}
+    generated, reference = (_numbers(values, inside) for values, inside in zip(quantities, rows, strict=True))
+    compared = {}
+    for key, (value, spread) in generated.items():
+        truth, uncertainty = reference[key]
+        error = math.hypot(spread, uncertainty)
+        pull = (value - truth) / error if error else 0.0
+        compared[key] = Quantity(generated=[value, spread], reference=[truth, uncertainty], pull=pull)
+    counts = [int(inside.sum()) for inside in rows]
+    return ConditionBin(bin=window.name, range=[window.low, window.high], showers=counts, quantities=compared)
 
 
 def _quantities(observables: Observables) -> dict[str, Array]:

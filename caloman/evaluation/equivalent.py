@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,8 @@ from caloman.evaluation.distances import frechet_distances, largest_magnitude
 from caloman.evaluation.histograms import energy_windows
 from caloman.evaluation.inputs import high_level_inputs, relative_observables
 from caloman.evaluation.pairs import GROUPS, jackknife_error
-from caloman.evaluation.samples import Summary
+from caloman.evaluation.schema import Equivalent, EquivalentNumber, EquivalentWindow
+from caloman.evaluation.summary import Summary
 from caloman.evaluation.two_sample import kolmogorov_smirnov_distances, sliced_wasserstein_distances
 from caloman.showers.observables import Observables
 
@@ -38,94 +38,6 @@ SMALLEST_PART = 25
 MIN_SHOWERS = SMALLEST_PART * SPLITS[-POINTS]
 """Fewest Geant4 showers for three points on a line; the Fréchet distance needs more."""
 MOST_SHOWERS = 20_000
-
-
-@dataclass(frozen=True)
-class Equivalent:
-    """Number of Geant4 showers that are as far from the reference as the generated ones, by one distance.
-
-    Args:
-        inverse: one over that number, and its error; not positive if the generated showers are not farther than
-            their own number explains.
-        distance: of the generated showers from the reference.
-        curve: distance of n Geant4 showers, by n, ascending.
-    """
-
-    inverse: tuple[float, float]
-    distance: float
-    curve: Sequence[tuple[int, float]]
-
-    @property
-    def at_least(self) -> bool:
-        """Whether only a lower limit can be told, at two standard errors."""
-        return self.inverse[0] <= 2 * self.inverse[1]
-
-    @property
-    def showers(self) -> int:
-        """The number, or its lower limit."""
-        value, error = self.inverse
-        return round(1 / (max(value, 0.0) + 2 * error if self.at_least else value))
-
-    @property
-    def error(self) -> int | None:
-        """Standard error of the number, if it is no limit."""
-        return None if self.at_least else round(self.inverse[1] / self.inverse[0] ** 2)
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as a dictionary; a lower limit has no error."""
-        curve = [{"showers": n, "distance": distance} for n, distance in self.curve]
-        numbers = {"showers": self.showers, "error": self.error, "at_least": self.at_least}
-        return {**numbers, "words": str(self), "distance": self.distance, "curve": curve}
-
-    def __str__(self) -> str:
-        if self.error is None:
-            return f"at least {_rounded(self.showers, self.showers)}"
-        return f"{_rounded(self.showers, self.error)} ± {_rounded(self.error, self.error)}"
-
-
-@dataclass(frozen=True)
-class Equivalents:
-    """Equivalent numbers by key of `MEASURES`: of all showers, and of those in windows of the incident energy."""
-
-    overall: dict[str, Equivalent]
-    windows: dict[tuple[float, float], dict[str, Equivalent]]
-
-    @property
-    def statement(self) -> str:
-        """The headline."""
-        first, *others = self.overall.items()
-        about = "" if first[1].at_least else "about "
-        further = "".join(f", {other} by {MEASURES[key].label}" for key, other in others)
-        return f"worth {about}{first[1]} Geant4 showers by {MEASURES[first[0]].label}{further}"
-
-    def to_json(self, training_showers: int | None) -> dict[str, Any]:
-        """The same as a dictionary, beside the number of showers that the generator was trained on."""
-        return {
-            "statement": self.statement,
-            "training_showers": training_showers,
-            "measures": {key: {"label": MEASURES[key].label, **found.to_json()} for key, found in self.overall.items()},
-            "windows": [
-                {"window": list(window), "measures": {key: equal.to_json() for key, equal in found.items()}}
-                for window, found in self.windows.items()
-            ],
-        }
-
-
-def equivalents(generated: Summary, geant4: Summary, reference: Summary) -> Equivalents:
-    """Measures how many Geant4 showers the generated ones are worth.
-
-    Args:
-        generated: generated showers.
-        geant4: Geant4 showers that are independent of the reference, with the same spectrum.
-        reference: Geant4 showers.
-    """
-    samples = [_by_energy(summary.observables[:MOST_SHOWERS]) for summary in (generated, geant4, reference)]
-    windows = {}
-    for low, high in energy_windows(reference.observables.incident_energies):
-        inside = [o[(o.incident_energies >= low) & (o.incident_energies < high)] for o in samples]
-        if min(map(len, inside)) >= MIN_SHOWERS:
-            windows[low, high] = _by_distance(*inside)
-    return Equivalents(_by_distance(*samples), windows)
 
 
 @dataclass(frozen=True)
@@ -157,7 +69,34 @@ MEASURES = {
 """The distances that equivalent numbers are read from; the first one makes the headline."""
 
 
-def equivalent(generated: NDArray, geant4: NDArray, reference: NDArray, measure: Measure) -> Equivalent:
+def equivalents(generated: Summary, geant4: Summary, reference: Summary) -> Equivalent:
+    """Measures how many Geant4 showers the generated ones are worth, of all and of each window of incident energies.
+
+    Args:
+        generated: generated showers.
+        geant4: Geant4 showers that are independent of the reference, with the same spectrum.
+        reference: Geant4 showers.
+    """
+    samples = [_by_energy(summary.observables[:MOST_SHOWERS]) for summary in (generated, geant4, reference)]
+    windows = []
+    for low, high in energy_windows(reference.observables.incident_energies):
+        inside = [o[(o.incident_energies >= low) & (o.incident_energies < high)] for o in samples]
+        if min(map(len, inside)) >= MIN_SHOWERS:
+            windows.append(EquivalentWindow(window=[low, high], measures=_by_distance(*inside)))
+    overall = _by_distance(*samples)
+    for key, found in overall.items():
+        found["label"] = MEASURES[key].label
+    first, *others = overall.values()
+    worth = f"worth {'' if first['at_least'] else 'about '}{first['words']} Geant4 showers by {first['label']}"
+    return Equivalent(
+        statement=", ".join([worth, *(f"{other['words']} by {other['label']}" for other in others)]),
+        training_showers=generated.sample.training_showers,
+        measures=overall,
+        windows=windows,
+    )
+
+
+def equivalent(generated: NDArray, geant4: NDArray, reference: NDArray, measure: Measure) -> EquivalentNumber:
     """Reads off how many of the Geant4 points (M, D) are as far from the reference (K, D) as generated ones (N, D)."""
     splits = _splits(len(geant4), geant4.shape[1], measure)
     parts = [[geant4[first::k] for first in range(min(k, PARTS))] for k in splits]
@@ -172,12 +111,32 @@ def equivalent(generated: NDArray, geant4: NDArray, reference: NDArray, measure:
         for part, values in zip(left, (curve**measure.power).T, strict=True)
     ]
     slope, rest = np.transpose(lines)
-    inverses = (distances**measure.power - rest) / slope - 1 / (len(generated) * left)
-    points = list(zip(sizes.astype(int).tolist(), curve[:, 0].tolist(), strict=True))
-    return Equivalent((float(inverses[0]), jackknife_error(inverses[1:])), float(distances[0]), points)
+    inverse, *left_out = ((distances**measure.power - rest) / slope - 1 / (len(generated) * left)).tolist()
+    points = zip(sizes.astype(int).tolist(), curve[:, 0].tolist(), strict=True)
+    return equivalent_number((inverse, jackknife_error(left_out)), float(distances[0]), list(points))
 
 
-def _by_distance(generated: Observables, geant4: Observables, reference: Observables) -> dict[str, Equivalent]:
+def equivalent_number(
+    inverse: tuple[float, float], distance: float, curve: Sequence[tuple[int, float]]
+) -> EquivalentNumber:
+    """A number of showers by its inverse and the error of that, or a lower limit at two errors if these contain 0."""
+    value, error = inverse
+    at_least = value <= 2 * error
+    showers = round(1 / (max(value, 0.0) + 2 * error if at_least else value))
+    spread = None if at_least else round(error / value**2)
+    return EquivalentNumber(
+        showers=showers,
+        error=spread,
+        at_least=at_least,
+        words=f"at least {_rounded(showers, showers)}"
+        if spread is None
+        else f"{_rounded(showers, spread)} ± {_rounded(spread, spread)}",
+        distance=distance,
+        curve=[{"showers": n, "distance": own} for n, own in curve],
+    )
+
+
+def _by_distance(generated: Observables, geant4: Observables, reference: Observables) -> dict[str, EquivalentNumber]:
     found = {}
     for key, measure in MEASURES.items():
         x, y, z = (measure.features(observables) for observables in (generated, geant4, reference))

@@ -9,48 +9,19 @@ reference value, in units of the distance of the latter to the median.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 from scipy.special import betaln, gammaln
 
+from caloman.evaluation.schema import Tail
 from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]
 Window = tuple[float, float]
 
 RESPONSE = "E_tot / E_inc"
-
-
-@dataclass(frozen=True)
-class Tail:
-    """One tail of an observable over all windows of the incident energy.
-
-    Args:
-        observable: E_tot / E_inc, or the share of E_inc in a layer.
-        side: largest or smallest.
-        beyond: generated showers beyond the most extreme reference shower of their window.
-        expected: their mean number if both samples have the same distribution.
-        p_value: two-sided probability of a number at least as unlikely; exact without ties, conservative with ties.
-        generated: most extreme generated value in the window with the least likely overshoot.
-        reference: most extreme reference value there.
-        window: incident energies from (included) and to (excluded) [MeV] there.
-        overshoot: (generated - reference) / (reference - median) there; negative within the reference's range.
-        p_overshoot: bound on the probability of such an overshoot in any window, for exponential or lighter tails.
-    """
-
-    observable: str
-    side: str
-    beyond: int
-    expected: float
-    p_value: float
-    generated: float
-    reference: float
-    window: Window
-    overshoot: float
-    p_overshoot: float
 
 
 def extremes(
@@ -79,15 +50,15 @@ def unusual(tails: Sequence[Tail], level: float = 1e-3) -> Iterator[str]:
     The overshoot counts for large E_tot / E_inc only: shares of layers, and leakage, have heavier tails.
     """
     for tail in tails:
-        if tail.p_value * len(tails) < level:
+        if tail["p_value"] * len(tails) < level:
             yield (
-                f"Tails differ: among the {tail.side} values of {tail.observable} {tail.beyond} generated showers lie "
-                f"beyond Geant4's most extreme, where {tail.expected:.3g} are expected (p = {tail.p_value:.1g})."
+                "Tails differ: among the {side} values of {observable} {beyond} generated showers lie beyond Geant4's "
+                "most extreme, where {expected:.3g} are expected (p = {p_value:.1g}).".format_map(tail)
             )
-        if (tail.observable, tail.side) == (RESPONSE, "largest") and tail.p_overshoot < level:
+        if (tail["observable"], tail["side"]) == (RESPONSE, "largest") and tail["p_overshoot"] < level:
             yield (
-                f"Tails differ: a generated shower of {tail.window[0]:.4g} to {tail.window[1]:.4g} MeV has "
-                f"E_tot / E_inc = {tail.generated:.3g}, Geant4 at most {tail.reference:.3g} there."
+                "Tails differ: a generated shower of {window[0]:.4g} to {window[1]:.4g} MeV has "
+                "E_tot / E_inc = {generated:.3g}, Geant4 at most {reference:.3g} there.".format_map(tail)
             )
 
 
@@ -139,7 +110,7 @@ def _tail(name: str, side: str, sign: float, values: Sequence[tuple[Window, Arra
         p_value=_p_value(sizes, expected, beyond, reached),
         generated=float(sign * generated.max()),
         reference=float(sign * reference.max()),
-        window=window,
+        window=list(window),
         overshoot=overshoots[worst],
         p_overshoot=min(1.0, len(values) * bounds[worst]),
     )

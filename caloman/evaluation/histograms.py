@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.evaluation.samples import Summary, distinct_values, log_edges
+from caloman.evaluation.samples import distinct_values
+from caloman.evaluation.summary import Summary, log_edges
 from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers.observables import Observables
 
@@ -202,11 +203,11 @@ def fill_histograms(binnings: Sequence[Binning], reference: Summary, generated: 
     return histograms
 
 
-def by_observable(histograms: Sequence[Histogram]) -> dict[str, list[Histogram]]:
-    """The histograms of each observable, over layers or energies, in order."""
-    groups: dict[str, list[Histogram]] = {}
-    for histogram in histograms:
-        groups.setdefault(histogram.binning.observable, []).append(histogram)
+def by_observable(histograms: Sequence[Histogram]) -> dict[str, list[int]]:
+    """Positions of the histograms of each observable, over layers or energies, in order."""
+    groups: dict[str, list[int]] = {}
+    for position, histogram in enumerate(histograms):
+        groups.setdefault(histogram.binning.observable, []).append(position)
     return groups
 
 

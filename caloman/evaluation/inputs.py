@@ -199,3 +199,7 @@ def _empty(shape: tuple[int, int]) -> Array:
         )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+INPUTS = {"cls-low": low_level_inputs, "cls-low-normed": normed_inputs, "cls-trees": detailed_inputs}
+"""Mode -> what its classifiers see; others see what ``cls-low`` does, or observables."""

@@ -17,38 +17,18 @@ from caloman.evaluation.classifier import (
     train_multiclass,
     train_trees,
 )
+from caloman.evaluation.comparison import Comparison, Values, mean_separations
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.downstream import downstream
 from caloman.evaluation.histograms import Binning, Histogram, fill_histograms
-from caloman.evaluation.inputs import (
-    Inputs,
-    condition_columns,
-    detailed_inputs,
-    high_level_inputs,
-    low_level_inputs,
-    normed_inputs,
-)
-from caloman.evaluation.learning import LearningCurve, subsamples
+from caloman.evaluation.inputs import INPUTS, Inputs, condition_columns, high_level_inputs
+from caloman.evaluation.learning import learning_curve, subsamples
+from caloman.evaluation.modes import CLASSIFIERS, DISTANCES, DOWNSTREAM, TREES
 from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
 from caloman.evaluation.networks import ResNet, dense
 from caloman.evaluation.presets import ClassifierPreset, preset_for
-from caloman.evaluation.results import Comparison, Values, mean_separations
-from caloman.evaluation.samples import Summary
-
-TREES = "cls-trees"
-CLASSIFIERS = {
-    "cls-low": "low",
-    "cls-low-normed": "low_normed",
-    "cls-high": "high",
-    TREES: "trees",
-    "cls-resnet": "resnet",
-}
-"""Mode -> key of the classifier, as in ``auc_low``."""
-MULTICLASS = "cls-multi"
-DISTANCES = ("fpd", "kpd", "prdc", "tests")
-EQUIVALENT, POWER, READING, DOWNSTREAM = "equivalent", "power", "reading", "downstream"
-MODES = ("hist", *CLASSIFIERS, MULTICLASS, *DISTANCES, EQUIVALENT, POWER, READING, DOWNSTREAM)
-DEFAULT_MODES = ("hist", "cls-low", "cls-high", TREES, *DISTANCES, EQUIVALENT, POWER, READING)
+from caloman.evaluation.schema import LearningCurve, Point
+from caloman.evaluation.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -76,32 +56,30 @@ class Judge:
         return fill_histograms(binnings, reference, generated) if "hist" in self.modes else []
 
     def measure(self, generated: Summary, reference: Summary, binnings: Sequence[Binning]) -> Comparison:
-        """Measures everything between two samples."""
+        """Measures every number between two samples."""
         histograms = self.histograms(generated, reference, binnings)
-        separations = [(histogram.separation, histogram.separation_error) for histogram in histograms]
-        tests = {
-            key: self.classify(mode, generated, reference) for mode, key in CLASSIFIERS.items() if mode in self.modes
-        }
+        tests = {CLASSIFIERS[m]: self.classify(m, generated, reference) for m in CLASSIFIERS if m in self.modes}
         values = {
             **{f"auc_{key}": test.auc for key, test in tests.items()},
             **{f"jsd_{key}": test.jsd for key, test in tests.items()},
-            **mean_separations(histograms, separations),
+            **mean_separations(histograms, [(h.separation, h.separation_error) for h in histograms]),
             **self._distances(generated, reference),
-            **self._downstream(generated, reference),
         }
+        if DOWNSTREAM in self.modes:
+            self.advance(DOWNSTREAM)
+            values |= downstream(generated.sample, reference.sample, self.neighbors)
         return Comparison(generated, reference, histograms, tests, values)
 
     def classify(self, mode: str, generated: Summary, reference: Summary, step: str = "classifier") -> ClassifierTest:
         """Trains the classifiers of a mode; `step` is what the progress calls them."""
         preset = self.preset_of(generated, reference)
         inputs = _inputs(mode, (generated, reference), preset.max_showers)
-        if mode == TREES:
-            return self.train(inputs, preset, train_trees, f"{step} {mode}")
         network: Callable[[], nn.Module] = partial(dense, inputs.n_features, preset.hidden)
         if mode == "cls-resnet":
             n_conditions = inputs.n_features - 1 - reference.sample.geometry.n_voxels
             network = partial(ResNet, reference.sample.geometry, n_conditions)
-        return self.train(inputs, preset, partial(train_classifier, network=network), f"{step} {mode}")
+        trainer = train_trees if mode == TREES else partial(train_classifier, network=network)
+        return self.train(inputs, preset, trainer, f"{step} {mode}")
 
     def train(self, inputs: Inputs, preset: ClassifierPreset, trainer: Trainer, name: str) -> ClassifierTest:
         """Trains one classifier per seed."""
@@ -115,14 +93,14 @@ class Judge:
         preset = self.preset_of(*summaries)
         inputs = _inputs(TREES, summaries, preset.max_showers)
         most = min(inputs.sizes)
-        points = [(most, comparison.classifiers["trees"].auc)]
+        value, error = comparison.classifiers["trees"].auc
+        points = [Point(showers=most, value=value, error=error)]
         for count, parts in subsamples(inputs):
             name = f"learning curve, {count} showers"
-            areas, errors = zip(
-                *(self.train(part, preset.in_shares(most), train_trees, name).auc for part in parts), strict=True
-            )
-            points.append((count, (float(np.mean(areas)), float(np.linalg.norm(errors)) / len(parts))))
-        return LearningCurve(*zip(*sorted(points), strict=True))
+            areas = np.array([self.train(part, preset.in_shares(most), train_trees, name).auc for part in parts])
+            error = float(np.linalg.norm(areas[:, 1])) / len(parts)
+            points.append(Point(showers=count, value=float(np.mean(areas[:, 0])), error=error))
+        return learning_curve(points)
 
     def posteriors(self, samples: Sequence[Summary], reference: Summary) -> list[Posterior]:
         """Trains classifiers to tell samples from one another and asks them whose Geant4 showers are."""
@@ -147,24 +125,17 @@ class Judge:
         measured: Values = {}
         for mode in (mode for mode in DISTANCES if mode in self.modes):
             self.advance(mode)
-            if mode == "fpd":
-                measured[mode] = _in_thousandths(*self._frechet(x, y))
-            elif mode == "kpd":
-                measured[mode] = _in_thousandths(*kpd(x, y))
-            elif mode == "prdc":
+            if mode == "prdc":
                 first, second = (s.sample.drawn(self.neighbors) for s in (reference, generated))
                 measured |= prdc(prdc_legacy_inputs(first), prdc_legacy_inputs(second))
-            else:
-                measured.update(_tests(x, y))
+            elif mode == "tests":
+                measured |= two_sample.all_tests(x, y)
                 layers = reference.observables.layer_energies, generated.observables.layer_energies
                 measured["layer_correlations"] = two_sample.correlation_distance(*layers)
+            else:
+                value, error = self._frechet(x, y) if mode == "fpd" else kpd(x, y)
+                measured[mode] = 1e3 * value, 1e3 * error
         return measured
-
-    def _downstream(self, generated: Summary, reference: Summary) -> Values:
-        if DOWNSTREAM not in self.modes:
-            return {}
-        self.advance(DOWNSTREAM)
-        return dict(downstream(generated.sample, reference.sample, self.neighbors))
 
     def _frechet(self, reference: NDArray[np.float32], generated: NDArray[np.float32]) -> tuple[float, float]:
         value, error = frechet_distance(reference, generated)
@@ -181,22 +152,4 @@ def _inputs(mode: str, summaries: Sequence[Summary], limit: int | None) -> Input
     if mode == "cls-high":
         values = np.concatenate([high_level_inputs(summary.observables[:limit]) for summary in summaries])
         return Inputs(np.concatenate([values, conditions], axis=1), tuple(map(len, samples)))
-    collect = {TREES: detailed_inputs, "cls-low-normed": normed_inputs}.get(mode, low_level_inputs)
-    return collect(samples, conditions)
-
-
-def _in_thousandths(value: float, error: float) -> tuple[float, float]:
-    return 1e3 * value, 1e3 * error
-
-
-def _tests(reference: NDArray[np.float32], generated: NDArray[np.float32]) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Two-sample tests on observables in units of their standard deviation in the reference."""
-    std = reference.std(axis=0)
-    scale = np.where(std > 0, std, 1)
-    x, y = reference / scale, generated / scale
-    p_values = two_sample.kolmogorov_smirnov_of_dimensions(x, y)
-    yield "ks_mean", two_sample.reduced(p_values)
-    yield "ks_median", two_sample.reduced(p_values, np.median)
-    for test in ("anderson_darling", "wasserstein", "sliced_wasserstein"):
-        yield test, getattr(two_sample, test)(x, y)
-    yield "correlations", two_sample.correlation_distance(x, y)
+    return INPUTS.get(mode, INPUTS["cls-low"])(samples, conditions)

@@ -6,9 +6,6 @@ References:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +14,7 @@ from scipy.special import ndtr, ndtri
 
 from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.measures import number
+from caloman.evaluation.schema import LearningCurve, Point
 
 Array = NDArray[np.float64]
 
@@ -34,45 +32,26 @@ START = 100.0
 """Complexity that a fit starts with."""
 
 
-@dataclass(frozen=True)
-class LearningCurve:
-    """AUC of one classifier at growing numbers of showers.
+def learning_curve(points: Sequence[Point]) -> LearningCurve:
+    """Extrapolates the AUC of boosted trees from the measured points."""
+    points = sorted(points, key=lambda point: point["showers"])
+    further = extrapolated(points, [factor * points[-1]["showers"] for factor in FACTORS])
+    most = number(further[-1]["value"], further[-1]["error"])
+    statement = f"with {further[-1]['showers']} showers the AUC of boosted trees would be {most}"
+    return LearningCurve(classifier="trees", statement=statement, points=list(points), extrapolated=further)
 
-    Args:
-        showers: number of showers of each class, ascending.
-        areas: AUC and its error at each of them.
-    """
 
-    showers: Sequence[int]
-    areas: Sequence[tuple[float, float]]
-
-    def at(self, showers: float) -> tuple[float, float]:
-        """AUC expected with so many showers of each class, and its error from the errors of the measured ones."""
-        value, *drawn = (expected_auc(showers, *parameters) for parameters in self._fits)
-        low, high = np.percentile(drawn, (16, 84))
-        return value, float(high - low) / 2
-
-    def __str__(self) -> str:
-        most = FACTORS[-1] * self.showers[-1]
-        return f"with {most} showers the AUC of boosted trees would be {number(*self.at(most))}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The measured points, and the AUC at several times the largest number of showers."""
-        points = zip(self.showers, self.areas, strict=True)
-        further = [(factor * self.showers[-1], self.at(factor * self.showers[-1])) for factor in FACTORS]
-        return {
-            "classifier": "trees",
-            "statement": str(self),
-            "points": [{"showers": n, "value": value, "error": error} for n, (value, error) in points],
-            "extrapolated": [{"showers": n, "value": value, "error": error} for n, (value, error) in further],
-        }
-
-    @cached_property
-    def _fits(self) -> list[tuple[float, float]]:
-        """Squared separation and complexity that fit the areas, and those that fit areas drawn within the errors."""
-        values, errors = np.array(self.areas).T
-        drawn = np.random.default_rng(0).normal(values, errors, (DRAWS, len(values)))
-        return [_fit(np.array(self.showers), areas, errors) for areas in (values, *drawn)]
+def extrapolated(points: Sequence[Point], showers: Sequence[int]) -> list[Point]:
+    """AUCs expected at other numbers of showers of each class, with errors from those of the measured points."""
+    sizes, areas, errors = (np.array([point[key] for point in points]) for key in ("showers", "value", "error"))
+    drawn = np.random.default_rng(0).normal(areas, errors, (DRAWS, len(areas)))
+    fits = [_fit(sizes, values, errors) for values in (areas, *drawn)]
+    found = []
+    for n in showers:
+        value, *others = (expected_auc(n, *parameters) for parameters in fits)
+        low, high = np.percentile(others, (16, 84))
+        found.append(Point(showers=n, value=value, error=float(high - low) / 2))
+    return found
 
 
 def trainings(n_showers: int) -> int:

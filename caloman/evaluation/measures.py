@@ -8,8 +8,6 @@ from caloman.evaluation.histograms import LABELS
 
 Target = Literal["low", "floor"]
 
-SCHEMA = 4
-"""Version of metrics.json."""
 SIGNIFICANCE, CLEAR = 2.0, 5.0
 """Standard errors beyond which a difference counts, and is clear."""
 

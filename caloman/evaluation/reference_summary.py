@@ -4,22 +4,22 @@ Of the generated showers the floor and the power of the judge depend on no more 
 """
 
 import hashlib
+import io
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.evaluation.classifier import ClassifierTest, Training
+from caloman.evaluation.comparison import Values
 from caloman.evaluation.judge import Judge
 from caloman.evaluation.lineup import Lineup
-from caloman.evaluation.power import Power
-from caloman.evaluation.results import Comparison, Values
+from caloman.evaluation.results import Results
+from caloman.evaluation.schema import Power
 from caloman.files import write
 
 
@@ -31,24 +31,26 @@ class ReferenceSummary(NamedTuple):
     power: Power | None
 
 
-def keep(path: Path, judge: Judge, lineup: Lineup, floor: Comparison, power: Power | None) -> None:
-    """Writes a summary: four rows for each training of a classifier as safetensors, and numbers as JSON beside them.
+def keep(path: Path, judge: Judge, lineup: Lineup, results: Results) -> None:
+    """Writes a summary: numbers as JSON, and four rows for each training of a classifier, as an .npz archive.
 
     Raises:
         CalomanError: if it cannot be written.
     """
-    arrays = {
+    tests = results.floor.classifiers
+    arrays: dict[str, Any] = {
         f"{key}/{number}": np.stack([training.labels, training.logits, training.probabilities, training.log_ratios])
-        for key, test in floor.classifiers.items()
+        for key, test in tests.items()
         for number, training in enumerate(test.trainings)
     }
     content = {
         "belongs_to": _owner(judge, lineup),
-        "values": floor.values,
-        "power": power and power.to_json(),
-        "protocols": {key: (test.recalibrated, test.folds) for key, test in floor.classifiers.items()},
+        "values": results.floor.values,
+        "power": results.power,
+        "protocols": {key: (test.recalibrated, test.folds) for key, test in tests.items()},
     }
-    write(path, save(arrays, {"content": json.dumps(content)}))
+    np.savez(buffer := io.BytesIO(), content=np.array(json.dumps(content)), **arrays)
+    write(path, buffer.getvalue())
 
 
 def recall(path: Path, judge: Judge, lineup: Lineup) -> ReferenceSummary:
@@ -57,23 +59,29 @@ def recall(path: Path, judge: Judge, lineup: Lineup) -> ReferenceSummary:
     Raises:
         CalomanError: if the file is none, or belongs to another reference, mesh, protocol or version.
     """
-    damaged = CalomanError(f"{path}: not a summary that --reference-summary wrote; remove it")
-    if not path.is_file():  # a pipe would wait forever
-        raise damaged
     try:
-        with safe_open(path, "numpy") as file:
-            content = json.loads(file.metadata()["content"])
-            trainings = {key: _rows(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 - no mapping
-        owner, values, power = content["belongs_to"], content["values"], content["power"]
-        for name, expected in _owner(judge, lineup).items():
-            if owner[name] != expected:
-                raise CalomanError(f"{path}: was made with another {name}, {owner[name]} instead of {expected}; remove "
-                                   "it or name another file with --reference-summary")  # fmt: skip
-        tests = {key: _test(key, trainings, *protocol) for key, protocol in content["protocols"].items()}
-        numbers = {key: (float(value), float(error)) for key, (value, error) in values.items()}
-        return ReferenceSummary(tests, numbers, power and Power.from_json(power))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise damaged from None
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            content = json.loads(str(archive["content"]))
+            arrays = {key: archive[key] for key in archive.files if key != "content"}
+        owner = content["belongs_to"]
+        tests = {
+            key: ClassifierTest(tuple(_training(arrays[n]) for n in arrays if n.startswith(f"{key}/")), *protocol)
+            for key, protocol in content["protocols"].items()
+        }
+        values = {key: (value, error) for key, (value, error) in content["values"].items()}
+        found = ReferenceSummary(tests, values, content["power"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile):
+        raise CalomanError(f"{path}: not a summary that --reference-summary wrote; remove it") from None
+    for name, expected in _owner(judge, lineup).items():
+        if owner.get(name) != expected:
+            raise CalomanError(f"{path}: was made with another {name}, {owner.get(name)} instead of {expected}; remove "
+                               "it or name another file with --reference-summary")  # fmt: skip
+    return found
+
+
+def _training(rows: np.ndarray) -> Training:
+    labels, *others = rows
+    return Training(labels.astype(np.int64), *others)
 
 
 def _owner(judge: Judge, lineup: Lineup) -> dict[str, str]:
@@ -92,17 +100,3 @@ def _owner(judge: Judge, lineup: Lineup) -> dict[str, str]:
         "choice of seeds": " ".join(map(str, judge.seeds)),
         "number of neighbors": str(judge.neighbors),
     }
-
-
-def _rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    if rows.dtype != np.float64 or rows.ndim != 2 or len(rows) != 4 or np.isnan(rows).any():
-        raise ValueError("not the four rows of a training")
-    return rows
-
-
-def _test(key: str, trainings: dict[str, NDArray[np.float64]], recalibrated: bool, folds: int) -> ClassifierTest:
-    rows = [trainings[name] for name in trainings if name.rpartition("/")[0] == key]
-    if not rows:
-        raise ValueError("no training of this classifier")
-    found = tuple(Training(labels.astype(np.int64), *others) for labels, *others in rows)
-    return ClassifierTest(found, bool(recalibrated), int(folds))

@@ -1,26 +1,20 @@
-"""The format of metrics.json: a typed description, a JSON schema made from it, and a check of files.
+"""The format of metrics.json: what the judge fills, and what files are checked against.
 
 Versions 2 and 3 are read, too. What is new since: `extremes` and `neighbor_showers` (3), `equivalent`, `power`,
 `learning_curve`, `strongest` and `reading` (4). Floors are scaled to the number of showers from version 3 on.
 """
 
-import json
-import math
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from typing_extensions import TypedDict  # pydantic needs that of Python 3.12
 
-from caloman.errors import CalomanError
-from caloman.evaluation.extremes import Tail
-from caloman.evaluation.measures import SCHEMA
-from caloman.files import read_text
+OLDEST, SCHEMA = 2, 4
+"""Versions that are read; the second one is written."""
 
-OLDEST = 2
 Pair = Annotated[list[float], Field(min_length=2, max_length=2, description="a value and its error, or from and to")]
 Count = Annotated[int, Field(ge=0)]
+Error = Annotated[float, Field(ge=0)]
 
 
 class File(TypedDict):
@@ -54,9 +48,9 @@ class Metric(TypedDict):
 
     label: str
     value: float
-    error: Annotated[float, Field(ge=0)]
+    error: Error
     floor: float
-    floor_error: Annotated[float, Field(ge=0)]
+    floor_error: Error
     target: Literal["low", "floor"]
     significance: float
     words: str
@@ -90,8 +84,31 @@ class Histogram(TypedDict):
     outside: list[float]
 
 
+class Tail(TypedDict):
+    """One tail of an observable: generated showers beyond the most extreme Geant4 shower of their incident energy.
+
+    `expected` is their mean number if both samples have one distribution, and `p_value` the two-sided probability of a
+    number at least as unlikely. The other numbers are of the `window` [MeV] with the least likely `overshoot`,
+    (generated - reference) / (reference - median), whose probability `p_overshoot` bounds for exponential tails.
+    """
+
+    observable: str
+    side: str
+    beyond: int
+    expected: float
+    p_value: float
+    generated: float
+    reference: float
+    window: Pair
+    overshoot: float
+    p_overshoot: float
+
+
 class EquivalentNumber(TypedDict):
-    """How many Geant4 showers the generated ones are worth by one distance; a lower limit has no error."""
+    """How many Geant4 showers the generated ones are worth by one distance; a lower limit has no error.
+
+    `curve` has the distances of n Geant4 `showers`, by n.
+    """
 
     label: NotRequired[str]
     showers: Count
@@ -118,8 +135,45 @@ class Equivalent(TypedDict):
     windows: list[EquivalentWindow]
 
 
+class Point(TypedDict):
+    """An AUC at a number of showers of each class."""
+
+    showers: Count
+    value: float
+    error: Error
+
+
+class LearningCurve(TypedDict):
+    """AUC of one classifier at growing numbers of showers, measured and extrapolated."""
+
+    classifier: str
+    statement: str
+    points: list[Point]
+    extrapolated: list[Point]
+
+
+class Distortion(TypedDict):
+    """The smallest size of a planted distortion that is seen, None if it is none of those tried."""
+
+    name: str
+    words: str
+    planted: float
+    seen: float | None
+    tried: list[dict[str, float]]
+
+
+class Power(TypedDict):
+    """What a classifier sees with so many showers of each class, and the AUC that it must reach for it."""
+
+    classifier: str
+    statement: str
+    showers: Count
+    auc: float
+    distortions: list[Distortion]
+
+
 class Sentence(TypedDict):
-    """What is wrong, in words."""
+    """What is wrong, in words, the group of the features, and the significance in standard errors."""
 
     text: str
     group: str
@@ -187,7 +241,7 @@ class Sample(File):
     strongest: NotRequired[str | None]
     extremes: NotRequired[list[Tail]]
     equivalent: NotRequired[Equivalent]
-    learning_curve: NotRequired[dict[str, Any]]
+    learning_curve: NotRequired[LearningCurve]
     reading: NotRequired[Reading]
     conditions: NotRequired[list[ConditionBins]]
     closure_tests: NotRequired[dict[str, dict[str, Pair]]]
@@ -205,55 +259,6 @@ class Document(TypedDict):
     reference: File
     floor: Floor
     samples: Annotated[list[Sample], Field(min_length=1)]
-    power: NotRequired[dict[str, Any]]
+    power: NotRequired[Power]
     posterior: NotRequired[dict[str, Any]]
     ensemble: NotRequired[dict[str, Any]]
-
-
-def json_schema() -> dict[str, Any]:
-    """The format as a JSON schema (draft 2020-12), as it is shipped in ``metrics.schema.json``."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"metrics.json of caloman evaluate, version {SCHEMA}",
-        **{key: value for key, value in _adapter().json_schema().items() if key != "title"},
-    }
-
-
-def read_metrics(path: Path) -> Document:
-    """Reads and checks a metrics.json.
-
-    Raises:
-        CalomanError: if it is none, of a version that is not read, or a field is missing or wrong.
-    """
-    try:
-        text = read_text(path)
-        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
-    except (CalomanError, ValueError, RecursionError):
-        raise CalomanError(f"{path}: not a metrics.json of `caloman evaluate`; name one or its folder") from None
-    version = content.get("schema") if isinstance(content, dict) else None
-    if not isinstance(version, int):
-        raise CalomanError(f"{path}: not a metrics.json of `caloman evaluate`; name one or its folder")
-    if not OLDEST <= version <= SCHEMA:
-        raise CalomanError(
-            f"{path}: has schema {version}, not {OLDEST} to {SCHEMA}; run `caloman evaluate` of this version again"
-        )
-    try:
-        return _adapter().validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CalomanError(
-            f"{path}: {place} is not as metrics.json has it ({first['msg']}); run `caloman evaluate` again"
-        ) from None
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-@cache
-def _adapter() -> TypeAdapter[Document]:
-    return TypeAdapter(Document)

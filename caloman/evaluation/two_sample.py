@@ -10,7 +10,7 @@ References:
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -26,6 +26,19 @@ SMALLEST_VARIANCE = 1e-12
 """Columns whose variance is below this fraction of their mean square have no variance but rounding errors."""
 
 log = logging.getLogger(__name__)
+
+
+def all_tests(reference: NDArray, generated: NDArray) -> Iterator[tuple[str, tuple[float, float]]]:
+    """All tests by name, on points (N, D) and (M, D) in units of the standard deviation in the reference."""
+    std = reference.std(axis=0)
+    scale = np.where(std > 0, std, 1)
+    x, y = reference / scale, generated / scale
+    p_values = kolmogorov_smirnov_of_dimensions(x, y)
+    yield "ks_mean", reduced(p_values)
+    yield "ks_median", reduced(p_values, np.median)
+    for test in (anderson_darling, wasserstein, sliced_wasserstein):
+        yield test.__name__, test(x, y)
+    yield "correlations", correlation_distance(x, y)
 
 
 def kolmogorov_smirnov(reference: ArrayLike, generated: ArrayLike, over: Reduction = np.mean) -> tuple[float, float]:

@@ -13,7 +13,8 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from caloman.errors import CalomanError
 from caloman.evaluation.histograms import Histogram, by_observable, challenge_binnings, fill_histograms
 from caloman.evaluation.plots import panels
-from caloman.evaluation.samples import LoadedSample, summarize
+from caloman.evaluation.samples import LoadedSample
+from caloman.evaluation.summary import summarize
 from caloman.files import write
 from caloman.showers.showers import Showers
 from caloman.training.config import Monitor
@@ -78,9 +79,9 @@ class ShowerMonitor(pl.Callback):
 
 def mean_separations(histograms: Sequence[Histogram]) -> dict[str, float]:
     """Mean separation power of each observable and of all, and that of two samples of one distribution."""
-    groups = {f"separation_{name}": members for name, members in by_observable(histograms).items()}
-    groups["separation"] = list(histograms)
-    means = {name: float(np.mean([member.separation for member in members])) for name, members in groups.items()}
+    values = np.array([histogram.separation for histogram in histograms])
+    means = {f"separation_{name}": float(values[chosen].mean()) for name, chosen in by_observable(histograms).items()}
+    means["separation"] = float(values.mean())
     return {**means, "separation_floor": float(np.mean([floor(histogram) for histogram in histograms]))}
 
 

@@ -1,12 +1,14 @@
-"""Classifiers: likelihood ratios, and the closure tests of a two-stage model."""
+"""What classifiers and distances say: likelihood ratios, closure tests, equivalent numbers."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from caloman.evaluation.classifier import Training
 from caloman.evaluation.plots.style import REFERENCE, sample_color
+from caloman.evaluation.schema import Equivalent
 
 Interval = tuple[float, float]
 """A value and its error."""
@@ -47,4 +49,29 @@ def closure_tests(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[
     axes.set_yticks(list(height.values()), list(height))
     axes.set(xlabel="AUC", xlim=(min(0.45, axes.get_xlim()[0]), axes.get_xlim()[1]))
     axes.legend(loc="best")
+    return figure
+
+
+def equivalent_numbers(samples: Mapping[str, Equivalent]) -> Figure:
+    """Draws the first distance of n Geant4 showers against n, and the distance of the generated showers as a line."""
+    found = {name: next(iter(sample["measures"].values())) for name, sample in samples.items()}
+    first = next(iter(found.values()))
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    numbers, distances = ([point[key] for point in first["curve"]] for key in ("showers", "distance"))
+    axes.plot(numbers, distances, "o-", color=REFERENCE, label="n Geant4 showers", markersize=4)
+    for position, (name, equal) in enumerate(found.items()):
+        n, error, distance, color = equal["showers"], equal["error"], equal["distance"], sample_color(position)
+        axes.axhline(distance, color=color, linewidth=1.2, label=name)
+        if error is None:
+            axes.annotate("", (2 * n, distance), (n, distance), arrowprops={"arrowstyle": "->", "color": color})
+        else:
+            axes.axvspan(max(n - error, 1), n + error, color=color, alpha=0.15)
+        axes.plot(n, distance, "D", color=color, markersize=6)
+    axes.set(xscale="log", yscale="log", xlabel="n", ylabel=f"{first['label']} from the reference")
+    axes.set_xticks(numbers, [f"{n:.0f}" for n in numbers])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.legend(loc="lower left")
     return figure

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from caloman.evaluation.comparison import Comparison
 from caloman.evaluation.histograms import format_energy
 from caloman.evaluation.plots.showers import polar_rows
 from caloman.evaluation.reading import GENERATED, REFERENCE, Deviation, Reading
 from caloman.evaluation.reading.deviations import limit
 from caloman.evaluation.reading.features import Feature
-from caloman.evaluation.results import Comparison
 
 CORE = 3.0
 """Standard deviations of Geant4 that are drawn to either side of its mean."""
@@ -54,9 +54,9 @@ def telltale_showers(name: str, comparison: Comparison, reading: Reading) -> Fig
         (GENERATED, name, comparison.generated),
         (REFERENCE, "Geant4", comparison.reference),
     ):
-        for telltale in reading.telltale(kind):
-            shower = summary.sample.shower(telltale.position)
-            odds = math.exp(abs(telltale.log_ratio))
+        for telltale in reading.telltale[kind]:
+            shower = summary.sample.shower(telltale["position"])
+            odds = math.exp(abs(telltale["log_ratio"]))
             energy = format_energy(float(shower.incident_energies[0]))
             rows.append((f"{label} ({odds:.2g} : 1)\n{energy}", shower.voxels[0]))
     return polar_rows(rows, comparison.reference.sample.geometry, "energy per voxel [MeV]")

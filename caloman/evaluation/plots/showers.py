@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caloman.evaluation.conditions import windows
 from caloman.evaluation.histograms import format_energy
-from caloman.evaluation.samples import Summary
+from caloman.evaluation.summary import Summary
 from caloman.showers.geometry import Geometry, Layer
 
 Array = NDArray[np.floating]

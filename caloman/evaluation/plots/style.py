@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import Self
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,19 +30,19 @@ SAMPLES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure for the report: name of its files without suffix, heading, caption, and the image in two formats."""
+    """A figure for the report: name of its files without suffix, kind and subject of its caption, two formats."""
 
     name: str
-    title: str
-    caption: str
+    kind: str
+    subject: str
     png: bytes
     pdf: bytes
 
     @classmethod
-    def of(cls, figure: Figure, name: str, title: str, caption: str) -> "Picture":
+    def of(cls, name: str, figure: Figure, kind: str = "", subject: str = "") -> Self:
         png = rendered(figure, "png")
         figure.set_layout_engine("none")  # it has done its work, which is most of the time
-        return cls(name, title, caption, png, rendered(figure, "pdf"))
+        return cls(name, kind or name, subject, png, rendered(figure, "pdf"))
 
 
 def sample_color(position: int) -> str:

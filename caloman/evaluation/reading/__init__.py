@@ -6,32 +6,25 @@ that give a generator away.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
+from caloman.evaluation import schema
 from caloman.evaluation.reading.deviations import Deviation, Residuals, deviations, significant, standardize
 from caloman.evaluation.reading.features import energy_bands, tabulate
 from caloman.evaluation.reading.importance import TreeScores, train
-from caloman.evaluation.reading.words import Sentence, sentences
-from caloman.evaluation.samples import Summary
+from caloman.evaluation.reading.words import sentences
+from caloman.evaluation.schema import Sentence, Telltale
+from caloman.evaluation.summary import Summary
 
-__all__ = ["GENERATED", "REFERENCE", "Deviation", "Reading", "Telltale", "read"]
+__all__ = ["GENERATED", "REFERENCE", "Deviation", "Reading", "read"]
 
 LIMIT = 10_000
 """Most showers of each sample that are read; the time goes with them."""
 GENERATED, REFERENCE = "generated", "reference"
 N_TELLTALE = 2
 SIGMAS = 4.0
-
-
-@dataclass(frozen=True)
-class Telltale:
-    """A shower that gives the generator away: its number in its sample, and ln p(Geant4) / p(generated)."""
-
-    position: int
-    log_ratio: float
 
 
 @dataclass(frozen=True)
@@ -64,22 +57,27 @@ class Reading:
         found = "These features deviate" if self.sentences else "No single feature deviates, but together they do"
         return f"{found} from Geant4 beyond chance; {trees} and go by {first} most."
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as a dictionary."""
-        return {
-            "statement": self.statement,
-            "sentences": [sentence._asdict() for sentence in self.sentences],
-            "auc": list(self.trees.auc),
-            "importances": {group: list(found) for group, found in self.trees.importances.items()},
-            "telltale": {name: [asdict(shower) for shower in self.telltale(name)] for name in (GENERATED, REFERENCE)},
-        }
+    @property
+    def telltale(self) -> dict[str, list[Telltale]]:
+        """Generated showers that Geant4 would hardly make, and Geant4 showers that the generator hardly makes."""
+        found = {}
+        for label, (name, sign) in enumerate([(GENERATED, 1), (REFERENCE, -1)]):
+            ratios = self.trees.log_ratios[self.trees.labels == label]
+            order = (sign * ratios).argsort()[:N_TELLTALE]
+            showers = [Telltale(position=int(self.positions[name][i]), log_ratio=float(ratios[i])) for i in order]
+            found[name] = showers
+        return found
 
-    def telltale(self, sample: str) -> list[Telltale]:
-        """Generated showers that Geant4 would hardly make, or Geant4 showers that the generator hardly makes."""
-        label, sign = (0, 1) if sample == GENERATED else (1, -1)
-        ratios = self.trees.log_ratios[self.trees.labels == label]
-        order = (sign * ratios).argsort()[:N_TELLTALE]
-        return [Telltale(int(self.positions[sample][i]), float(ratios[i])) for i in order]
+    @property
+    def document(self) -> schema.Reading:
+        """What metrics.json keeps of it."""
+        return schema.Reading(
+            statement=self.statement,
+            sentences=list(self.sentences),
+            auc=list(self.trees.auc),
+            importances={group: list(found) for group, found in self.trees.importances.items()},
+            telltale=self.telltale,
+        )
 
 
 def read(reference: Summary, generated: Summary) -> Reading:

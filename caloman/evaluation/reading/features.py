@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.evaluation.histograms import LABELS, format_energy
-from caloman.evaluation.samples import Sample, Summary
+from caloman.evaluation.samples import Sample
+from caloman.evaluation.summary import Summary
 from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,6 @@ MIN_PRESENT = 100
 """Showers that must have a feature, such as the center of a layer, for it to count."""
 GROUPS = 10
 """Parts of the showers that errors are taken from."""
-
-
-class Importance(NamedTuple):
-    """Fall of the AUC if a group of features is exchanged between showers, and its error."""
-
-    fall: float
-    error: float
 
 
 @dataclass(frozen=True)
@@ -51,18 +43,17 @@ class TreeScores:
         return area, auc_error([area], (m, n), folds=1)
 
     @property
-    def importances(self) -> dict[str, Importance]:
-        """What each group of features adds to the AUC, the largest first."""
-        found = {group: self._importance(scores) for group, scores in self.permuted.items()}
-        return dict(sorted(found.items(), key=lambda item: -item[1].fall))
+    def importances(self) -> dict[str, tuple[float, float]]:
+        """Fall of the AUC without a group of features, and its error, the largest first."""
+        own = self._areas(self.log_ratios)
+        falls = {group: own - self._areas(scores) for group, scores in self.permuted.items()}
+        found = {key: (float(fall.mean()), float(fall.std(ddof=1) / np.sqrt(GROUPS))) for key, fall in falls.items()}
+        return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
-    def _importance(self, permuted: Array) -> Importance:
-        falls = []
-        for part in range(GROUPS):
-            rows = slice(part, None, GROUPS)
-            areas = [roc_auc_score(self.labels[rows], scores[rows]) for scores in (self.log_ratios, permuted)]
-            falls.append(areas[0] - areas[1])
-        return Importance(float(np.mean(falls)), float(np.std(falls, ddof=1) / np.sqrt(GROUPS)))
+    def _areas(self, scores: Array) -> Array:
+        """AUC of each part of the showers."""
+        parts = [slice(part, None, GROUPS) for part in range(GROUPS)]
+        return np.array([roc_auc_score(self.labels[rows], scores[rows]) for rows in parts])
 
 
 def train(residuals: Residuals, energies: Sequence[Array]) -> TreeScores:

@@ -4,23 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 
 from caloman.evaluation.reading.deviations import Deviation
 from caloman.evaluation.reading.features import Feature
+from caloman.evaluation.schema import Sentence
 
 MOST = 8
 """Sentences that are shown."""
-
-
-class Sentence(NamedTuple):
-    """A finding in words, the group of its features, and its significance in standard errors."""
-
-    text: str
-    group: str
-    significance: float
 
 
 def sentences(found: Sequence[Deviation], layers: Sequence[int]) -> list[Sentence]:
@@ -31,7 +23,7 @@ def sentences(found: Sequence[Deviation], layers: Sequence[int]) -> list[Sentenc
         layers: ids of all layers, in order.
     """
     chosen = [*_of_layers(_without_doubles(found)), *_correlations(found)]
-    return sorted((_sentence(group, layers) for group in chosen), key=lambda s: -s.significance)[:MOST]
+    return sorted((_sentence(group, layers) for group in chosen), key=lambda s: -s["significance"])[:MOST]
 
 
 def _without_doubles(found: Sequence[Deviation]) -> list[Deviation]:
@@ -93,7 +85,7 @@ def _sentence(members: Sequence[Deviation], layers: Sequence[int]) -> Sentence:
     where = _layers({d.features[0].layer for d in members}, layers)
     significance = abs(strongest.significance)
     text = f"{_phrase(members, strongest, where)} ({_size(members, strongest)}, {significance:.0f} σ)"  # noqa: RUF001
-    return Sentence(text, strongest.features[0].group, significance)
+    return Sentence(text=text, group=strongest.features[0].group, significance=significance)
 
 
 def _phrase(members: Sequence[Deviation], strongest: Deviation, where: str) -> str:

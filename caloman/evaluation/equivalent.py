@@ -3,7 +3,7 @@
 Squared distances of n Geant4 showers fall like 1/n to what the finite reference leaves. The line is fitted to
 subsamples of different size, and the n at the generator's distance read off. The generated showers are finite
 themselves, which is subtracted: 1/n = 1/n_read - 1/N for N generated ones. Errors come from leaving out a tenth of all
-showers in turn.
+showers in turn. The resolution of an energy calibration on the reference, learned from n showers, is such a distance.
 
 References:
     CMS Collaboration, CMS-DP-2026-049, for the quantity.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloman.evaluation.distances import frechet_distances, largest_magnitude
+from caloman.evaluation.downstream.calibration import calibration_resolutions, calibration_terms
 from caloman.evaluation.histograms import energy_windows
 from caloman.evaluation.inputs import high_level_inputs, relative_observables
 from caloman.evaluation.pairs import GROUPS, jackknife_error
@@ -65,6 +66,7 @@ MEASURES = {
     "sliced_wasserstein": Measure(
         "sliced Wasserstein distance", relative_observables, partial(sliced_wasserstein_distances, directions=50), 2
     ),
+    "calibration": Measure("resolution of a calibration", calibration_terms, calibration_resolutions, 2, least=20),
 }
 """The distances that equivalent numbers are read from; the first one makes the headline."""
 

@@ -87,6 +87,8 @@ class Moments:
         return (self.gram - np.outer(self.total, self.mean)) / (self.n - 1)
 
 
-def group_moments(points: NDArray, shift: Array) -> list[Moments]:
-    """Moments of each group of points for a jackknife."""
-    return [Moments.of(points[group::GROUPS], shift) for group in range(GROUPS)]
+def left_out(points: NDArray, shift: Array) -> list[Moments]:
+    """Moments of all points, then of all without each group, for a jackknife."""
+    groups = [Moments.of(points[group::GROUPS], shift) for group in range(GROUPS)]
+    total = sum(groups[1:], groups[0])
+    return [total, *(total - group for group in groups)]

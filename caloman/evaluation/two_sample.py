@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kstwo
 
-from caloman.evaluation.pairs import GROUPS, Array, Moments, checked_pair, group_moments, jackknife_error
+from caloman.evaluation.pairs import GROUPS, Array, Moments, checked_pair, jackknife_error, left_out
 
 Reduction = Callable[..., Array]
 Statistic = Callable[[Array, Array], float]
@@ -77,8 +77,8 @@ def sliced_wasserstein(
     reference: ArrayLike, generated: ArrayLike, directions: int = 100, seed: int = 0
 ) -> tuple[float, float]:
     """Mean Wasserstein distance W1 of the projections on random directions."""
-    value, *left_out = sliced_wasserstein_distances(reference, generated, directions, seed).tolist()
-    return value, jackknife_error(left_out)
+    value, *others = sliced_wasserstein_distances(reference, generated, directions, seed).tolist()
+    return value, jackknife_error(others)
 
 
 def sliced_wasserstein_distances(
@@ -101,10 +101,9 @@ def correlation_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[fl
         constant = np.count_nonzero(points.max(axis=0) == points.min(axis=0))
         if constant:
             log.warning("%d of %d columns of the %s points are constant", constant, points.shape[1], name)
-    groups = [group_moments(points, points[0].astype(np.float64)) for points in (x, y)]
-    first, second = (sum(group[1:], group[0]) for group in groups)
-    left_out = [_matrix_distance(first - a, second - b) for a, b in zip(*groups, strict=True)]
-    return _matrix_distance(first, second), jackknife_error(left_out)
+    pairs = zip(*(left_out(points, points[0].astype(np.float64)) for points in (x, y)), strict=True)
+    value, *others = (float(np.linalg.norm(_correlations(first) - _correlations(second))) for first, second in pairs)
+    return value, jackknife_error(others)
 
 
 def correlation_matrix(points: ArrayLike) -> Array:
@@ -115,8 +114,8 @@ def correlation_matrix(points: ArrayLike) -> Array:
 
 def reduced(dimensions: Array, over: Reduction = np.mean) -> tuple[float, float]:
     """Mean or median over dimensions of values (D, 1 + GROUPS), and its error from those without a group."""
-    value, *left_out = over(dimensions, axis=0).tolist()
-    return value, jackknife_error(left_out)
+    value, *others = over(dimensions, axis=0).tolist()
+    return value, jackknife_error(others)
 
 
 def _of_dimensions(reference: ArrayLike, generated: ArrayLike, statistic: Statistic) -> Array:
@@ -183,10 +182,6 @@ def _anderson_darling_deviation(n: int, m: int) -> float:
     d = 4 * (2 * h + 6) - 8 * h
     variance = (a * both**3 + b * both**2 + c * both + d) / ((both - 1.0) * (both - 2.0) * (both - 3.0))
     return float(np.sqrt(variance))
-
-
-def _matrix_distance(first: Moments, second: Moments) -> float:
-    return float(np.linalg.norm(_correlations(first) - _correlations(second)))
 
 
 def _correlations(moments: Moments) -> Array:

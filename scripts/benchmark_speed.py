@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from caloman.data.simulation.sampler import ShowerSampler
 from caloman.data.simulation.simulate import simulate_blocks
+from caloman.evaluation.binnings import challenge_binnings
 from caloman.evaluation.command import evaluate
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
-from caloman.evaluation.histograms import challenge_binnings, fill_histograms
+from caloman.evaluation.histograms import fill_histograms
 from caloman.evaluation.samples import Sample
 from caloman.evaluation.summary import summarize
 from caloman.evaluation.two_sample import anderson_darling, correlation_distance, kolmogorov_smirnov, sliced_wasserstein

@@ -121,8 +121,8 @@ def test_the_command_prints_a_table_over_sizes_and_representations(path, capsys)
 
 def test_each_octave_is_estimated_by_itself(path):
     table = dimension(str(path), representation=["sqrt"], k=[3], n=[10, 15], by_energy=True)
-    assert {row.energies for row in table.rows} > {"256 to 512 MeV", "1024 to 2048 MeV"}
-    assert all(row.n <= 15 for row in table.rows)
+    assert {row[0] for row in table.rows} > {"256 to 512 MeV", "1024 to 2048 MeV"}
+    assert all(row[2] <= 15 for row in table.rows)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from safetensors.numpy import save
 import caloman
 from caloman.cli import main
 from caloman.errors import CalomanError
+from caloman.evaluation.binnings import Binning, challenge_binnings
 from caloman.evaluation.command import evaluate
 from caloman.evaluation.comparison import Comparison, Floor, mean_separations
 from caloman.evaluation.distances import frechet_distance
-from caloman.evaluation.histograms import Binning, Histogram, challenge_binnings, fill_histograms, separation
+from caloman.evaluation.histograms import Histogram, fill_histograms, separation
 from caloman.evaluation.inputs import high_level_inputs
 from caloman.evaluation.measures import Measured
 from caloman.evaluation.metrics import verdict

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from caloman.errors import CalomanError
+from caloman.evaluation.binnings import challenge_binnings
 from caloman.evaluation.command import evaluate
 from caloman.evaluation.conditions import profiles, windows
-from caloman.evaluation.histograms import challenge_binnings, fill_histograms
+from caloman.evaluation.histograms import fill_histograms
 from caloman.evaluation.inputs import condition_columns, low_level_inputs
 from caloman.evaluation.judge import Judge
 from caloman.evaluation.networks import ResNet

@@ -14,9 +14,9 @@ from caloman import bundle
 from caloman.cli import main
 from caloman.demonstrations.mflow import MFlow
 from caloman.errors import CalomanError
-from caloman.evaluation.significance import Significances, significance_improvements
 from caloman.flows import CouplingFlow
 from caloman.generation.anomaly import SCORES, anomaly_scores, score
+from caloman.generation.significance import Significances, significance_improvements
 from caloman.manifold.density import jacobian, log_volume
 from caloman.nn.mlp import MLP
 from caloman.showers.conditions import ENERGY_ONLY

@@ -9,7 +9,8 @@ from conftest import ROOT, SAMPLE
 from safetensors.torch import load_file
 
 from caloman.errors import CalomanError
-from caloman.evaluation.histograms import Binning, Histogram
+from caloman.evaluation.binnings import Binning
+from caloman.evaluation.histograms import Histogram
 from caloman.showers.conditions import ENERGY_ONLY
 from caloman.showers.geometry import Geometry
 from caloman.training import AutoencoderTask, EnergyTask, LatentTask, ResidualTask, fit

@@ -43,13 +43,7 @@ class Calibration(NamedTuple):
 
 
 def histogram_bands(counts: Sequence[Array]) -> Band:
-    """Mean and spread of one histogram over the members of an ensemble, from the entries per bin (B,) of each.
-
-    Raises:
-        ValueError: if there are fewer than two members.
-    """
-    if len(counts) < 2:
-        raise ValueError("a spread needs two members or more")
+    """Mean and spread of one histogram over the members of an ensemble, from the entries per bin (B,) of each."""
     fractions, variances = zip(*map(_fractions, counts), strict=True)
     return Band(np.mean(fractions, axis=0), np.std(fractions, axis=0, ddof=1), np.sqrt(np.mean(variances, axis=0)))
 

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
+from caloman.evaluation.binnings import RESPONSE, RESPONSE_AT_ENERGY
 from caloman.evaluation.comparison import Comparison, Floor
-from caloman.evaluation.histograms import RESPONSE, RESPONSE_AT_ENERGY, Histogram
+from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.samples import Sample, common_conditions, distinct_values
 from caloman.evaluation.summary import Summary
 from caloman.showers.conditions import ENERGY, known
@@ -49,7 +50,8 @@ def _identical_files(hashes: Sequence[str]) -> Iterator[str]:
 
 
 def _trained_on(generated: Sample, reference: Sample) -> Iterator[str]:
-    if generated.trained_on & reference.origins:
+    trained_on = {digest for recorded in generated.attributes("trained_on") for digest in recorded.split()}
+    if trained_on & reference.origins:
         yield (
             "The generator was trained on the reference file: it may have learned these showers by heart, so nothing "
             "here tells how good it is; compare with showers that it has not seen."

@@ -2,20 +2,21 @@
 
 import json as json_format
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import NamedTuple
 
 from tabulate import tabulate
 
 from caloman.errors import CalomanError
 from caloman.evaluation.measures import SIGNIFICANCE, Measured
-from caloman.evaluation.schema import Document, Sample
+from caloman.evaluation.schema import Document, Metric, Sample
 from caloman.evaluation.validation import read_metrics
 from caloman.files import write
 
-Word = Literal["better", "worse", "same within errors", "both at the floor"]
+WORDS = ("better", "worse", "same within errors", "both at the floor")
 
 
 @dataclass(frozen=True)
@@ -35,50 +36,18 @@ class Change:
         return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
 
     @property
-    def word(self) -> Word:
+    def word(self) -> str:
+        """One of `WORDS`."""
         if self.baseline.at_floor and self.sample.at_floor:
             return "both at the floor"
         if abs(self.significance) <= SIGNIFICANCE:
             return "same within errors"
         return "better" if self.significance < 0 else "worse"
 
-    @property
-    def order(self) -> tuple[bool, float]:
-        """Puts what changed beyond errors to the front, the largest change first."""
-        return self.word not in ("better", "worse"), -abs(self.significance)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A sample of a metrics.json: its numbers with their labels, and what two evaluations must share to be compared."""
-
-    address: str
-    dataset: str
-    metrics: Mapping[str, tuple[str, Measured]]
-    conditions: Mapping[str, str]
-
-    @classmethod
-    def read(cls, path: Path, document: Document, sample: Sample) -> "Evaluation":
-        metrics = {
-            key: (m["label"], Measured(m["value"], m["error"], m["floor"], m["floor_error"], m["target"]))
-            for key, m in sample["metrics"].items()
-        }
-        reference, floor = document["reference"], document["floor"]
-        conditions = {
-            "reference": f"{reference['file']}, {reference['showers']} showers, SHA-256 {reference['sha256'][:12]}",
-            "floor": f"{floor['kind']}, {' and '.join(map(str, floor['showers']))} showers",
-            "number of showers": str(sample["showers"]),
-            "preset": document["preset"],
-            "modes": " ".join(document["modes"]),
-            "threshold": f"{document['settings']['threshold_mev']:g} MeV",
-            "format": f"schema {document['schema']}",
-        }
-        return cls(f"{path}:{sample['name']}", document["dataset"], metrics, conditions)
-
 
 @dataclass(frozen=True)
 class Differences:
-    """A sample beside the baseline, with reasons why numbers may differ although the showers do not."""
+    """A sample beside the baseline, what changed beyond errors first, and why numbers may differ for other reasons."""
 
     baseline: str
     sample: str
@@ -87,10 +56,9 @@ class Differences:
 
     @property
     def summary(self) -> str:
-        words = [change.word for change in self.changes]
-        kinds: tuple[Word, ...] = ("better", "worse", "same within errors", "both at the floor")
-        counts = ", ".join(f"{words.count(kind)} {kind}" for kind in kinds if kind in words)
-        return f"{self.sample}: {counts or 'no metric in common'}"
+        counts = Counter(change.word for change in self.changes)
+        words = ", ".join(f"{counts[word]} {word}" for word in WORDS if word in counts)
+        return f"{self.sample}: {words or 'no metric in common'}"
 
     def __str__(self) -> str:
         rows = [
@@ -99,16 +67,7 @@ class Differences:
         ]
         header, align = ("", "baseline", "sample", "change", ""), ("left", "right", "right", "right", "left")
         table = tabulate(rows, header, "plain", disable_numparse=True, colalign=align)
-        warnings = [f"! {warning}" for warning in self.warnings]
-        return "\n".join([self.summary, table, *warnings])
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as a dictionary; a significance that is infinite is null."""
-        changes = [
-            {**asdict(c), "significance": c.significance if math.isfinite(c.significance) else None, "word": c.word}
-            for c in self.changes
-        ]
-        return {**asdict(self), "changes": changes}
+        return "\n".join([self.summary, table, *(f"! {warning}" for warning in self.warnings)])
 
 
 @dataclass(frozen=True)
@@ -119,6 +78,14 @@ class Comparisons:
 
     def __str__(self) -> str:
         return "\n\n".join([f"baseline {self.samples[0].baseline}", *map(str, self.samples)])
+
+
+class Evaluation(NamedTuple):
+    """A sample of a metrics.json, and how to address it."""
+
+    address: str
+    document: Document
+    sample: Sample
 
 
 def compare(reports: Sequence[str | Path], json: str | Path | None = None) -> Comparisons:
@@ -140,7 +107,7 @@ def compare(reports: Sequence[str | Path], json: str | Path | None = None) -> Co
     baseline, *samples = found
     result = Comparisons([_differences(baseline, sample) for sample in samples])
     if json is not None:
-        content = {"comparisons": [differences.to_json() for differences in result.samples]}
+        content = {"comparisons": [_to_json(differences) for differences in result.samples]}
         write(Path(json), json_format.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
     return result
 
@@ -153,33 +120,55 @@ def _read(report: str) -> list[Evaluation]:
         path = Path(file)
     if path.is_dir():
         path /= "metrics.json"
-    samples = _samples(path)
-    if name and name not in samples:
-        raise CalomanError(f"{path}: no sample {name!r} in this file; it has {', '.join(samples)}")
-    return [samples[name]] if name else list(samples.values())
-
-
-def _samples(path: Path) -> dict[str, Evaluation]:
     if not path.is_file():
         raise CalomanError(f"{path}: no such file; name a metrics.json of `caloman evaluate` or its folder")
     document = read_metrics(path)
-    return {sample["name"]: Evaluation.read(path, document, sample) for sample in document["samples"]}
+    found = {own["name"]: Evaluation(f"{path}:{own['name']}", document, own) for own in document["samples"]}
+    if name and name not in found:
+        raise CalomanError(f"{path}: no sample {name!r} in this file; it has {', '.join(found)}")
+    return [found[name]] if name else list(found.values())
 
 
 def _differences(baseline: Evaluation, sample: Evaluation) -> Differences:
-    if sample.dataset != baseline.dataset:
+    datasets = [evaluation.document["dataset"] for evaluation in (sample, baseline)]
+    if datasets[0] != datasets[1]:
         raise CalomanError(
-            f"{sample.address}: is of dataset {sample.dataset}, but {baseline.address} is of {baseline.dataset}; "
+            f"{sample.address}: is of dataset {datasets[0]}, but {baseline.address} is of {datasets[1]}; "
             "compare evaluations of one dataset"
         )
-    changes = [
-        Change(metric, label, before, sample.metrics[metric][1])
-        for metric, (label, before) in baseline.metrics.items()
-        if metric in sample.metrics
-    ]
+    before, after = baseline.sample["metrics"], sample.sample["metrics"]
+    changes = [Change(k, before[k]["label"], _measured(before[k]), _measured(after[k])) for k in before if k in after]
+    changes.sort(key=lambda change: (change.word not in ("better", "worse"), -abs(change.significance)))
+    pairs = zip(_circumstances(baseline), _circumstances(sample), strict=True)
     warnings = [
-        f"Not the {name} of the baseline: {sample.conditions[name]}, instead of {before}; numbers may differ by that."
-        for name, before in baseline.conditions.items()
-        if sample.conditions[name] != before
+        f"Not the {name} of the baseline: {now}, instead of {then}; numbers may differ by that."
+        for (name, then), (_, now) in pairs
+        if now != then
     ]
-    return Differences(baseline.address, sample.address, sorted(changes, key=lambda change: change.order), warnings)
+    return Differences(baseline.address, sample.address, changes, warnings)
+
+
+def _measured(metric: Metric) -> Measured:
+    return Measured(metric["value"], metric["error"], metric["floor"], metric["floor_error"], metric["target"])
+
+
+def _circumstances(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """What two evaluations must share to be compared."""
+    document = evaluation.document
+    reference, floor = document["reference"], document["floor"]
+    yield "reference", f"{reference['file']}, {reference['showers']} showers, SHA-256 {reference['sha256'][:12]}"
+    yield "floor", f"{floor['kind']}, {' and '.join(map(str, floor['showers']))} showers"
+    yield "number of showers", str(evaluation.sample["showers"])
+    yield "preset", document["preset"]
+    yield "modes", " ".join(document["modes"])
+    yield "threshold", f"{document['settings']['threshold_mev']:g} MeV"
+    yield "format", f"schema {document['schema']}"
+
+
+def _to_json(differences: Differences) -> dict[str, object]:
+    """The same as a dictionary; a significance that is infinite is null."""
+    changes = [
+        {**asdict(c), "significance": c.significance if math.isfinite(c.significance) else None, "word": c.word}
+        for c in differences.changes
+    ]
+    return {**asdict(differences), "changes": changes}

@@ -7,11 +7,11 @@ from pathlib import Path
 from caloman.errors import CalomanError
 from caloman.evaluation import learning, plots
 from caloman.evaluation.bands import calibrate
+from caloman.evaluation.binnings import Binning, challenge_binnings
 from caloman.evaluation.closure import Files, closure_steps, closure_tests
 from caloman.evaluation.comparison import Comparison
 from caloman.evaluation.distortions import DISTORTIONS
 from caloman.evaluation.equivalent import equivalents
-from caloman.evaluation.histograms import Binning, challenge_binnings
 from caloman.evaluation.judge import Judge
 from caloman.evaluation.lineup import Lineup
 from caloman.evaluation.metrics import collect_metrics

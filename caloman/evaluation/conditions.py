@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.evaluation.histograms import energy_windows, format_window
+from caloman.evaluation.binnings import energy_windows, format_window
 from caloman.evaluation.samples import Sample, common_conditions
 from caloman.evaluation.schema import ConditionBin, ConditionBins, Quantity
 from caloman.evaluation.summary import Summary

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logit
 from sklearn.neighbors import NearestNeighbors
 from tabulate import tabulate
 
@@ -84,8 +85,7 @@ def _unit_sum(showers: Showers) -> NDArray[np.float32]:
 
 def _logit(showers: Showers) -> NDArray[np.float32]:
     margin = np.float32(LOGIT_MARGIN)
-    inside = margin + (1 - 2 * margin) * _unit_sum(showers).clip(0, 1)
-    return np.log(inside) - np.log1p(-inside)
+    return logit(margin + (1 - 2 * margin) * _unit_sum(showers).clip(0, 1))
 
 
 REPRESENTATIONS: dict[str, Callable[[Showers], NDArray[np.float32]]] = {
@@ -98,24 +98,14 @@ REPRESENTATIONS: dict[str, Callable[[Showers], NDArray[np.float32]]] = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """Estimates, name -> dimension and its error, from n different showers of some energies."""
-
-    energies: str
-    representation: str
-    n: int
-    estimates: dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
 class Dimensions:
-    """A table of estimates."""
+    """A table of estimates: of which showers, in which representation, from how many, and dimensions with errors."""
 
-    rows: Sequence[Row]
+    rows: Sequence[tuple[str, str, int, dict[str, tuple[float, float]]]]
 
     def __str__(self) -> str:
-        header = ["incident energies", "representation", "n", *self.rows[0].estimates]
-        cells = [[r.energies, r.representation, str(r.n), *map(_words, r.estimates.values())] for r in self.rows]
+        header = ["incident energies", "representation", "n", *self.rows[0][-1]]
+        cells = [[*first, *(f"{d:.2f} ± {error:.2f}" for d, error in found.values())] for *first, found in self.rows]
         return tabulate(cells, header, "github", disable_numparse=True)
 
 
@@ -145,10 +135,13 @@ def dimension(
     Raises:
         CalomanError: if a file is missing or damaged, has too few showers, or a choice is not possible.
     """
-    _check(representation, k, n)
+    for name in representation:
+        if name not in REPRESENTATIONS:
+            raise CalomanError(f"unknown representation {name!r}: choose of {', '.join(REPRESENTATIONS)}")
+    if min(k) < 2 or min(n) <= 2 * max(k):
+        raise CalomanError(f"k = {min(k)} to {max(k)} with n = {min(n)}: k must be at least 2, and n more than twice k")
     sample = Sample.open(files, find_geometry(parse_slices(files)[0].path, dataset))
-    parts = _octaves(sample) if by_energy else {"all": sample}
-    parts = {label: part for label, part in parts.items() if len(part) >= min(n)}
+    parts = {label: part for label, part in _parts(sample, by_energy).items() if len(part) >= min(n)}
     if not parts:
         raise CalomanError(f"{files}: has fewer than {min(n)} showers{' in any octave' * by_energy}; lower --n")
     rows = []
@@ -157,25 +150,23 @@ def dimension(
         showers = _draw(part, max(sizes), seed)
         for name in representation:
             points = REPRESENTATIONS[name](showers)
-            rows += [_estimate(label, name, _different(points[:size]), k) for size in sizes]
+            for size in sizes:
+                different = _different(points[:size])
+                rows.append((label, name, len(different), _estimates(different, k)))
     return Dimensions(rows)
 
 
-def _check(representation: Sequence[str], k: Sequence[int], n: Sequence[int]) -> None:
-    for name in representation:
-        if name not in REPRESENTATIONS:
-            raise CalomanError(f"unknown representation {name!r}: choose of {', '.join(REPRESENTATIONS)}")
-    if min(k) < 2 or min(n) <= 2 * max(k):
-        raise CalomanError(f"k = {min(k)} to {max(k)} with n = {min(n)}: k must be at least 2, and n more than twice k")
-
-
-def _octaves(sample: Sample) -> dict[str, Sample]:
-    """The showers of each octave of the incident energy; those of 256 MeV x 2^k are one energy each."""
+def _parts(sample: Sample, by_energy: bool) -> dict[str, Sample]:
+    """All showers, or those of each octave of the incident energy; those of 256 MeV x 2^k are one energy each."""
     octave = np.floor(np.log2(sample.energies))
-    return {
-        f"{2.0**low:g} to {2.0 ** (low + 1):g} MeV": replace(sample, rows=sample.rows & (octave == low))
-        for low in np.unique(octave)
-    }
+    return (
+        {
+            f"{2.0**low:g} to {2.0 ** (low + 1):g} MeV": replace(sample, rows=sample.rows & (octave == low))
+            for low in np.unique(octave)
+        }
+        if by_energy
+        else {"all": sample}
+    )
 
 
 def _draw(sample: Sample, n: int, seed: int) -> Showers:
@@ -190,11 +181,7 @@ def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return points if len(first) == len(points) else points[np.sort(first)]
 
 
-def _estimate(energies: str, representation: str, points: NDArray[np.float32], k: Sequence[int]) -> Row:
+def _estimates(points: NDArray[np.float32], k: Sequence[int]) -> dict[str, tuple[float, float]]:
     distances = neighbor_distances(points, max(k))
     likelihoods = {f"MLE, k = {j}": with_error(maximum_likelihood, distances[:, :j]) for j in k}
-    return Row(energies, representation, len(points), {**likelihoods, "TwoNN": with_error(two_nearest, distances)})
-
-
-def _words(estimate: tuple[float, float]) -> str:
-    return f"{estimate[0]:.2f} ± {estimate[1]:.2f}"
+    return {**likelihoods, "TwoNN": with_error(two_nearest, distances)}

@@ -10,6 +10,7 @@ References:
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +18,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from caloman.evaluation.binnings import energy_windows, within
 from caloman.evaluation.distances import frechet_distances, largest_magnitude
 from caloman.evaluation.downstream.calibration import calibration_resolutions, calibration_terms
-from caloman.evaluation.histograms import energy_windows
 from caloman.evaluation.inputs import high_level_inputs, relative_observables
 from caloman.evaluation.pairs import GROUPS, jackknife_error
+from caloman.evaluation.samples import Sample
 from caloman.evaluation.schema import Equivalent, EquivalentNumber, EquivalentWindow
 from caloman.evaluation.summary import Summary
 from caloman.evaluation.two_sample import kolmogorov_smirnov_distances, sliced_wasserstein_distances
@@ -54,7 +56,7 @@ class Measure:
     """
 
     label: str
-    features: Callable[[Observables], NDArray[np.float32]]
+    features: Callable[[Observables], NDArray[np.floating]]
     distances: Callable[[NDArray, NDArray], Array]
     power: int
     least: int = 0
@@ -81,10 +83,10 @@ def equivalents(generated: Summary, geant4: Summary, reference: Summary) -> Equi
     """
     samples = [_by_energy(summary.observables[:MOST_SHOWERS]) for summary in (generated, geant4, reference)]
     windows = []
-    for low, high in energy_windows(reference.observables.incident_energies):
-        inside = [o[(o.incident_energies >= low) & (o.incident_energies < high)] for o in samples]
+    for window in energy_windows(reference.observables.incident_energies):
+        inside = [observables[within(window, observables)] for observables in samples]
         if min(map(len, inside)) >= MIN_SHOWERS:
-            windows.append(EquivalentWindow(window=[low, high], measures=_by_distance(*inside)))
+            windows.append(EquivalentWindow(window=list(window), measures=_by_distance(*inside)))
     overall = _by_distance(*samples)
     for key, found in overall.items():
         found["label"] = MEASURES[key].label
@@ -92,7 +94,7 @@ def equivalents(generated: Summary, geant4: Summary, reference: Summary) -> Equi
     worth = f"worth {'' if first['at_least'] else 'about '}{first['words']} Geant4 showers by {first['label']}"
     return Equivalent(
         statement=", ".join([worth, *(f"{other['words']} by {other['label']}" for other in others)]),
-        training_showers=generated.sample.training_showers,
+        training_showers=_training_showers(generated.sample),
         measures=overall,
         windows=windows,
     )
@@ -158,6 +160,12 @@ def _by_energy(observables: Observables) -> Observables:
     """Ordered by energy, equal energies at random, so that every k-th shower has the spectrum of all."""
     tie = np.random.default_rng(0).random(len(observables))
     return observables[np.lexsort([tie, observables.incident_energies])]
+
+
+def _training_showers(sample: Sample) -> int | None:
+    """Number of showers that the generator was trained on, if the sample records it."""
+    found = sample.attributes("training_showers") - {"", "0"}
+    return int(min(found)) if len(found) == 1 and re.fullmatch("[0-9]{1,18}", min(found)) else None
 
 
 def _rounded(number: float, error: float) -> int:

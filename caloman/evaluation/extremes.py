@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 from scipy.special import betaln, gammaln
 
+from caloman.evaluation.binnings import LABELS, Window, within
 from caloman.evaluation.schema import Tail
 from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]
-Window = tuple[float, float]
-
-RESPONSE = "E_tot / E_inc"
+RESPONSE = LABELS["response"]
 
 
 def extremes(
@@ -85,17 +84,14 @@ def overshoot_probability(n: int, m: int, overshoot: float) -> float:
 
 def _responses(sample: Observables, window: Window) -> Array:
     """E_tot / E_inc and the shares of the L layers in a window, shape (n, 1 + L)."""
-    energies = sample.incident_energies
-    inside = (energies >= window[0]) & (energies < window[1])
-    deposits = np.concatenate([sample.total_energy[:, None], sample.layer_energies], axis=1)
-    return deposits[inside] / energies[inside, None]
+    inside = sample[within(window, sample)]
+    deposits = np.concatenate([inside.total_energy[:, None], inside.layer_energies], axis=1)
+    return deposits / inside.incident_energies[:, None]
 
 
 def _tail(name: str, side: str, sign: float, values: Sequence[tuple[Window, Array, Array]]) -> Tail:
-    beyond, reached = (
-        sum(int(above(generated, reference.max()).sum()) for _, reference, generated in values)
-        for above in (np.greater, np.greater_equal)
-    )
+    beyond = sum(int((generated > reference.max()).sum()) for _, reference, generated in values)
+    reached = sum(int((generated >= reference.max()).sum()) for _, reference, generated in values)
     sizes = [(len(reference), len(generated)) for _, reference, generated in values]
     expected = sum(m / (n + 1) for n, m in sizes)
     overshoots = [_overshoot(reference, generated) for _, reference, generated in values]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from caloman.evaluation import two_sample
+from caloman.evaluation.binnings import Binning
 from caloman.evaluation.classifier import (
     ClassifierTest,
     Posterior,
@@ -20,7 +21,7 @@ from caloman.evaluation.classifier import (
 from caloman.evaluation.comparison import Comparison, Values, mean_separations
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.downstream import downstream
-from caloman.evaluation.histograms import Binning, Histogram, fill_histograms
+from caloman.evaluation.histograms import Histogram, fill_histograms
 from caloman.evaluation.inputs import INPUTS, Inputs, condition_columns, high_level_inputs
 from caloman.evaluation.learning import learning_curve, subsamples
 from caloman.evaluation.modes import CLASSIFIERS, DISTANCES, DOWNSTREAM, TREES

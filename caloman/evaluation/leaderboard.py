@@ -10,7 +10,6 @@ References:
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -27,15 +26,11 @@ class Value(NamedTuple):
     error: float | None = None
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A submission, or Geant4 itself, on one dataset.
 
-    Args:
-        name: of the submission, or `GEANT4`.
-        metrics: key of `METRICS` -> number; FPD and KPD are times 1000 as in the published tables, separation powers
-            are means over layers.
-        time_ms: device and batch size, such as ``GPU 100`` -> time for a shower [ms].
+    `metrics` has numbers by key of `METRICS`; FPD and KPD are times 1000 as in the published tables, separation powers
+    are means over layers. `time_ms` has times for a shower by device and batch size, such as ``GPU 100``.
     """
 
     name: str
@@ -62,7 +57,10 @@ METRICS = {
 def entries(dataset: str) -> list[Entry]:
     """All entries of a dataset, Geant4 first; none if it is not one of the challenge."""
     published = _content()["datasets"].get(dataset, {"entries": []})["entries"]
-    return [Entry(entry["name"], _values(entry["metrics"]), _values(entry["time_ms"])) for entry in published]
+    return [
+        Entry(entry["name"], *({key: Value(*v) for key, v in entry[part].items()} for part in ("metrics", "time_ms")))
+        for entry in published
+    ]
 
 
 def standings(dataset: str, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -71,12 +69,12 @@ def standings(dataset: str, metrics: Mapping[str, float]) -> list[dict[str, Any]
     A rank of 1 is the best; there is None where no submission is better or worse, or Geant4 has no value. Values that
     are not finite or were not published are left out.
     """
-    published = entries(dataset)
-    return [
-        _standing(metric, metrics[metric], [entry for entry in published if metric in entry.metrics])
-        for metric in METRICS
-        if math.isfinite(metrics.get(metric, math.nan)) and any(metric in entry.metrics for entry in published)
-    ]
+    found = []
+    for metric in METRICS:
+        values = {entry.name: entry.metrics[metric].value for entry in entries(dataset) if metric in entry.metrics}
+        if values and math.isfinite(metrics.get(metric, math.nan)):
+            found.append(_standing(metric, metrics[metric], values.pop(GEANT4, None), values))
+    return found
 
 
 def why_not_comparable(
@@ -102,10 +100,8 @@ def why_not_comparable(
     return reasons
 
 
-def _standing(metric: str, value: float, published: list[Entry]) -> dict[str, Any]:
+def _standing(metric: str, value: float, geant4: float | None, values: Mapping[str, float]) -> dict[str, Any]:
     label, better = METRICS[metric]
-    values = {entry.name: entry.metrics[metric].value for entry in published}
-    geant4 = values.pop(GEANT4, None)
 
     def discrepancy(candidate: float) -> float:
         if better == "floor" and geant4 is not None:  # which was published for every dataset
@@ -130,7 +126,3 @@ def _standing(metric: str, value: float, published: list[Entry]) -> dict[str, An
 @cache
 def _content() -> Any:  # noqa: ANN401, the tests check what is in the file
     return json.loads(files("caloman.evaluation").joinpath("leaderboard.json").read_text(encoding="utf-8"))
-
-
-def _values(numbers: Mapping[str, list[float]]) -> dict[str, Value]:
-    return {name: Value(*number) for name, number in numbers.items()}

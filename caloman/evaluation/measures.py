@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from caloman.evaluation.histograms import LABELS
+from caloman.evaluation.binnings import LABELS
 
 Target = Literal["low", "floor"]
 

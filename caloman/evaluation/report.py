@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from tabulate import tabulate
 
-from caloman.evaluation.histograms import LABELS, format_window
+from caloman.evaluation.binnings import LABELS, format_window
 from caloman.evaluation.measures import number
 from caloman.evaluation.plots import Picture
 from caloman.evaluation.plots.style import sample_color

@@ -1,6 +1,5 @@
 """The showers of a file, or of several, that take part in a comparison, and one pass over them."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -70,23 +69,8 @@ class Sample:
         """SHA-256 of the files, and of those that they were prepared from."""
         return set(self.digests).union(*(recorded_sources(part.path) for part in parse_slices(self.files)))
 
-    @property
-    def trained_on(self) -> set[str]:
-        """SHA-256 of the files that the generator was trained on, as far as the sample records them."""
-        return {digest for attribute in self._attributes("trained_on") for digest in attribute.split()}
-
-    @property
-    def training_showers(self) -> int | None:
-        """Number of showers that the generator was trained on, if the sample records it."""
-        found = self._attributes("training_showers") - {"", "0"}
-        return int(min(found)) if len(found) == 1 and re.fullmatch("[0-9]{1,18}", min(found)) else None
-
-    @property
-    def generators(self) -> set[str]:
-        """What made the showers, as far as the sample records it."""
-        return self._attributes("generator")
-
-    def _attributes(self, name: str) -> set[str]:
+    def attributes(self, name: str) -> set[str]:
+        """What the files record under a name, such as their ``generator``; empty strings where they do not."""
         with ShowerFiles(self.files, self.geometry) as opened:
             return {str(file.attributes.get(name, "")) for file in opened.files}
 
@@ -195,7 +179,7 @@ class LoadedSample(Sample):
     def _as_stored(self) -> Iterator[Showers]:
         yield self.showers[self.rows]
 
-    def _attributes(self, name: str) -> set[str]:
+    def attributes(self, name: str) -> set[str]:
         return set()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from caloman.evaluation.significance import Significances
 from caloman.generation.closure import batches, load_manifold, open_showers
+from caloman.generation.significance import Significances
 from caloman.manifold.density import log_volume
 from caloman.models import FactorizedShowerModel
 from caloman.models.noise import Purpose

@@ -11,7 +11,8 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from caloman.errors import CalomanError
-from caloman.evaluation.histograms import Histogram, by_observable, challenge_binnings, fill_histograms
+from caloman.evaluation.binnings import challenge_binnings
+from caloman.evaluation.histograms import Histogram, by_observable, fill_histograms
 from caloman.evaluation.plots import panels
 from caloman.evaluation.samples import LoadedSample
 from caloman.evaluation.summary import summarize

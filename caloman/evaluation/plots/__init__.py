@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import matplotlib as mpl
 
+from caloman.evaluation.binnings import LABELS, RESPONSE, VOXEL_ENERGY
 from caloman.evaluation.comparison import Floor
-from caloman.evaluation.histograms import LABELS, RESPONSE, VOXEL_ENERGY, Histogram, by_observable
+from caloman.evaluation.histograms import Histogram, by_observable
 from caloman.evaluation.measures import CLASSIFIERS
 from caloman.evaluation.plots.classifiers import closure_tests, equivalent_numbers, likelihood_ratios
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels

@@ -10,7 +10,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from caloman.evaluation.bands import histogram_bands
-from caloman.evaluation.histograms import LABELS, Binning, Histogram
+from caloman.evaluation.binnings import LABELS, Binning
+from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.plots.style import REFERENCE, sample_color
 
 Array = NDArray[np.floating]

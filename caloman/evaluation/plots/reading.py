@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from caloman.evaluation.binnings import format_energy
 from caloman.evaluation.comparison import Comparison
-from caloman.evaluation.histograms import format_energy
 from caloman.evaluation.plots.showers import polar_rows
 from caloman.evaluation.reading import GENERATED, REFERENCE, Deviation, Reading
 from caloman.evaluation.reading.deviations import limit

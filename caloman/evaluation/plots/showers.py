@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 from numpy.typing import NDArray
 
+from caloman.evaluation.binnings import format_energy
 from caloman.evaluation.conditions import windows
-from caloman.evaluation.histograms import format_energy
 from caloman.evaluation.summary import Summary
 from caloman.showers.geometry import Geometry, Layer
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.evaluation.histograms import LABELS, format_energy
+from caloman.evaluation.binnings import LABELS, format_energy
 from caloman.evaluation.samples import Sample
 from caloman.evaluation.summary import Summary
 from caloman.showers.observables import Observables

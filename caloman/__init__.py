@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from caloman.benchmarking.command import benchmark
     from caloman.bundle import load
     from caloman.data.check import check
+    from caloman.data.dimension import dimension
     from caloman.data.download import download
     from caloman.data.prepare import prepare
     from caloman.data.simulation.simulate import simulate
     from caloman.errors import CalomanError
     from caloman.evaluation.changes import compare
     from caloman.evaluation.command import evaluate
-    from caloman.evaluation.dimension import dimension
     from caloman.exporting.command import export
     from caloman.exporting.submission import submit
     from caloman.generation.anomaly import score
@@ -48,7 +48,7 @@ _HOMES = {
     "check": "caloman.data.check",
     "compare": "caloman.evaluation.changes",
     "compute_observables": "caloman.showers.observables",
-    "dimension": "caloman.evaluation.dimension",
+    "dimension": "caloman.data.dimension",
     "download": "caloman.data.download",
     "encode": "caloman.generation.closure",
     "evaluate": "caloman.evaluation.command",

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from caloman.evaluation.classifier import auc_error, train_classifier, train_trees
 from caloman.evaluation.distortions import DISTORTIONS, Name, distorted
-from caloman.evaluation.inputs import Inputs, detailed_inputs, high_level_inputs, low_level_inputs
+from caloman.evaluation.inputs import Inputs, collect, detailed_inputs, high_level_inputs, low_level_inputs
 from caloman.evaluation.networks import dense
 from caloman.evaluation.presets import QUICK
 from caloman.evaluation.samples import LoadedSample, Sample
@@ -28,9 +28,9 @@ from caloman.showers.showers import find_geometry
 
 Collect = Callable[[Sample], Inputs]
 CLASSIFIERS: dict[str, Collect] = {
-    "low": lambda sample: low_level_inputs([sample]),
+    "low": lambda sample: collect(low_level_inputs, [sample]),
     "high": lambda sample: Inputs.of(high_level_inputs(compute_observables(sample.blocks(), threshold=0.0))),
-    "trees": lambda sample: detailed_inputs([sample]),
+    "trees": lambda sample: collect(detailed_inputs, [sample]),
 }
 
 

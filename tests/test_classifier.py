@@ -19,7 +19,7 @@ from caloman.evaluation.classifier import (
     train_multiclass,
 )
 from caloman.evaluation.fitting import split
-from caloman.evaluation.inputs import Inputs, high_level_inputs, low_level_inputs, normed_inputs
+from caloman.evaluation.inputs import Inputs, collect, high_level_inputs, low_level_inputs, normed_inputs
 from caloman.evaluation.networks import ResNet, dense
 from caloman.evaluation.presets import OFFICIAL, QUICK, preset_for
 from caloman.evaluation.samples import Sample
@@ -61,7 +61,7 @@ def opened(tmp_path, make_showers):
 @pytest.mark.parametrize("dataset", LENGTHS)
 def test_input_vectors_have_the_official_length(opened, dataset):
     samples = [opened(n, BUILT_IN[dataset]) for n in (2, 3)]
-    low, normed = low_level_inputs(samples), normed_inputs(samples)
+    low, normed = collect(low_level_inputs, samples), collect(normed_inputs, samples)
     high = Inputs.of(*(high_level_inputs(compute_observables(sample.blocks())) for sample in samples))
     assert tuple(inputs.n_features for inputs in (low, normed, high)) == LENGTHS[dataset]
     for inputs in (low, normed, high):
@@ -103,13 +103,13 @@ def test_inputs_equal_a_slow_loop(opened, photons):
     sample = opened(40, photons)
     showers = next(sample.blocks())
     low, normed, high = slow_inputs(showers, photons)
-    np.testing.assert_allclose(low_level_inputs([sample]).values, low, rtol=1e-5)
-    np.testing.assert_allclose(normed_inputs([sample]).values, normed, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(collect(low_level_inputs, [sample]).values, low, rtol=1e-5)
+    np.testing.assert_allclose(collect(normed_inputs, [sample]).values, normed, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(high_level_inputs(compute_observables([showers])), high, rtol=1e-5, atol=1e-5)
 
 
 def test_normed_layers_sum_to_one_or_nothing(opened, photons):
-    values = normed_inputs([opened(40, photons)]).values[:, 1 : 1 + photons.n_voxels]
+    values = collect(normed_inputs, [opened(40, photons)]).values[:, 1 : 1 + photons.n_voxels]
     sums = np.add.reduceat(values, [columns.start for columns in photons.layer_slices], axis=1)
     np.testing.assert_allclose(sums[sums > 0], 1, rtol=1e-5)
     assert (sums == 0).any()
@@ -117,9 +117,9 @@ def test_normed_layers_sum_to_one_or_nothing(opened, photons):
 
 def test_large_inputs_are_mapped_from_disk_and_train_alike(opened, small, monkeypatch):
     samples = [opened(n, small) for n in (300, 200)]
-    held = low_level_inputs(samples)
+    held = collect(low_level_inputs, samples)
     monkeypatch.setattr("caloman.evaluation.inputs.MEMORY_LIMIT", 0)
-    mapped = low_level_inputs(samples)
+    mapped = collect(low_level_inputs, samples)
     assert isinstance(mapped.values, np.memmap)
     assert not isinstance(held.values, np.memmap)
     np.testing.assert_array_equal(mapped.values, held.values)
@@ -132,7 +132,7 @@ def test_a_full_disk_is_named(opened, small, monkeypatch):
     monkeypatch.setattr("caloman.evaluation.inputs.MEMORY_LIMIT", 0)
     monkeypatch.setattr("tempfile.tempdir", "/proc")  # always has 0 bytes free
     with pytest.raises(CalomanError, match=r"/proc: only 0 MiB are free there.*TMPDIR"):
-        low_level_inputs([sample])
+        collect(low_level_inputs, [sample])
 
 
 def test_values_that_are_no_numbers_are_named():
@@ -325,8 +325,8 @@ def test_equal_distributions_cannot_be_told_apart(preset):
     score = ClassifierTest(tuple(trainings(gaussians(1500, 0.0), preset, range(2))), preset.recalibrated)
     area, error = score.auc
     assert area == pytest.approx(0.5, abs=4 * error)
-    assert np.mean(score.of("mean_weight")) == pytest.approx(1, abs=0.05)
-    assert np.mean(score.of("effective_fraction")) > 0.95
+    assert np.mean([training.mean_weight for training in score.trainings]) == pytest.approx(1, abs=0.05)
+    assert np.mean([training.effective_fraction for training in score.trainings]) > 0.95
 
 
 @pytest.mark.parametrize("preset", [QUICK, TINY_OFFICIAL])

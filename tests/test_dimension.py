@@ -6,9 +6,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import linregress, ortho_group
 
 from caloman.cli import main
-from caloman.demonstrations import Circle, PolynomialSurface
-from caloman.errors import CalomanError
-from caloman.evaluation.dimension import (
+from caloman.data.dimension import (
     REPRESENTATIONS,
     dimension,
     maximum_likelihood,
@@ -16,6 +14,8 @@ from caloman.evaluation.dimension import (
     two_nearest,
     with_error,
 )
+from caloman.demonstrations import Circle, PolynomialSurface
+from caloman.errors import CalomanError
 from caloman.showers.showers import Showers
 
 

@@ -1,12 +1,10 @@
 import json
-import os
 import re
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
-from safetensors.numpy import save
 
 import caloman
 from caloman.cli import main
@@ -359,7 +357,7 @@ def test_floors_are_scaled_to_the_number_of_showers():
         measured = mean_separations(compared, [(h.separation, 0.0) for h in compared])
         x, y = (high_level_inputs(summary.observables) for summary in (first, second))
         measured |= {"fpd": frechet_distance(x, y), "sliced_wasserstein": sliced_wasserstein(x, y)}
-        return Comparison(first, second, compared, {}, measured)
+        return Comparison(first, second, compared, measured, {}, {})
 
     reference = summarize(LoadedSample.of(make_showers(400, 0)))
     edges = reference.spectrum_edges
@@ -452,6 +450,9 @@ def test_a_mode_says_how_many_showers_it_needs(tmp_path, hasty, caplog):
     for mode in ("equivalent", "power"):
         with pytest.raises(CalomanError, match=f"mode '{mode}' needs 100 showers of every sample .* not 79; give more"):
             hasty(reference, reference, tmp_path / "report", modes=["hist", mode])
+    few = saved(tmp_path / "few.hdf5", make_showers(30, 1))
+    with pytest.raises(CalomanError, match=r"mode 'tests' needs 20 showers of every sample .* not 15; give more"):
+        hasty(few, few, tmp_path / "report", modes=["tests"])
     assert check_modes(None, 1, 80) == tuple(mode for mode in DEFAULT_MODES if mode not in ("equivalent", "power"))
     assert "left out: mode 'power' needs 100 showers" in caplog.text
 
@@ -480,26 +481,20 @@ def test_a_kept_summary_of_the_reference_changes_no_number(tmp_path, hasty, monk
     monkeypatch.setattr("caloman.evaluation.power.MOST_STEPS", 1)
     first, second, reference, floor = (saved(tmp_path / f"{i}.hdf5", make_showers(120, i)) for i in range(4))
     options = {"floor": floor, "modes": ["hist", "cls-high", "cls-trees", "fpd", "equivalent", "power"], "repeats": 2}
-    summary = {"reference_summary": tmp_path / "kept"}
+    summary = {"reference_summary": tmp_path / "kept.json"}
     hasty(first, reference, tmp_path / "report", **options, **summary)
     fresh = hasty(second, reference, tmp_path / "report", **options).metrics
     monkeypatch.setattr("caloman.evaluation.command.measure_power", None)
     assert hasty(second, reference, tmp_path / "report", **options, **summary).metrics == fresh
     monkeypatch.setattr("caloman.evaluation.command._measured", None)
     for changed, name in (({"seed": 1}, "choice of seeds"), ({"floor": first}, "floor"), ({"modes": ["hist"]}, "mode")):
-        with pytest.raises(CalomanError, match=rf"kept: was made with .*{name}.*; remove it or name another"):
+        with pytest.raises(CalomanError, match=rf"kept\.json: was made with .*{name}.*; remove it or name another"):
             hasty(second, reference, tmp_path / "report", **{**options, **changed, **summary})
-    with pytest.raises(CalomanError, match=r"kept: was made with another reference, 2\.hdf5"):
+    with pytest.raises(CalomanError, match=r"kept\.json: was made with another reference, 2\.hdf5"):
         hasty(second, first, tmp_path / "report", **options, **summary)
-    whole = (tmp_path / "kept").read_bytes()
-    nested = save({"high/0": np.zeros((4, 9))}, {"content": "[" * 10**5})
-    for content in (b"nothing", whole[:-100], whole.replace(b"high/", b"high:"), nested, None):
-        (tmp_path / "kept").unlink()
-        if content is None:
-            os.mkfifo(tmp_path / "kept")
-        else:
-            (tmp_path / "kept").write_bytes(content)
-        with pytest.raises(CalomanError, match=r"kept: not a summary that --reference-summary wrote; remove it"):
+    for content in (b"nothing", (tmp_path / "kept.json").read_bytes()[:-100]):
+        (tmp_path / "kept.json").write_bytes(content)
+        with pytest.raises(CalomanError, match=r"kept\.json: not a summary that --reference-summary wrote; remove it"):
             hasty(second, reference, tmp_path / "report", **options, **summary)
 
 

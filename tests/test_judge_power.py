@@ -10,7 +10,7 @@ from caloman.evaluation.classifier import ClassifierTest, auc_error, train_trees
 from caloman.evaluation.distortions import DISTORTIONS, distorted
 from caloman.evaluation.equivalent import MEASURES, equivalent, equivalent_number, equivalents
 from caloman.evaluation.fitting import split
-from caloman.evaluation.inputs import Inputs, detailed_inputs, relative_observables
+from caloman.evaluation.inputs import Inputs, collect, detailed_inputs, relative_observables
 from caloman.evaluation.learning import expected_auc, extrapolated, learning_curve, subsamples, trainings
 from caloman.evaluation.power import _crossing, measure_power
 from caloman.evaluation.presets import OFFICIAL, QUICK
@@ -81,7 +81,7 @@ def test_decorrelated_layers_keep_their_distribution():
 def test_detailed_inputs_equal_a_slow_loop():
     sample = LoadedSample.of(make_showers(30, 3))
     showers = next(sample.blocks())
-    found = detailed_inputs([sample]).values
+    found = collect(detailed_inputs, [sample]).values
     o = compute_observables([showers])
     np.testing.assert_allclose(found[:, 1 : 1 + relative_observables(o).shape[1]], relative_observables(o), rtol=1e-5)
     np.testing.assert_allclose(found[:, 1:6], o.layer_energies / showers.incident_energies[:, None], rtol=1e-5)

@@ -11,7 +11,7 @@ from caloman.evaluation.binnings import challenge_binnings
 from caloman.evaluation.command import evaluate
 from caloman.evaluation.conditions import profiles, windows
 from caloman.evaluation.histograms import fill_histograms
-from caloman.evaluation.inputs import condition_columns, low_level_inputs
+from caloman.evaluation.inputs import collect, condition_columns, low_level_inputs
 from caloman.evaluation.judge import Judge
 from caloman.evaluation.networks import ResNet
 from caloman.evaluation.samples import LoadedSample
@@ -71,7 +71,9 @@ def test_energy_alone_changes_no_input():
     samples = [LoadedSample.of(without_conditions(make_showers(20, seed))) for seed in (1, 2)]
     columns = condition_columns(samples)
     assert columns.shape == (40, 0)
-    np.testing.assert_array_equal(low_level_inputs(samples, columns).values, low_level_inputs(samples).values)
+    np.testing.assert_array_equal(
+        collect(low_level_inputs, samples, columns).values, collect(low_level_inputs, samples).values
+    )
 
 
 def test_convolutions_are_told_the_conditions(randomize):

@@ -3,8 +3,8 @@ import pytest
 from scipy.stats import ttest_ind
 
 from caloman.evaluation.plots.reading import likelihood_map
-from caloman.evaluation.reading import GENERATED, REFERENCE, read
-from caloman.evaluation.reading.deviations import deviations, significant, standardize
+from caloman.evaluation.reading import read
+from caloman.evaluation.reading.deviations import _window_edges, deviations, significant, standardize
 from caloman.evaluation.reading.features import Feature, Table, energy_bands, tabulate
 from caloman.evaluation.samples import LoadedSample
 from caloman.evaluation.summary import summarize
@@ -34,16 +34,21 @@ def summaries(reference, generated):
 
 
 def texts(reading):
-    return [sentence["text"] for sentence in reading.sentences]
+    return [sentence["text"] for sentence in reading.document["sentences"]]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_equal_distributions_have_nothing_wrong(seed):
     reading = read(*summaries(make(10 * seed), make(10 * seed + 1)))
-    assert reading.sentences == []
-    assert reading.statement.startswith("No feature deviates from Geant4 beyond chance")
+    assert reading.document["sentences"] == []
+    assert reading.document["statement"].startswith("No feature deviates from Geant4 beyond chance")
     area, error = reading.trees.auc
     assert area == pytest.approx(0.5, abs=4 * error)
+
+
+def test_windows_of_a_continuous_spectrum_have_enough_showers():
+    energies = np.geomspace(1e3, 1e4, 300)
+    assert [len(_window_edges(energies, n)) for n in (10, 150, 5000)] == [0, 2, 19]
 
 
 def soft_hits(showers, rng):
@@ -90,9 +95,9 @@ def test_what_the_trees_go_by_and_which_showers_give_it_away():
     bad = np.arange(0, 1500, 10)
     generated.voxels[bad] = np.where(generated.voxels[bad] > 0, 3.0, 0)  # all hits alike
     reading = read(*summaries(make(1), generated))
-    assert {shower["position"] for shower in reading.telltale[GENERATED]} <= set(bad)
-    assert all(shower["log_ratio"] < -2 for shower in reading.telltale[GENERATED])
-    assert all(shower["log_ratio"] > 0 for shower in reading.telltale[REFERENCE])
+    assert {shower["position"] for shower in reading.document["telltale"]["generated"]} <= set(bad)
+    assert all(shower["log_ratio"] < -2 for shower in reading.document["telltale"]["generated"])
+    assert all(shower["log_ratio"] > 0 for shower in reading.document["telltale"]["reference"])
     soft_hits(generated := make(2), np.random.default_rng(0))
     importances = read(*summaries(make(1), generated)).trees.importances
     assert next(iter(importances)) == "hits"

@@ -43,9 +43,14 @@ def test_a_packed_generator_runs_from_its_folder(script, run, small, tmp_path):
 
 
 def test_bad_arguments_are_one_line(script):
-    for arguments, message in ((["4", "10"], "usage: "), (["4", "10", "500"], "outside the range of the training")):
+    for arguments, message in (
+        (["4", "10"], "usage: "),
+        (["4", "10", "500"], "outside the range of the training"),
+        (["0", "10", "50"], "argument batch_size: invalid positive value: '0'"),
+        (["4", "ten", "50"], "argument n_samples: invalid positive value: 'ten'"),
+    ):
         found = script(*arguments)
-        assert found.returncode == 1
+        assert found.returncode > 0
         assert message in found.stderr
         assert "Traceback" not in found.stderr
 

@@ -10,7 +10,6 @@ from caloman.evaluation.binnings import RESPONSE, RESPONSE_AT_ENERGY
 from caloman.evaluation.comparison import Comparison, Floor
 from caloman.evaluation.histograms import Histogram
 from caloman.evaluation.samples import Sample, common_conditions, distinct_values
-from caloman.evaluation.summary import Summary
 from caloman.showers.conditions import ENERGY, known
 
 SMALL_SAMPLE = 5000
@@ -25,31 +24,34 @@ SIZE_SHARE = 0.2
 Values = NDArray[np.float32]
 
 
-def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool) -> list[str]:
-    """Returns one sentence for each circumstance that limits or distorts the comparison."""
-    generated, reference = comparison.generated, comparison.reference
-    hashes = [summary.sample.sha256 for summary in (generated, reference)]
-    hashes += [floor.generated.sample.sha256] if independent_floor else []
-    return [
-        *_identical_files(hashes),
-        *_trained_on(generated.sample, reference.sample),
-        *_shared_showers([test.auc for test in comparison.classifiers.values()]),
-        *_sizes(generated, reference, floor.generated, independent_floor),
-        *_conditions(generated.sample, reference.sample),
-        *_empty_showers(generated, reference),
-        *_entries(comparison.histograms),
-        *_frechet(comparison, Floor(floor, comparison.sizes)),
-    ]
+def cautions(comparison: Comparison, floor: Comparison, independent_floor: bool) -> Iterator[str]:
+    """Yields one sentence for each circumstance that limits or distorts the comparison."""
+    generated, reference = comparison.generated.sample, comparison.reference.sample
+    yield from _files(generated, reference, floor.generated.sample if independent_floor else None)
+    # a classifier that learned a shower with one label meets it again with the other
+    if any(area < 0.5 - SIGMAS * error for area, error in (test.auc for test in comparison.classifiers.values())):
+        yield "An AUC is far below 0.5, as happens when both files hold the same showers."
+    yield from _sizes(*comparison.sizes, floor.sizes[0] if independent_floor else None)
+    yield from _conditions(generated, reference)
+    empty = [int((s.observables.total_energy == 0).sum()) for s in (comparison.generated, comparison.reference)]
+    if any(empty):
+        yield f"Showers without any energy above threshold: {empty[0]} generated, {empty[1]} reference."
+    yield from _entries(comparison.histograms)
+    # the Fréchet distance of finite samples is never 0, and extrapolating from them does not make it so
+    found = comparison.values, Floor(floor, comparison.sizes).values
+    value, expected = (values.get("fpd", (0.0, 0.0))[0] for values in found)
+    if expected > SIZE_SHARE * value > 0:
+        yield (
+            f"Of the FPD about {min(expected, value):.2g} / 1000 comes from the number of showers alone: compare it "
+            "only with samples of the same size."
+        )
 
 
-def _identical_files(hashes: Sequence[str]) -> Iterator[str]:
-    if hashes[0] == hashes[1]:
+def _files(generated: Sample, reference: Sample, floor: Sample | None) -> Iterator[str]:
+    if generated.sha256 == reference.sha256:
         yield "The generated file is identical to the reference: the comparison says nothing about a model."
-    if len(hashes) == 3 and hashes[2] in hashes[:2]:
+    if floor and floor.sha256 in (generated.sha256, reference.sha256):
         yield "The floor file is byte-identical to another file: give an independent Geant4 file with --floor."
-
-
-def _trained_on(generated: Sample, reference: Sample) -> Iterator[str]:
     trained_on = {digest for recorded in generated.attributes("trained_on") for digest in recorded.split()}
     if trained_on & reference.origins:
         yield (
@@ -58,14 +60,13 @@ def _trained_on(generated: Sample, reference: Sample) -> Iterator[str]:
         )
 
 
-def _sizes(generated: Summary, reference: Summary, floor: Summary, independent_floor: bool) -> Iterator[str]:
-    n, n_reference, n_floor = (len(summary.observables) for summary in (generated, reference, floor))
+def _sizes(n: int, n_reference: int, n_floor: int | None) -> Iterator[str]:
     if n != n_reference:
         yield (
             f"Unequal sample sizes ({n} generated, {n_reference} reference): separation powers and classifiers "
             "depend on both."
         )
-    if independent_floor and n_floor < n:
+    if n_floor is not None and n_floor < n:
         yield (
             f"The floor file has only {n_floor} showers for the {n} generated ones (per incident energy where these "
             "are few): it is scaled to these, as if both Geant4 files differed by their finite size alone."
@@ -109,12 +110,6 @@ def _spectra(condition: str, generated: Values, reference: Values) -> Iterator[s
         )
 
 
-def _empty_showers(generated: Summary, reference: Summary) -> Iterator[str]:
-    n, n_reference = (int((s.observables.total_energy == 0).sum()) for s in (generated, reference))
-    if n or n_reference:
-        yield f"Showers without any energy above threshold: {n} generated, {n_reference} reference."
-
-
 def _entries(histograms: Sequence[Histogram]) -> Iterator[str]:
     """Separation powers ignore entries outside the bins, which may spare a model."""
     empty, outside = [], []
@@ -141,23 +136,5 @@ def _fraction_error(histogram: Histogram) -> float:
     return float(np.sqrt(common * (1 - common) * sum(1 / max(n, 1) for n in entries)))
 
 
-def _shared_showers(areas: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """A classifier that learned a shower with one label meets it again with the other."""
-    if any(area < 0.5 - SIGMAS * error for area, error in areas):
-        yield "An AUC is far below 0.5, as happens when both files hold the same showers."
-
-
 def _listed(items: Sequence[str]) -> str:
-    shown = "; ".join(items[:5])
-    return shown if len(items) <= 5 else f"{shown}; and {len(items) - 5} more"
-
-
-def _frechet(comparison: Comparison, floor: Floor) -> Iterator[str]:
-    """The Fréchet distance of finite samples is never 0, and extrapolating from them does not make it so."""
-    value = comparison.values.get("fpd", (0.0, 0.0))[0]
-    expected = floor.values.get("fpd", (0.0, 0.0))[0]
-    if expected > SIZE_SHARE * value > 0:
-        yield (
-            f"Of the FPD about {min(expected, value):.2g} / 1000 comes from the number of showers alone: compare it "
-            "only with samples of the same size."
-        )
+    return "; ".join(items[:5]) + (f"; and {len(items) - 5} more" if len(items) > 5 else "")

@@ -10,20 +10,23 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
-from caloman.evaluation.fitting import fit, predict
+from caloman.evaluation.fitting import fit, predict, split
 from caloman.evaluation.inputs import Inputs
 from caloman.evaluation.presets import ClassifierPreset
-from caloman.evaluation.trees import fit_trees
+from caloman.evaluation.schema import Trainings
+from caloman.evaluation.trees import SETTINGS
 
 Array = NDArray[np.float64]
 
@@ -34,8 +37,6 @@ QUALITIES = {
 """What the best epoch has most of, by the name in the preset."""
 NUMBERS = ("auc", "recalibrated_auc", "jsd", "accuracy", "mean_weight", "effective_fraction")
 """The numbers of a `Training`, for tables."""
-
-
 OVERLAP = 1.5
 """Variance of a mean of areas from cross-validation over that of independent ones. Measured on pairs of Geant4 samples:
 1.3 for boosted trees, 1.4 for small networks."""
@@ -131,9 +132,11 @@ class ClassifierTest:
     recalibrated: bool
     folds: int = 1
 
-    def of(self, number: str) -> tuple[float, ...]:
-        """One of the `NUMBERS` for every training."""
-        return tuple(getattr(training, number) for training in self.trainings)
+    @property
+    def document(self) -> Trainings:
+        """What metrics.json keeps of it."""
+        numbers = [{number: getattr(training, number) for number in NUMBERS} for training in self.trainings]
+        return Trainings(scored_showers=list(self.n_scored), trainings=numbers)
 
     @property
     def n_scored(self) -> tuple[int, int]:
@@ -143,13 +146,13 @@ class ClassifierTest:
     @property
     def auc(self) -> tuple[float, float]:
         """Mean of the quoted area under the ROC curve and its error; see `auc_error`."""
-        values = self.of("recalibrated_auc" if self.recalibrated else "auc")
+        values = [training.recalibrated_auc if self.recalibrated else training.auc for training in self.trainings]
         return float(np.mean(values)), auc_error(values, self.n_scored, self.folds)
 
     @property
     def jsd(self) -> tuple[float, float]:
         """Mean of the divergence and its error: the standard deviation, but no less than the statistical error."""
-        values = self.of("jsd")
+        values = [training.jsd for training in self.trainings]
         return float(np.mean(values)), max(float(np.std(values)), self.trainings[0].jsd_error)
 
 
@@ -206,8 +209,17 @@ def train_classifier(
 
 
 def train_trees(inputs: Inputs, preset: ClassifierPreset, seed: int, fold: int = 0) -> Training:
-    """Trains boosted trees to tell two classes apart, with arguments as `train_classifier`."""
-    return _calibrated(inputs, *fit_trees(inputs, preset, seed, fold))
+    """Trains boosted trees to tell two classes apart, with arguments as `train_classifier`.
+
+    The number of trees is that with the largest AUC on the part to select with.
+    """
+    parts = split(inputs.sizes, preset, seed, fold)
+    train, select, score = (part.numpy() for part in parts)
+    trees = HistGradientBoostingClassifier(**SETTINGS).fit(inputs.values[train], inputs.labels[train])
+    known = list(trees.staged_decision_function(inputs.values[select]))
+    best = int(np.argmax([roc_auc_score(inputs.labels[select], logits) for logits in known]))
+    new = next(islice(trees.staged_decision_function(inputs.values[score]), best, None))
+    return _calibrated(inputs, (known[best].ravel(), parts.select), (new.ravel(), parts.score))
 
 
 def train_multiclass(

@@ -92,7 +92,7 @@ def evaluate(
         judge = replace(judge, advance=progress.begin)
         results = _measured(judge, lineup, closure, ensemble, kept)
         if summary and kept is None:
-            keep(summary, judge, lineup, results)
+            keep(summary, judge, lineup, results.floor, results.power)
         progress.begin("figures")
         report = Report(collect_metrics(results), plots.pictures(results), Path(output))
     report.save()
@@ -152,7 +152,8 @@ def _among_geant4(
     judge.advance("reading the showers of the floor")
     one, other = (truth if s is lineup.reference else summarize(s, truth.spectrum_edges) for s in lineup.floor)
     if kept is not None:
-        return Comparison(one, other, judge.histograms(one, other, binnings), kept.classifiers, kept.values), kept.power
+        histograms = judge.histograms(one, other, binnings)
+        return Comparison(one, other, histograms, kept.values, kept.trainings, {}), kept.power
     floor = judge.measure(one, other, binnings)
     return floor, measure_power(one.sample, other.sample, judge.advance) if POWER in judge.modes else None
 

@@ -10,7 +10,7 @@ from caloman.evaluation.classifier import ClassifierTest
 from caloman.evaluation.histograms import Histogram, by_observable
 from caloman.evaluation.measures import MEASURES
 from caloman.evaluation.reading import Reading
-from caloman.evaluation.schema import Equivalent, LearningCurve
+from caloman.evaluation.schema import Equivalent, LearningCurve, Trainings
 from caloman.evaluation.summary import Summary
 
 Values = dict[str, tuple[float, float]]
@@ -21,14 +21,15 @@ Values = dict[str, tuple[float, float]]
 class Comparison:
     """Two samples, and everything that was measured between them.
 
-    Numbers come first, which have a floor. The others are of generated showers only, if they were asked for.
+    `values` and numbers of the `trainings` have a floor. What follows is of generated showers only, and was asked for.
     """
 
     generated: Summary
     reference: Summary
     histograms: list[Histogram]
-    classifiers: dict[str, ClassifierTest]
     values: Values
+    trainings: dict[str, Trainings]
+    classifiers: dict[str, ClassifierTest]
     equivalent: Equivalent | None = None
     learning_curve: LearningCurve | None = None
     reading: Reading | None = None

@@ -52,13 +52,13 @@ def profiles(reference: Summary, generated: Summary) -> list[ConditionBins]:
     found = []
     for name in (ENERGY.name, *common_conditions([reference.sample, generated.sample])):
         columns = [summary.sample.column(name) for summary in (generated, reference)]
-        bins = [_bin(window, columns, quantities) for window in windows(reference.sample, name)]
-        found.append(ConditionBins(condition=name, bins=[entry for entry in bins if min(entry["showers"]) >= LEAST]))
+        rows = [(window, [window.holds(values) for values in columns]) for window in windows(reference.sample, name)]
+        bins = [_bin(window, inside, quantities) for window, inside in rows if min(map(np.sum, inside)) >= LEAST]
+        found.append(ConditionBins(condition=name, bins=bins))
     return found
 
 
-def _bin(window: Window, columns: list[NDArray[np.float32]], quantities: list[dict[str, Array]]) -> ConditionBin:
-    rows = [window.holds(values) for values in columns]
+def _bin(window: Window, rows: list[NDArray[np.bool_]], quantities: list[dict[str, Array]]) -> ConditionBin:
     generated, reference = (_numbers(values, inside) for values, inside in zip(quantities, rows, strict=True))
     compared = {}
     for key, (value, spread) in generated.items():
@@ -84,20 +84,13 @@ def _quantities(observables: Observables) -> dict[str, Array]:
 
 
 def _numbers(quantities: dict[str, Array], inside: NDArray[np.bool_]) -> dict[str, tuple[float, float]]:
-    """Means with errors, and the standard deviation of the response over its mean."""
-    found = {key: _mean(values[inside]) for key, values in quantities.items()}
-    return {"response": found["response"], "resolution": _resolution(quantities["response"][inside]), **found}
-
-
-def _mean(values: Array) -> tuple[float, float]:
-    n = len(values)
-    return (float(values.mean()), float(values.std()) / math.sqrt(n - 1)) if n > 1 else (0.0, 0.0)
-
-
-def _resolution(response: Array) -> tuple[float, float]:
-    """Standard deviation over mean, and its error from the fourth moment."""
-    mean, spread = _mean(response)[0], float(response.std()) if len(response) else 0.0
-    if not mean or not spread:
-        return (0.0, 0.0)
-    kurtosis = float(((response - mean) ** 4).mean()) / spread**4
-    return spread / mean, spread / mean * math.sqrt(max(kurtosis - 1, 0) / (4 * len(response)))
+    """Means with errors, and the standard deviation of the response over its mean with its error from the kurtosis."""
+    found, n = {}, int(inside.sum())
+    for key, values in quantities.items():
+        mean, spread = (float(part) for part in (values[inside].mean(), values[inside].std()))
+        found[key] = (mean, spread / math.sqrt(n - 1))
+        if key == "response":
+            kurtosis = float(((values[inside] - mean) ** 4).mean()) / (spread**4 or 1)
+            resolution = spread / (mean or math.inf)
+            found["resolution"] = (resolution, resolution * math.sqrt(max(kurtosis - 1, 0) / (4 * n)))
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 
-from caloman.evaluation.pairs import Array, Moments, checked_pair, jackknife_error, left_out
+from caloman.evaluation.pairs import Array, Moments, checked_pair, left_out, with_error
 
 FPD_SIZES = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype(np.int32)
 FPD_DRAWS = 20
@@ -55,8 +55,7 @@ def frechet_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[float,
 
     In seconds it measures what `fpd` does in minutes.
     """
-    value, *others = frechet_distances(reference, generated).tolist()
-    return value, jackknife_error(others)
+    return with_error(frechet_distances(reference, generated))
 
 
 def frechet_distances(reference: ArrayLike, generated: ArrayLike) -> Array:

@@ -12,8 +12,8 @@ References:
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from caloman.evaluation.binnings import energy_windows, within
 from caloman.evaluation.distances import frechet_distances, largest_magnitude
 from caloman.evaluation.downstream.calibration import calibration_resolutions, calibration_terms
 from caloman.evaluation.inputs import high_level_inputs, relative_observables
-from caloman.evaluation.pairs import GROUPS, jackknife_error
+from caloman.evaluation.pairs import GROUPS, with_error
 from caloman.evaluation.samples import Sample
 from caloman.evaluation.schema import Equivalent, EquivalentNumber, EquivalentWindow
 from caloman.evaluation.summary import Summary
@@ -43,16 +43,9 @@ MIN_SHOWERS = SMALLEST_PART * SPLITS[-POINTS]
 MOST_SHOWERS = 20_000
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A distance between samples.
-
-    Args:
-        label: its name.
-        features: the points (N, D) that represent showers.
-        distances: from the reference, with all points and without each tenth, shape (1 + GROUPS,).
-        power: which power of the distance falls like 1/n.
-        least: points per dimension from which on it does.
+class Measure(NamedTuple):
+    """A distance between samples: its label, the points (N, D) that represent showers, the distances from the reference
+    with all points and without each tenth, which power of it falls like 1/n, and from how many points per dimension on.
     """
 
     label: str
@@ -115,9 +108,9 @@ def equivalent(generated: NDArray, geant4: NDArray, reference: NDArray, measure:
         for part, values in zip(left, (curve**measure.power).T, strict=True)
     ]
     slope, rest = np.transpose(lines)
-    inverse, *left_out = ((distances**measure.power - rest) / slope - 1 / (len(generated) * left)).tolist()
+    inverse = with_error((distances**measure.power - rest) / slope - 1 / (len(generated) * left))
     points = zip(sizes.astype(int).tolist(), curve[:, 0].tolist(), strict=True)
-    return equivalent_number((inverse, jackknife_error(left_out)), float(distances[0]), list(points))
+    return equivalent_number(inverse, float(distances[0]), list(points))
 
 
 def equivalent_number(

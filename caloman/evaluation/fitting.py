@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, nll_loss
+from torch.optim.lr_scheduler import OneCycleLR
 
 from caloman.errors import CalomanError
 from caloman.evaluation.inputs import Inputs
@@ -52,14 +53,16 @@ def fit(
     updates = max(len(parts.train) // preset.batch_size, 1)
     passes = max(math.ceil(preset.min_updates / (preset.epochs * updates)), 1)
     optimizer = torch.optim.AdamW(judge.parameters(), preset.learning_rate, weight_decay=preset.weight_decay)
-    schedule = _schedule(optimizer, preset, preset.epochs * passes * updates)
+    steps = preset.epochs * passes * updates
+    schedule = OneCycleLR(optimizer, preset.learning_rate, total_steps=steps) if preset.one_cycle else None
     best, weights = -math.inf, judge.state_dict()
     for _ in range(preset.epochs):
         for _ in range(passes):
             order = parts.train[torch.randperm(len(parts.train), generator=generator)]
             for rows in order[: updates * preset.batch_size].split(preset.batch_size):
                 _update(judge, inputs, rows, optimizer)
-                schedule.step()
+                if schedule:
+                    schedule.step()
         selected = quality(predict(judge, inputs, parts.select), inputs.labels[parts.select.numpy()])
         if selected > best:
             best, weights = selected, deepcopy(judge.state_dict())
@@ -113,14 +116,6 @@ def _initialized(
         standardize.fit(torch.from_numpy(inputs.values), rows)
         judge = nn.Sequential(standardize, judge)
     return judge.to("cuda" if torch.cuda.is_available() else "cpu", getattr(torch, preset.precision))
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, preset: ClassifierPreset, updates: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if preset.one_cycle:
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=updates)
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
 
 
 def _update(judge: nn.Module, inputs: Inputs, rows: Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,21 +91,6 @@ def condition_columns(samples: Sequence[Sample]) -> Array:
     return np.array(columns, np.float32).reshape(-1, sum(map(len, samples))).T
 
 
-def low_level_inputs(samples: Sequence[Sample], conditions: Array | None = None) -> Inputs:
-    """Log10 of the incident energy [MeV], every voxel over it, and `conditions` (N, K), D = 1 + V + K; a sample is a
-    class.
-    """
-    return _collect(samples, 1 + samples[0].geometry.n_voxels, _low_level, conditions)
-
-
-def normed_inputs(samples: Sequence[Sample], conditions: Array | None = None) -> Inputs:
-    """Log10 of the incident energy [MeV], every voxel over its layer's energy, log10 of the layer energies [MeV], and
-    `conditions` (N, K), D = 1 + V + L + K; a sample is a class.
-    """
-    geometry = samples[0].geometry
-    return _collect(samples, 1 + geometry.n_voxels + geometry.n_layers, _normed, conditions)
-
-
 def high_level_inputs(observables: Observables) -> Array:
     """Returns the official vector of observables, energies [MeV] as log10, lengths in 100 mm, shape (N, F)."""
     o = observables
@@ -127,16 +113,27 @@ def relative_observables(observables: Observables) -> Array:
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
-def detailed_inputs(samples: Sequence[Sample], conditions: Array | None = None) -> Inputs:
-    """Log10 of the incident energy [MeV], `relative_observables`, of each layer the smallest hit [MeV], the share of
-    the largest hit and the mean logarithm of the hits, and `conditions` (N, K), D = F + 3 L + K; a sample is a class.
+def low_level_inputs(block: Showers) -> list[Array]:
+    """Log10 of the incident energy [MeV], and every voxel over it."""
+    incident = block.incident_energies[:, None]
+    return [np.log10(incident), block.voxels / incident]
+
+
+def normed_inputs(block: Showers) -> list[Array]:
+    """Log10 of the incident energy [MeV], every voxel over its layer's energy, and log10 of the layer energies [MeV].
+
+    The official script divides voxels without threshold by layer energies with one, so that a layer may not sum to one.
+    Here the voxels have been cut, as for the other classifiers.
     """
-    geometry = samples[0].geometry
-    angular = sum(layer.n_alpha > 1 for layer in geometry.layers)
-    return _collect(samples, 2 + 7 * geometry.n_layers + 4 * angular, _detailed, conditions)
+    energies = block.geometry.layer_energies(block.voxels)
+    shares = block.voxels / (energies + 1e-16).astype(np.float32)[:, block.geometry.voxel_layer]
+    return [np.log10(block.incident_energies[:, None]), shares, np.log10(energies + 1e-8)]
 
 
-def _detailed(block: Showers, out: Array) -> None:
+def detailed_inputs(block: Showers) -> list[NDArray[np.floating]]:
+    """Log10 of the incident energy [MeV], `relative_observables`, of each layer the smallest hit [MeV], the share of
+    the largest hit and the mean logarithm of the hits.
+    """
     starts = [columns.start for columns in block.geometry.layer_slices]
     voxels, hit = block.voxels, block.voxels > 0
     n_hits = np.add.reduceat(hit, starts, axis=1, dtype=np.int64)
@@ -144,44 +141,27 @@ def _detailed(block: Showers, out: Array) -> None:
     smallest = np.minimum.reduceat(np.where(hit, voxels, np.inf), starts, axis=1)
     largest = np.maximum.reduceat(voxels, starts, axis=1)
     energies = np.maximum(block.geometry.layer_energies(voxels), 1e-16)
-    out[:, 0] = np.log10(block.incident_energies)
-    columns = [
+    return [
+        np.log10(block.incident_energies[:, None]),
         relative_observables(compute_observables([block], threshold=0.0)),
         *(np.where(n_hits > 0, smallest, 0), largest / energies),
         np.add.reduceat(logs, starts, axis=1) / np.maximum(n_hits, 1),
     ]
-    np.concatenate(columns, axis=1, out=out[:, 1:])
 
 
-def _low_level(block: Showers, out: Array) -> None:
-    out[:, 0] = np.log10(block.incident_energies)
-    np.divide(block.voxels, block.incident_energies[:, None], out=out[:, 1:])
-
-
-def _normed(block: Showers, out: Array) -> None:
-    # The official script divides voxels without threshold by layer energies with one, so that a layer may not sum to
-    # one. Blocks of a sample are cut already, as for the other classifiers.
-    geometry = block.geometry
-    energies = geometry.layer_energies(block.voxels)
-    end = 1 + geometry.n_voxels
-    out[:, 0] = np.log10(block.incident_energies)
-    np.divide(block.voxels, (energies + 1e-16).astype(np.float32)[:, geometry.voxel_layer], out=out[:, 1:end])
-    out[:, end:] = np.log10(energies + 1e-8)
-
-
-def _collect(
-    samples: Sequence[Sample], n_features: int, fill: Callable[[Showers, Array], None], conditions: Array | None
+def collect(
+    columns: Callable[[Showers], list[Array]], samples: Sequence[Sample], conditions: Array | None = None
 ) -> Inputs:
-    """Passes over the samples and fills the rows of one array, block by block; conditions come last."""
-    sizes = tuple(map(len, samples))
+    """Passes over samples, each a class, and joins the columns of their showers with `conditions` (N, K)."""
+    sizes, start = tuple(map(len, samples)), 0
     given = np.empty((sum(sizes), 0), np.float32) if conditions is None else conditions
-    values = _empty((sum(sizes), n_features + given.shape[1]))
-    values[:, n_features:] = given
-    start = 0
-    for sample in samples:
-        for block in sample.blocks():
-            fill(block, values[start : start + len(block), :n_features])
-            start += len(block)
+    values = np.empty((0, 0), np.float32)
+    for block in chain.from_iterable(sample.blocks() for sample in samples):
+        rows = slice(start, start := start + len(block))
+        found = [*columns(block), given[rows]]
+        if not values.size:
+            values = _empty((sum(sizes), sum(part.shape[1] for part in found)))
+        np.concatenate(found, axis=1, out=values[rows])
     return Inputs(values, sizes)
 
 
@@ -199,7 +179,3 @@ def _empty(shape: tuple[int, int]) -> Array:
         )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.float32, "w+", shape=shape)
-
-
-INPUTS = {"cls-low": low_level_inputs, "cls-low-normed": normed_inputs, "cls-trees": detailed_inputs}
-"""Mode -> what its classifiers see; others see what ``cls-low`` does, or observables."""

@@ -22,7 +22,15 @@ from caloman.evaluation.comparison import Comparison, Values, mean_separations
 from caloman.evaluation.distances import fpd, frechet_distance, kpd
 from caloman.evaluation.downstream import downstream
 from caloman.evaluation.histograms import Histogram, fill_histograms
-from caloman.evaluation.inputs import INPUTS, Inputs, condition_columns, high_level_inputs
+from caloman.evaluation.inputs import (
+    Inputs,
+    collect,
+    condition_columns,
+    detailed_inputs,
+    high_level_inputs,
+    low_level_inputs,
+    normed_inputs,
+)
 from caloman.evaluation.learning import learning_curve, subsamples
 from caloman.evaluation.modes import CLASSIFIERS, DISTANCES, DOWNSTREAM, TREES
 from caloman.evaluation.neighbors import prdc, prdc_legacy_inputs
@@ -69,7 +77,8 @@ class Judge:
         if DOWNSTREAM in self.modes:
             self.advance(DOWNSTREAM)
             values |= downstream(generated.sample, reference.sample, self.neighbors)
-        return Comparison(generated, reference, histograms, tests, values)
+        trainings = {key: test.document for key, test in tests.items()}
+        return Comparison(generated, reference, histograms, values, trainings, tests)
 
     def classify(self, mode: str, generated: Summary, reference: Summary, step: str = "classifier") -> ClassifierTest:
         """Trains the classifiers of a mode; `step` is what the progress calls them."""
@@ -153,4 +162,5 @@ def _inputs(mode: str, summaries: Sequence[Summary], limit: int | None) -> Input
     if mode == "cls-high":
         values = np.concatenate([high_level_inputs(summary.observables[:limit]) for summary in summaries])
         return Inputs(np.concatenate([values, conditions], axis=1), tuple(map(len, samples)))
-    return INPUTS.get(mode, INPUTS["cls-low"])(samples, conditions)
+    columns = {TREES: detailed_inputs, "cls-low-normed": normed_inputs}.get(mode, low_level_inputs)
+    return collect(columns, samples, conditions)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.evaluation.samples import Sample, common_conditions, distinct_values
@@ -108,8 +109,12 @@ def _check_overlap(sample: Sample, reference: Sample) -> None:
         else:
             common = bool(max(own.min(), other.min()) <= min(own.max(), other.max()))
         if not common:
-            ranges = [f"{values.min():g} to {values.max():g} {known(name).unit}".rstrip() for values in (own, other)]
             raise CalomanError(
-                f"{sample.files}: incident {known(name).plural} of {ranges[0]} have nothing in common with those of "
-                f"{reference.files}, {ranges[1]}; generate with --energies {reference.files}"
+                f"{sample.files}: incident {known(name).plural} of {_range(own, name)} have nothing in common with "
+                f"those of {reference.files}, {_range(other, name)}; generate with --energies {reference.files}"
             )
+
+
+def _range(values: NDArray[np.float32], name: str) -> str:
+    ends = dict.fromkeys(f"{value:g}" for value in (values.min(), values.max()))
+    return f"{' to '.join(ends)} {known(name).unit}".rstrip()

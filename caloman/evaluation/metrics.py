@@ -11,7 +11,7 @@ from caloman import __version__
 from caloman.evaluation import schema
 from caloman.evaluation.bands import LEVELS
 from caloman.evaluation.cautions import cautions
-from caloman.evaluation.classifier import NUMBERS, ClassifierTest, Posterior
+from caloman.evaluation.classifier import Posterior
 from caloman.evaluation.comparison import Comparison, Floor
 from caloman.evaluation.conditions import profiles
 from caloman.evaluation.extremes import extremes, unusual
@@ -88,8 +88,7 @@ def _sample(name: str, comparison: Comparison, results: Results) -> dict[str, An
         "warnings": [*cautions(comparison, results.floor, independent), *unusual(tails)],
         "metrics": {key: _metric(key, entry, comparison.identical) for key, entry in measured.items()},
         "classifiers": {
-            key: {**_trainings(test), "floor": _trainings(results.floor.classifiers[key])}
-            for key, test in comparison.classifiers.items()
+            key: {**found, "floor": results.floor.trainings[key]} for key, found in comparison.trainings.items()
         },
         "histograms": [_histogram(*pair) for pair in zip(comparison.histograms, floor.separations, strict=True)],
         "extremes": tails,
@@ -102,11 +101,6 @@ def _sample(name: str, comparison: Comparison, results: Results) -> dict[str, An
 def _metric(key: str, measured: Measured, identical: bool) -> dict[str, Any]:
     words = IDENTICAL if identical else measured.words
     return {"label": MEASURES[key].label, **asdict(measured), "significance": measured.excess, "words": words}
-
-
-def _trainings(test: ClassifierTest) -> schema.Trainings:
-    numbers = [{number: getattr(training, number) for number in NUMBERS} for training in test.trainings]
-    return schema.Trainings(scored_showers=list(test.n_scored), trainings=numbers)
 
 
 def _histogram(histogram: Histogram, floor: tuple[float, float]) -> schema.Histogram:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from caloman.errors import CalomanError
-from caloman.evaluation import downstream, equivalent, measures, power
+from caloman.evaluation import downstream, equivalent, measures, pairs, power
 
 TREES, MULTICLASS = "cls-trees", "cls-multi"
 CLASSIFIERS = {f"cls-{key.replace('_', '-')}": key for key in measures.CLASSIFIERS}
@@ -14,7 +14,10 @@ DISTANCES = {"fpd": "FPD", "kpd": "KPD", "prdc": "neighbors", "tests": "two-samp
 EQUIVALENT, POWER, READING, DOWNSTREAM = "equivalent", "power", "reading", "downstream"
 MODES = ("hist", *CLASSIFIERS, MULTICLASS, *DISTANCES, EQUIVALENT, POWER, READING, DOWNSTREAM)
 DEFAULT_MODES = ("hist", "cls-low", "cls-high", TREES, *DISTANCES, EQUIVALENT, POWER, READING)
-LEAST = {EQUIVALENT: equivalent.MIN_SHOWERS, POWER: power.MIN_SHOWERS, DOWNSTREAM: downstream.MIN_SHOWERS}
+LEAST = {
+    **dict.fromkeys(DISTANCES, pairs.MIN_POINTS),
+    **{EQUIVALENT: equivalent.MIN_SHOWERS, POWER: power.MIN_SHOWERS, DOWNSTREAM: downstream.MIN_SHOWERS},
+}
 """Mode -> fewest showers of every sample and of both parts of the floor, if it needs more than the others."""
 
 log = logging.getLogger(__name__)

@@ -37,6 +37,11 @@ def checked_pair(reference: ArrayLike, generated: ArrayLike) -> tuple[NDArray, N
     return first, second
 
 
+def with_error(values: Array) -> tuple[float, float]:
+    """A number and its error, from it and what it is without each of the groups, shape (1 + G,)."""
+    return float(values[0]), jackknife_error(values[1:])
+
+
 def jackknife_error(left_out: ArrayLike) -> float:
     """Standard error of a number from its values without one of the groups each, shape (G,).
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from caloman.evaluation.classifier import auc_error, train_trees
 from caloman.evaluation.distortions import DISTORTIONS, Name, distorted
-from caloman.evaluation.inputs import Inputs, detailed_inputs
+from caloman.evaluation.inputs import Inputs, collect, detailed_inputs
 from caloman.evaluation.presets import QUICK
 from caloman.evaluation.samples import LoadedSample, Sample
 from caloman.evaluation.schema import Distortion, Power
@@ -29,7 +29,7 @@ def measure_power(geant4: Sample, reference: Sample, advance: Callable[[str], ob
     """Distorts Geant4 showers until boosted trees just see it, and calls `advance` before each distortion."""
     most = min(MOST_SHOWERS, MOST_VOXELS // reference.geometry.n_voxels)
     count = min(most, len(geant4), len(reference))
-    showers, truth = geant4.load(count), detailed_inputs([reference.first(count)])
+    showers, truth = geant4.load(count), collect(detailed_inputs, [reference.first(count)])
     size = round(count / QUICK.folds)
     limit = 0.5 + SIGMAS * auc_error([0.5] * QUICK.folds, (size, size), QUICK.folds)
     found = []
@@ -46,7 +46,7 @@ def _smallest(name: Name, showers: Showers, truth: Inputs, limit: float) -> Dist
     areas: dict[float, float] = {}
     planted = DISTORTIONS[name].size
     for size in _sizes(planted, limit, areas):
-        inputs = detailed_inputs([LoadedSample.of(distorted(showers, name, size))])
+        inputs = collect(detailed_inputs, [LoadedSample.of(distorted(showers, name, size))])
         areas[size] = train_trees(Inputs.of(inputs.values, truth.values), HALVES, seed=0).auc
     seen = _crossing(areas, limit)
     words = DISTORTIONS[name].words.format(f"{100 * (max(areas) if seen is None else seen):.2g} %")

@@ -44,68 +44,45 @@ def summarize(sample: Sample, spectrum_edges: Array | None = None) -> Summary:
     Args:
         sample: the showers.
         spectrum_edges: bins of the voxel energies [MeV]; by default the official ones, up to the sample's own maximum,
-            for which the blocks before the one that holds it are read again.
+            for which it is read twice.
     """
-    total = np.zeros(sample.geometry.n_voxels)
-    spectrum = _Spectrum(sample.geometry.threshold, spectrum_edges, min(len(sample), SPECTRUM_GROUPS))
+    if spectrum_edges is None:
+        largest = max(float(block.voxels.max()) for block in sample.blocks())
+        spectrum_edges = log_edges(sample.geometry.threshold, largest, SPECTRUM_BINS)
+    total, occupied = np.zeros(sample.geometry.n_voxels), 0
+    spectrum = np.zeros((min(len(sample), SPECTRUM_GROUPS), len(spectrum_edges) - 1))
 
     def watched() -> Iterator[Showers]:
+        nonlocal occupied
         start = 0
         for block in sample.blocks():
             total[:] += block.voxels.sum(axis=0, dtype=np.float64)
-            spectrum.add(start, block.voxels)
+            occupied += _count(block.voxels, start, spectrum_edges, spectrum)
             start += len(block)
             yield block
 
     observables = compute_observables(watched(), threshold=0.0)  # the blocks have been cut
-    start, blocks = 0, sample.blocks()
-    while start < spectrum.first:
-        block = next(blocks)
-        spectrum.count(start, block.voxels)
-        start += len(block)
-    return Summary(sample, observables, total / len(sample), spectrum.edges, spectrum.counts, spectrum.occupied)
+    return Summary(sample, observables, total / len(sample), spectrum_edges, spectrum, occupied)
 
 
-class _Spectrum:
-    """Histogram of the voxel energies, in given bins or in the official ones, which reach up to their maximum.
+def _count(voxels: NDArray[np.float32], start: int, edges: Array, counts: Array) -> int:
+    """Adds a block, whose first shower is the `start`-th, to counts (G, B), and returns its voxels with energy.
 
-    A larger maximum moves the bins, so that counting starts again with the block that holds it. Shower i is in group
-    i modulo the number of groups.
+    Shower i is in group i modulo the number of groups.
     """
-
-    def __init__(self, threshold: float, edges: Array | None, groups: int) -> None:
-        self.threshold = threshold
-        self.fixed = edges is not None
-        self.edges = log_edges(threshold, 0.0, SPECTRUM_BINS) if edges is None else edges
-        self.largest, self.occupied = 0.0, 0
-        self.first = 0
-        """Number of the shower that counting started with."""
-        self.counts = np.zeros((groups, len(self.edges) - 1))
-
-    def add(self, start: int, voxels: NDArray[np.float32]) -> None:
-        """Takes note of a block, whose first shower is the `start`-th."""
-        largest = float(voxels.max())
-        if largest > self.largest and not self.fixed:
-            self.largest, self.first = largest, start
-            self.edges = log_edges(self.threshold, largest, SPECTRUM_BINS)
-            self.counts[:] = 0
-        self.occupied += self.count(start, voxels)
-
-    def count(self, start: int, voxels: NDArray[np.float32]) -> int:
-        """Fills the bins and returns the number of voxels with energy."""
-        n_groups, n_bins = self.counts.shape
-        occupied = 0
-        for first in range(0, len(voxels), n_groups):
-            part = voxels[first : first + n_groups]
-            # two to three times faster than part[part > 0]
-            places = np.flatnonzero(part > 0)
-            energies = part.ravel().take(places)
-            bins = np.searchsorted(self.edges, energies, side="right") - (energies == self.edges[-1])
-            group = (start + first + places // part.shape[1]) % n_groups
-            counts = np.bincount(group * (n_bins + 2) + bins, minlength=n_groups * (n_bins + 2))
-            self.counts += counts.reshape(n_groups, n_bins + 2)[:, 1:-1]
-            occupied += len(places)
-        return occupied
+    n_groups, n_bins = counts.shape
+    occupied = 0
+    for first in range(0, len(voxels), n_groups):
+        part = voxels[first : first + n_groups]
+        # two to three times faster than part[part > 0]
+        places = np.flatnonzero(part > 0)
+        energies = part.ravel().take(places)
+        bins = np.searchsorted(edges, energies, side="right") - (energies == edges[-1])
+        group = (start + first + places // part.shape[1]) % n_groups
+        found = np.bincount(group * (n_bins + 2) + bins, minlength=n_groups * (n_bins + 2))
+        counts += found.reshape(n_groups, n_bins + 2)[:, 1:-1]
+        occupied += len(places)
+    return occupied
 
 
 def log_edges(lower: float, upper: float, bins: int) -> Array:

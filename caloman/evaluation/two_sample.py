@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kstwo
 
-from caloman.evaluation.pairs import GROUPS, Array, Moments, checked_pair, jackknife_error, left_out
+from caloman.evaluation.pairs import GROUPS, Array, Moments, checked_pair, left_out, with_error
 
 Reduction = Callable[..., Array]
 Statistic = Callable[[Array, Array], float]
@@ -77,8 +77,7 @@ def sliced_wasserstein(
     reference: ArrayLike, generated: ArrayLike, directions: int = 100, seed: int = 0
 ) -> tuple[float, float]:
     """Mean Wasserstein distance W1 of the projections on random directions."""
-    value, *others = sliced_wasserstein_distances(reference, generated, directions, seed).tolist()
-    return value, jackknife_error(others)
+    return with_error(sliced_wasserstein_distances(reference, generated, directions, seed))
 
 
 def sliced_wasserstein_distances(
@@ -102,8 +101,7 @@ def correlation_distance(reference: ArrayLike, generated: ArrayLike) -> tuple[fl
         if constant:
             log.warning("%d of %d columns of the %s points are constant", constant, points.shape[1], name)
     pairs = zip(*(left_out(points, points[0].astype(np.float64)) for points in (x, y)), strict=True)
-    value, *others = (float(np.linalg.norm(_correlations(first) - _correlations(second))) for first, second in pairs)
-    return value, jackknife_error(others)
+    return with_error(np.array([np.linalg.norm(_correlations(x) - _correlations(y)) for x, y in pairs]))
 
 
 def correlation_matrix(points: ArrayLike) -> Array:
@@ -114,8 +112,7 @@ def correlation_matrix(points: ArrayLike) -> Array:
 
 def reduced(dimensions: Array, over: Reduction = np.mean) -> tuple[float, float]:
     """Mean or median over dimensions of values (D, 1 + GROUPS), and its error from those without a group."""
-    value, *others = over(dimensions, axis=0).tolist()
-    return value, jackknife_error(others)
+    return with_error(over(dimensions, axis=0))
 
 
 def _of_dimensions(reference: ArrayLike, generated: ArrayLike, statistic: Statistic) -> Array:

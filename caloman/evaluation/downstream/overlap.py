@@ -110,18 +110,14 @@ def turned(showers: Showers) -> NDArray[np.float32]:
 
 def _matched(sums: NDArray, energies: NDArray) -> tuple[list[int], list[int]]:
     """Positions of sums and of single energies, both ascending, that agree within the tolerance, each used once."""
-    chosen: tuple[list[int], list[int]] = ([], [])
-    i = j = 0
-    while i < len(sums) and j < len(energies):
-        if energies[j] < sums[i] * (1 - TOLERANCE):
+    pairs, j = [], 0
+    for i, total in enumerate(sums):
+        while j < len(energies) and energies[j] < total * (1 - TOLERANCE):
             j += 1
-        elif energies[j] > sums[i] * (1 + TOLERANCE):
-            i += 1
-        else:
-            chosen[0].append(i)
-            chosen[1].append(j)
-            i, j = i + 1, j + 1
-    return chosen
+        if j < len(energies) and energies[j] <= total * (1 + TOLERANCE):
+            pairs.append((i, j))
+            j += 1
+    return [i for i, _ in pairs], [j for _, j in pairs]
 
 
 def _counts(scores: Array, edges: Array) -> Array:

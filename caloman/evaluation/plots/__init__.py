@@ -70,7 +70,7 @@ def _worst(results: Results) -> Picture:
 
 def _classifiers(results: Results) -> Iterator[Picture]:
     if results.closure_tests:
-        floor = {level: test.auc for level, test in results.floor.classifiers.items()}
+        floor = {level: results.floor.values[f"auc_{level}"] for level in results.floor.trainings}
         yield Picture.of("closure_tests", closure_tests(results.closure_tests, floor))
     for key in results.first.classifiers:
         trainings = {name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}

@@ -27,7 +27,8 @@ def likelihood_ratios(samples: Mapping[str, Training]) -> Figure:
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
             axes.stairs(counts / max(len(values), 1), edges, color=color, label=label, linewidth=1.4)
         axes.set(xlabel="ln p(Geant4) / p(generated)")
-        axes.legend()
+        axes.margins(y=0.2)
+        axes.legend(loc="upper left", handlelength=1.2, fontsize=8)
     grid[0].set_ylabel("fraction of showers")
     return figure
 

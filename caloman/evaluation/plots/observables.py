@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caloman.evaluation.bands import histogram_bands
 from caloman.evaluation.binnings import LABELS, Binning
 from caloman.evaluation.histograms import Histogram
-from caloman.evaluation.plots.style import REFERENCE, sample_color
+from caloman.evaluation.plots.style import REFERENCE, formula, sample_color
 
 Array = NDArray[np.floating]
 
@@ -103,9 +103,7 @@ def _band(axes: Axes, edges: Array, values: Array, errors: Array, color: str) ->
 
 
 def _label(binning: Binning) -> str:
-    return (
-        LABELS[binning.observable].replace("E_tot / E_inc", "$E_{tot}\\,/\\,E_{inc}$").removesuffix(" at fixed E_inc")
-    )
+    return formula(LABELS[binning.observable]).removesuffix(" at fixed E_inc")
 
 
 def _core(edges: Array, content: Array) -> tuple[float, float]:

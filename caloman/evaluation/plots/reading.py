@@ -11,7 +11,8 @@ from matplotlib.image import AxesImage
 from caloman.evaluation.binnings import format_energy
 from caloman.evaluation.comparison import Comparison
 from caloman.evaluation.plots.showers import polar_rows
-from caloman.evaluation.reading import GENERATED, REFERENCE, Deviation, Reading
+from caloman.evaluation.plots.style import formula
+from caloman.evaluation.reading import Deviation, Reading
 from caloman.evaluation.reading.deviations import limit
 from caloman.evaluation.reading.features import Feature
 
@@ -21,6 +22,7 @@ MIN_IN_CELL = 4
 """Fewest showers of a cell that is drawn."""
 SIGMAS = 10.0
 """Significance with the strongest color."""
+TICKS = 4
 MAX_WRITTEN = 8
 """Most layers for which sizes are written into the map."""
 
@@ -50,11 +52,9 @@ def deviation_maps(samples: Mapping[str, Reading], layers: Sequence[int]) -> Fig
 def telltale_showers(name: str, comparison: Comparison, reading: Reading) -> Figure:
     """Draws the generated showers that Geant4 would hardly make, and the Geant4 showers that are hardly generated."""
     rows = []
-    for kind, label, summary in (
-        (GENERATED, name, comparison.generated),
-        (REFERENCE, "Geant4", comparison.reference),
-    ):
-        for telltale in reading.telltale[kind]:
+    summaries = {"generated": (name, comparison.generated), "reference": ("Geant4", comparison.reference)}
+    for kind, (label, summary) in summaries.items():
+        for telltale in reading.document["telltale"][kind]:
             shower = summary.sample.shower(telltale["position"])
             odds = math.exp(abs(telltale["log_ratio"]))
             energy = format_energy(float(shower.incident_energies[0]))
@@ -90,7 +90,7 @@ def likelihood_map(reading: Reading) -> Figure:
 
 
 def _full_title(feature: Feature) -> str:
-    return feature.title if feature.layer is None else f"{feature.title}, layer {feature.layer}"
+    return formula(feature.title) if feature.layer is None else f"{feature.title}, layer {feature.layer}"
 
 
 def _map(
@@ -107,7 +107,10 @@ def _map(
             axes.text(*place[::-1], _size(deviation), ha="center", va="center", fontsize=6.5, color=color)
     axes.set_facecolor("#eceef0")
     image = axes.imshow(cells, cmap="RdBu_r", vmin=-SIGMAS, vmax=SIGMAS, aspect="auto", interpolation="none")
-    shown = np.unique(np.linspace(1, len(layers), min(len(layers), MAX_WRITTEN)).round().astype(int))
+    # labels of many layers keep away from that of the first column, which is the whole shower
+    shown = range(1, len(layers) + 1)
+    if len(layers) > MAX_WRITTEN:
+        shown = np.linspace(0, len(layers), TICKS + 1).round().astype(int)[1:].tolist()
     axes.set_xticks([0, *shown], ["all", *(str(layers[i - 1]) for i in shown)])
     axes.set_xlabel("layer")
     axes.tick_params(length=0)

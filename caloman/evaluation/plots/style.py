@@ -45,6 +45,11 @@ class Picture:
         return cls(name, kind or name, subject, png, rendered(figure, "pdf"))
 
 
+def formula(label: str) -> str:
+    """A label whose energies are set as a formula."""
+    return label.replace("E_tot / E_inc", r"$E_{tot}\,/\,E_{inc}$")
+
+
 def sample_color(position: int) -> str:
     """Color of the sample at a position of the report."""
     return SAMPLES[position % len(SAMPLES)]

@@ -5,25 +5,20 @@ in a thousand comparisons. What a classifier goes by comes from boosted trees on
 that give a generator away.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from numpy.typing import NDArray
 
 from caloman.evaluation import schema
 from caloman.evaluation.reading.deviations import Deviation, Residuals, deviations, significant, standardize
 from caloman.evaluation.reading.features import energy_bands, tabulate
 from caloman.evaluation.reading.importance import TreeScores, train
 from caloman.evaluation.reading.words import sentences
-from caloman.evaluation.schema import Sentence, Telltale
 from caloman.evaluation.summary import Summary
 
-__all__ = ["GENERATED", "REFERENCE", "Deviation", "Reading", "read"]
+__all__ = ["Deviation", "Reading", "read"]
 
 LIMIT = 10_000
 """Most showers of each sample that are read; the time goes with them."""
-GENERATED, REFERENCE = "generated", "reference"
-N_TELLTALE = 2
 SIGMAS = 4.0
 
 
@@ -34,50 +29,14 @@ class Reading:
     Args:
         residuals: features in units of the spread of Geant4.
         deviations: of all features.
-        sentences: the significant ones in words, the most significant first.
         trees: what a classifier of these features says.
-        positions: numbers of the showers in their samples that were read, generated and reference.
+        document: what metrics.json keeps of it.
     """
 
     residuals: Residuals
     deviations: Sequence[Deviation]
-    sentences: Sequence[Sentence]
     trees: TreeScores
-    positions: Mapping[str, NDArray]
-
-    @property
-    def statement(self) -> str:
-        """What the sentences amount to."""
-        area, error = self.trees.auc
-        first = next(iter(self.trees.importances))
-        trees = f"boosted trees on all features have AUC {area:.3f} ± {error:.3f}"
-        if area < 0.5 + SIGMAS * error:
-            found = "These features deviate" if self.sentences else "No feature deviates"
-            return f"{found} from Geant4 beyond chance; {trees}, which is guessing."
-        found = "These features deviate" if self.sentences else "No single feature deviates, but together they do"
-        return f"{found} from Geant4 beyond chance; {trees} and go by {first} most."
-
-    @property
-    def telltale(self) -> dict[str, list[Telltale]]:
-        """Generated showers that Geant4 would hardly make, and Geant4 showers that the generator hardly makes."""
-        found = {}
-        for label, (name, sign) in enumerate([(GENERATED, 1), (REFERENCE, -1)]):
-            ratios = self.trees.log_ratios[self.trees.labels == label]
-            order = (sign * ratios).argsort()[:N_TELLTALE]
-            showers = [Telltale(position=int(self.positions[name][i]), log_ratio=float(ratios[i])) for i in order]
-            found[name] = showers
-        return found
-
-    @property
-    def document(self) -> schema.Reading:
-        """What metrics.json keeps of it."""
-        return schema.Reading(
-            statement=self.statement,
-            sentences=list(self.sentences),
-            auc=list(self.trees.auc),
-            importances={group: list(found) for group, found in self.trees.importances.items()},
-            telltale=self.telltale,
-        )
+    document: schema.Reading
 
 
 def read(reference: Summary, generated: Summary) -> Reading:
@@ -86,11 +45,24 @@ def read(reference: Summary, generated: Summary) -> Reading:
     tables = [tabulate(summary, bands, LIMIT) for summary in (reference, generated)]
     residuals = standardize(*tables)
     found = list(deviations(residuals))
-    layers = [layer.id for layer in reference.sample.geometry.layers]
-    return Reading(
-        residuals=residuals,
-        deviations=found,
-        sentences=sentences(significant(found), layers),
-        trees=train(residuals, [table.energies for table in tables]),
-        positions={REFERENCE: tables[0].positions, GENERATED: tables[1].positions},
+    said = sentences(significant(found), [layer.id for layer in reference.sample.geometry.layers])
+    trees = train(residuals, [table.energies for table in tables])
+    document = schema.Reading(
+        statement=_statement(trees, bool(said)),
+        sentences=said,
+        auc=list(trees.auc),
+        importances={group: list(fall) for group, fall in trees.importances.items()},
+        telltale=trees.telltale({"generated": tables[1].positions, "reference": tables[0].positions}),
     )
+    return Reading(residuals, found, trees, document)
+
+
+def _statement(trees: TreeScores, deviates: bool) -> str:
+    """What the sentences amount to."""
+    area, error = trees.auc
+    judged = f"boosted trees on all features have AUC {area:.3f} ± {error:.3f}"
+    if area < 0.5 + SIGMAS * error:
+        found = "These features deviate" if deviates else "No feature deviates"
+        return f"{found} from Geant4 beyond chance; {judged}, which is guessing."
+    found = "These features deviate" if deviates else "No single feature deviates, but together they do"
+    return f"{found} from Geant4 beyond chance; {judged} and go by {next(iter(trees.importances))} most."

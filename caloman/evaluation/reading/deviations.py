@@ -65,7 +65,7 @@ class Residuals:
 
 def standardize(reference: Table, generated: Table) -> Residuals:
     """Subtracts the mean of the reference at the same incident energy and divides by its standard deviation."""
-    edges = _window_edges(reference.energies)
+    edges = _window_edges(reference.energies, min(len(reference.energies), len(generated.energies)))
     windows = [np.searchsorted(edges, table.energies) for table in (reference, generated)]
     residuals = [np.full_like(table.values, np.nan) for table in (reference, generated)]
     relative = np.full_like(generated.values, np.nan)
@@ -118,23 +118,25 @@ def limit(found: Sequence[Deviation]) -> float:
     return float(norm.isf(LEVEL / 2 / max(len(found), 1)))
 
 
-def _window_edges(energies: Array) -> Array:
-    """Limits between windows of the incident energy: between those that occur, or with equal numbers of showers."""
+def _window_edges(energies: Array, fewest: int) -> Array:
+    """Limits between windows of the incident energy: between those that occur, or with equal numbers of showers, of
+    which the smaller sample has enough.
+    """
     values = distinct_values(energies)
     if values is None:
-        return np.quantile(energies, np.linspace(0, 1, N_WINDOWS + 1)[1:-1])
+        windows = min(N_WINDOWS, max(fewest // (2 * MIN_SHOWERS), 1))
+        return np.quantile(energies, np.linspace(0, 1, windows + 1)[1:-1])
     known: Array = values.astype(np.float64)
     return np.sqrt(known[1:] * known[:-1])
 
 
 def _difference(reference: Array, generated: Array) -> tuple[Array, Array]:
     """Difference of the means of each column and its error, each of shape (F,)."""
-    counts = [np.maximum(np.isfinite(values).sum(axis=0), 1) for values in (reference, generated)]
     means = [_mean(values) for values in (reference, generated)]
-    squares = [
-        _mean((values - mean) ** 2) / n for values, mean, n in zip((reference, generated), means, counts, strict=True)
-    ]
-    return means[1] - means[0], np.sqrt(np.maximum(squares[0] + squares[1], SMALLEST_VARIANCE))
+    variance: Array = np.zeros(len(means[0]))
+    for values, mean in zip((reference, generated), means, strict=True):
+        variance += _mean((values - mean) ** 2) / np.maximum(np.isfinite(values).sum(axis=0), 1)
+    return means[1] - means[0], np.sqrt(np.maximum(variance, SMALLEST_VARIANCE))
 
 
 def _mean(values: Array) -> Array:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caloman.evaluation.binnings import LABELS, format_energy
+from caloman.evaluation.binnings import LABELS, MOMENTS, format_energy
 from caloman.evaluation.samples import Sample
 from caloman.evaluation.summary import Summary
 from caloman.showers.observables import Observables
@@ -82,13 +82,12 @@ def energy_bands(summary: Summary) -> list[float]:
     """Ends of bands of the voxel energy [MeV], round numbers."""
     shares = np.cumsum(summary.spectrum.sum(axis=0))
     ends = np.interp(BANDS, shares / max(shares[-1], 1), summary.spectrum_edges[1:])
-    inner = {_rounded(float(end)) for end in ends}
+    decades = 10.0 ** np.floor(np.log10(ends))
+    inner = {
+        float(decade * min(ROUND, key=lambda digit: abs(np.log(digit * decade / end))))
+        for end, decade in zip(ends, decades, strict=True)
+    }
     return [0.0, *sorted(end for end in inner if end > summary.sample.geometry.threshold), np.inf]
-
-
-def _rounded(energy: float) -> float:
-    decade = 10.0 ** np.floor(np.log10(energy))
-    return float(decade * min(ROUND, key=lambda digit: abs(np.log(digit * decade / energy))))
 
 
 def _energies(observables: Observables, sample: Sample) -> Iterator[tuple[Feature, Array]]:
@@ -102,12 +101,11 @@ def _hits(sample: Sample, bands: Sequence[float]) -> Iterator[tuple[Feature, Arr
     """Numbers of hits of each layer, all of them and in each band."""
     starts = [columns.start for columns in sample.geometry.layer_slices]
     ends = [np.finfo(np.float32).smallest_subnormal, *map(np.float32, bands[1:-1])]  # voxels have been cut
-    above = np.concatenate(
-        [
-            np.stack([np.add.reduceat(block.voxels >= end, starts, axis=1, dtype=np.int32) for end in ends], axis=2)
-            for block in sample.blocks()
-        ]
-    ).astype(np.float64)  # shape (N, L, B)
+    counts = [
+        np.stack([np.add.reduceat(block.voxels >= end, starts, axis=1, dtype=np.int32) for end in ends], axis=2)
+        for block in sample.blocks()
+    ]
+    above = np.concatenate(counts).astype(np.float64)  # shape (N, L, B)
     for column, layer in enumerate(sample.geometry.layers):
         yield Feature("hits", "hits", layer.id), above[:, column, 0]
         inside = -np.diff(above[:, column], axis=1, append=0)
@@ -118,12 +116,10 @@ def _hits(sample: Sample, bands: Sequence[float]) -> Iterator[tuple[Feature, Arr
 def _shapes(observables: Observables, sample: Sample) -> Iterator[tuple[Feature, Array]]:
     """Centers and widths of the layers that have energy."""
     layers = sample.geometry.layers
-    angular = [column for column, layer in enumerate(layers) if layer.n_alpha > 1]
-    for name in ("center_r", "width_r", "center_eta", "center_phi", "width_eta", "width_phi"):
-        everywhere = name.endswith("_r")
-        for column, position in enumerate(range(len(layers)) if everywhere else angular):
-            values = getattr(observables, name)[:, column]
-            empty = observables.layer_energies[:, position] <= 0
-            unit = "mm" if name in ("center_eta", "center_phi") else ""
+    for name in MOMENTS:
+        chosen = [i for i, layer in enumerate(layers) if layer.n_alpha > 1 or name.endswith("_r")]
+        unit = "mm" if name in ("center_eta", "center_phi") else ""
+        for column, position in enumerate(chosen):
             feature = Feature(f"{name.split('_')[0]}s", LABELS[name], layers[position].id, unit)
-            yield feature, np.where(empty, np.nan, values)
+            empty = observables.layer_energies[:, position] <= 0
+            yield feature, np.where(empty, np.nan, getattr(observables, name)[:, column])

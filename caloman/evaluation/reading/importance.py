@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from caloman.evaluation.classifier import auc_error
 from caloman.evaluation.reading.deviations import Residuals
+from caloman.evaluation.schema import Telltale
 from caloman.evaluation.trees import fit_halves
 
 Array = NDArray[np.float64]
@@ -18,6 +19,7 @@ NEIGHBORS = 50
 """Showers of neighboring incident energy that a permutation exchanges features between."""
 MIN_PRESENT = 100
 """Showers that must have a feature, such as the center of a layer, for it to count."""
+N_TELLTALE = 2
 GROUPS = 10
 """Parts of the showers that errors are taken from."""
 
@@ -49,6 +51,18 @@ class TreeScores:
         falls = {group: own - self._areas(scores) for group, scores in self.permuted.items()}
         found = {key: (float(fall.mean()), float(fall.std(ddof=1) / np.sqrt(GROUPS))) for key, fall in falls.items()}
         return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+
+    def telltale(self, positions: Mapping[str, NDArray[np.intp]]) -> dict[str, list[Telltale]]:
+        """Generated showers that Geant4 would hardly make, and reference showers that the generator hardly makes, by
+        the numbers that showers have in their samples.
+        """
+        found = {}
+        for label, (name, sign) in enumerate([("generated", 1), ("reference", -1)]):
+            ratios = self.log_ratios[self.labels == label]
+            order = (sign * ratios).argsort()[:N_TELLTALE]
+            showers = [Telltale(position=int(positions[name][i]), log_ratio=float(ratios[i])) for i in order]
+            found[name] = showers
+        return found
 
     def _areas(self, scores: Array) -> Array:
         """AUC of each part of the showers."""

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 import numpy as np
 
@@ -43,33 +42,23 @@ def _without_doubles(found: Sequence[Deviation]) -> list[Deviation]:
     return [d for d in kept if d.kind == "shift" or d.features[0].group != "hits" or d.features[0] not in shifted]
 
 
-def _of_layers(found: Sequence[Deviation]) -> Iterator[list[Deviation]]:
+def _of_layers(found: Sequence[Deviation]) -> list[list[Deviation]]:
     """Joins layers with the same deviation in the same direction, and neighboring bands of the same layers."""
     groups: dict[tuple, list[Deviation]] = defaultdict(list)
     for deviation in found:
         feature = deviation.features[0]
-        groups[deviation.kind, feature.name, feature.band, deviation.size > 0].append(deviation)
-    ordered = sorted(groups.items(), key=lambda item: (*item[0][:2], item[0][3], item[0][2] or (0.0, 0.0)))
-
-    def same(item: tuple[tuple, list[Deviation]]) -> tuple:
-        (kind, name, band, positive), members = item
-        return kind, name, positive, band is None, tuple(d.features[0].layer for d in members)
-
-    for _, joined in groupby(ordered, same):
-        yield from _neighbors([members for _, members in joined])
-
-
-def _neighbors(groups: Sequence[list[Deviation]]) -> Iterator[list[Deviation]]:
-    joined: list[Deviation] = []
-    for members in groups:
-        band = members[0].features[0].band
-        before = joined[-1].features[0].band if joined else None
-        if joined and not (band and before and band[0] == before[1]):
-            yield joined
-            joined = []
-        joined = [*joined, *members]
-    if joined:
-        yield joined
+        groups[deviation.kind, feature.name, deviation.size > 0, feature.band or ()].append(deviation)
+    joined: list[list[Deviation]] = []
+    latest: dict[tuple, list[Deviation]] = {}
+    for (*what, band), members in sorted(groups.items(), key=lambda item: item[0]):
+        alike = *what, tuple(d.features[0].layer for d in members)
+        before = latest.get(alike, members)[-1].features[0].band
+        if band and before and before[1] == band[0]:
+            latest[alike] += members
+        else:
+            joined.append(members)
+            latest[alike] = members
+    return joined
 
 
 def _correlations(found: Sequence[Deviation]) -> Iterator[list[Deviation]]:

@@ -9,7 +9,7 @@ References:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +18,15 @@ from sklearn.neighbors import NearestNeighbors
 from tabulate import tabulate
 
 from caloman.errors import CalomanError
-from caloman.evaluation.pairs import GROUPS, jackknife_error
-from caloman.evaluation.samples import Sample
+from caloman.showers.geometry import Geometry
+from caloman.showers.observables import apply_threshold
 from caloman.showers.showers import Showers, find_geometry
-from caloman.showers.slices import parse_slices
+from caloman.showers.slices import ShowerFiles, parse_slices
 
 Array = NDArray[np.float64]
 
+GROUPS = 10
+"""Parts of the points that an error is taken from."""
 LOGIT_MARGIN = 1e-6
 KEPT = 0.9
 """TwoNN leaves the largest ratios out: its line is straight as long as the density is constant within a ratio."""
@@ -69,7 +71,8 @@ def with_error(estimator: Callable[[Array], float], distances: Array) -> tuple[f
     The error counts points as independent; those that share neighbors are not, so it is about a quarter too small.
     """
     group = np.arange(len(distances)) % GROUPS
-    return estimator(distances), jackknife_error([estimator(distances[group != i]) for i in range(GROUPS)])
+    left_out = [estimator(distances[group != i]) for i in range(GROUPS)]
+    return estimator(distances), float(np.std(left_out)) * (GROUPS - 1) ** 0.5
 
 
 def _over_incident(showers: Showers) -> NDArray[np.float32]:
@@ -140,40 +143,42 @@ def dimension(
             raise CalomanError(f"unknown representation {name!r}: choose of {', '.join(REPRESENTATIONS)}")
     if min(k) < 2 or min(n) <= 2 * max(k):
         raise CalomanError(f"k = {min(k)} to {max(k)} with n = {min(n)}: k must be at least 2, and n more than twice k")
-    sample = Sample.open(files, find_geometry(parse_slices(files)[0].path, dataset))
-    parts = {label: part for label, part in _parts(sample, by_energy).items() if len(part) >= min(n)}
-    if not parts:
-        raise CalomanError(f"{files}: has fewer than {min(n)} showers{' in any octave' * by_energy}; lower --n")
+    geometry = find_geometry(parse_slices(files)[0].path, dataset)
+    with ShowerFiles(files, geometry) as opened:
+        energies = opened.incident_energies()
+    groups = np.floor(np.log2(energies)) if by_energy else np.zeros(len(energies))
     rows = []
-    for label, part in parts.items():
-        sizes = [size for size in n if size <= len(part)]
-        showers = _draw(part, max(sizes), seed)
+    for group in np.unique(groups):
+        label = f"{2.0**group:g} to {2.0 ** (group + 1):g} MeV" if by_energy else "all"
+        chosen = np.flatnonzero(groups == group)
+        sizes = [size for size in n if size <= len(chosen)]
+        if len(chosen) < min(n):
+            continue
+        showers = _drawn(files, geometry, chosen, max(sizes), seed)
         for name in representation:
             points = REPRESENTATIONS[name](showers)
             for size in sizes:
                 different = _different(points[:size])
                 rows.append((label, name, len(different), _estimates(different, k)))
+    if not rows:
+        raise CalomanError(f"{files}: has fewer than {min(n)} showers{' in any octave' * by_energy}; lower --n")
     return Dimensions(rows)
 
 
-def _parts(sample: Sample, by_energy: bool) -> dict[str, Sample]:
-    """All showers, or those of each octave of the incident energy; those of 256 MeV x 2^k are one energy each."""
-    octave = np.floor(np.log2(sample.energies))
-    return (
-        {
-            f"{2.0**low:g} to {2.0 ** (low + 1):g} MeV": replace(sample, rows=sample.rows & (octave == low))
-            for low in np.unique(octave)
-        }
-        if by_energy
-        else {"all": sample}
-    )
-
-
-def _draw(sample: Sample, n: int, seed: int) -> Showers:
-    blocks = list(sample.drawn(n, seed).blocks())
-    energies = np.concatenate([block.incident_energies for block in blocks])
+def _drawn(files: str, geometry: Geometry, rows: NDArray[np.intp], n: int, seed: int) -> Showers:
+    """Reads n of the showers with these row numbers, at random and in random order."""
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(rows, n, replace=False))
+    parts, start = [], 0
+    with ShowerFiles(files, geometry) as opened:
+        for block in opened.blocks():
+            inside = chosen[(chosen >= start) & (chosen < start + len(block))]
+            parts.append(block[inside - start])
+            start += len(block)
+    energies, voxels = (np.concatenate([getattr(p, name) for p in parts]) for name in ("incident_energies", "voxels"))
+    apply_threshold(voxels, geometry.threshold)
     order = np.random.default_rng(seed).permutation(n)
-    return Showers(energies[order], np.concatenate([block.voxels for block in blocks])[order], sample.geometry)
+    return Showers(energies[order], voxels[order], geometry)
 
 
 def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:

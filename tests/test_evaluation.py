@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -492,8 +493,13 @@ def test_a_kept_summary_of_the_reference_changes_no_number(tmp_path, hasty, monk
             hasty(second, reference, tmp_path / "report", **{**options, **changed, **summary})
     with pytest.raises(CalomanError, match=r"kept\.json: was made with another reference, 2\.hdf5"):
         hasty(second, first, tmp_path / "report", **options, **summary)
-    for content in (b"nothing", (tmp_path / "kept.json").read_bytes()[:-100]):
-        (tmp_path / "kept.json").write_bytes(content)
+    whole = (tmp_path / "kept.json").read_text()
+    for content in ("nothing", whole[:-100], whole.replace('"power"', '"force"'), "[" * 10**5, None):
+        (tmp_path / "kept.json").unlink()
+        if content is None:
+            os.mkfifo(tmp_path / "kept.json")
+        else:
+            (tmp_path / "kept.json").write_text(content)
         with pytest.raises(CalomanError, match=r"kept\.json: not a summary that --reference-summary wrote; remove it"):
             hasty(second, reference, tmp_path / "report", **options, **summary)
 

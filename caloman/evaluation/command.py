@@ -153,7 +153,7 @@ def _among_geant4(
     one, other = (truth if s is lineup.reference else summarize(s, truth.spectrum_edges) for s in lineup.floor)
     if kept is not None:
         histograms = judge.histograms(one, other, binnings)
-        return Comparison(one, other, histograms, kept.values, kept.trainings, {}), kept.power
+        return Comparison(one, other, histograms, kept["values"], kept["trainings"], {}), kept["power"]
     floor = judge.measure(one, other, binnings)
     return floor, measure_power(one.sample, other.sample, judge.advance) if POWER in judge.modes else None
 

@@ -6,23 +6,27 @@ Of the generated showers the floor and the power of the judge depend on no more 
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic needs that of Python 3.12
 
 from caloman import __version__
 from caloman.errors import CalomanError
-from caloman.evaluation.comparison import Comparison, Values
+from caloman.evaluation.comparison import Comparison
 from caloman.evaluation.judge import Judge
 from caloman.evaluation.lineup import Lineup
-from caloman.evaluation.schema import Power, Trainings
+from caloman.evaluation.schema import Error, Power, Trainings
 from caloman.files import read_text, write
 
 
-class ReferenceSummary(NamedTuple):
-    """Numbers of the floor and of the trainings of its classifiers, and the power of the judge if it was measured."""
+class ReferenceSummary(TypedDict):
+    """Numbers of the floor and of the trainings of its classifiers, the power of the judge if it was measured, and what
+    decided them.
+    """
 
-    values: Values
+    belongs_to: dict[str, str]
+    values: dict[str, tuple[float, Error]]
     trainings: dict[str, Trainings]
     power: Power | None
 
@@ -33,8 +37,10 @@ def keep(path: Path, judge: Judge, lineup: Lineup, floor: Comparison, power: Pow
     Raises:
         CalomanError: if it cannot be written.
     """
-    content = ReferenceSummary(floor.values, floor.trainings, power)._asdict()
-    write(path, json.dumps({"belongs_to": _owner(judge, lineup), **content}, indent=1))
+    content = ReferenceSummary(
+        belongs_to=_owner(judge, lineup), values=floor.values, trainings=floor.trainings, power=power
+    )
+    write(path, json.dumps(content, indent=1, allow_nan=False))
 
 
 def recall(path: Path, judge: Judge, lineup: Lineup) -> ReferenceSummary:
@@ -44,16 +50,14 @@ def recall(path: Path, judge: Judge, lineup: Lineup) -> ReferenceSummary:
         CalomanError: if the file is none, or belongs to another reference, mesh, protocol or version.
     """
     try:
-        content = json.loads(read_text(path))
-        owner = dict(content.pop("belongs_to"))
-        values = {key: (float(value), float(error)) for key, (value, error) in content.pop("values").items()}
-        found = ReferenceSummary(values, **content)
-    except (CalomanError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found = TypeAdapter(ReferenceSummary).validate_json(read_text(path))
+    except (CalomanError, ValidationError):
         raise CalomanError(f"{path}: not a summary that --reference-summary wrote; remove it") from None
     for name, expected in _owner(judge, lineup).items():
-        if owner.get(name) != expected:
-            raise CalomanError(f"{path}: was made with another {name}, {owner.get(name)} instead of {expected}; remove "
-                               "it or name another file with --reference-summary")  # fmt: skip
+        owner = found["belongs_to"].get(name)
+        if owner != expected:
+            raise CalomanError(f"{path}: was made with another {name}, {owner} instead of {expected}; remove it or "
+                               "name another file with --reference-summary")  # fmt: skip
     return found
 
 

@@ -51,7 +51,7 @@ METRICS = {
     "log_posterior": ("log-posterior", "high"),
     "log_posterior_resnet": ("log-posterior, 3-D ResNet", "high"),
 }
-"""Metric -> (label, what is better: ``low``, ``high``, or nearer to Geant4, the ``floor``)."""
+"""Name of each metric, and what is better in it, ``low``, ``high``, or near Geant4, the ``floor``."""
 
 
 def entries(dataset: str) -> list[Entry]:

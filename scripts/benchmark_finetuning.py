@@ -51,7 +51,7 @@ def judge(showers: Path, options: argparse.Namespace) -> dict[str, Any]:
     report, floor = showers.with_name(f"report_{showers.stem}"), f"{options.train}[0:1000]"
     if not (report / "metrics.json").exists():
         settings: dict[str, Any] = {"modes": ("cls-high", "tests"), "repeats": 3, "floor": floor}
-        kept = options.output / "floor.npz"
+        kept = options.output / "floor.json"
         caloman.evaluate(showers, options.test, output=report, reference_summary=kept, **settings)
     return json.loads((report / "metrics.json").read_text())["samples"][0]["metrics"]
 

@@ -263,6 +263,12 @@ def test_a_mesh_that_does_not_fit_is_refused(geometry, zones, message):
         CoarseManifold(geometry, 1 + geometry.n_layers, zones=zones)
 
 
+def test_images_that_would_fill_the_memory_are_refused():
+    layers = (Layer(0, tuple(range(3001)), 1), Layer(1, (0, 1), 4000))
+    with pytest.raises(CalomanError, match="too many for a CoarseManifold"):
+        CoarseManifold(Geometry("large", "pion", layers, threshold=0.01), 3)
+
+
 def test_groups_that_do_not_fit_are_refused():
     with pytest.raises(CalomanError, match=r"groups = \[4\] must be growing numbers of rings from 1 to 3"):
         CoarseManifold(REGULAR, CONTEXT, zones=[1], groups=[4])

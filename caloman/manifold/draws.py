@@ -1,7 +1,6 @@
 """Draws of a layer's voxels under the layers before it, held to hits and energies."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from caloman.manifold.features import POWERS, aligned, along, brightness, hits_f
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
 from caloman.manifold.turns import Outputs, Places, Turn
-from caloman.manifold.zones import Zones
+from caloman.manifold.zones import Zones, ring_bounds
 from caloman.nn.cylinder import CircleNet
 from caloman.nn.mlp import zero_linear
 from caloman.nn.precision import at_least_float32, is_traced
@@ -69,10 +68,8 @@ class LayerDraws(nn.Module):
         n_layers, n_alpha, n_r = zones.grid
         if n_alpha % PAIR:
             raise CalomanError(f"a CoarseManifold needs an even number of bins in alpha, not {n_alpha}")
-        if any(inner >= outer for inner, outer in pairwise([0, *groups, n_r])):
-            raise CalomanError(f"groups = {list(groups)} must be growing numbers of rings from 1 to {n_r - 1}")
         self.zones = zones
-        self.n_colors = PAIR * (1 + len(groups))
+        self.n_colors = PAIR * len(ring_bounds("groups", groups, n_r))
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + self.n_colors - 1
         self.directed, self.unit, self.low = directed, unit, low
@@ -90,14 +87,16 @@ class LayerDraws(nn.Module):
         ring = torch.arange(n_r, device="cpu")
         color = (torch.arange(n_alpha, device="cpu")[:, None] + ring) % PAIR
         color = color + PAIR * torch.searchsorted(torch.tensor(groups, device="cpu"), ring, right=True)
+        zone = torch.searchsorted(torch.tensor([outer for _, outer in zones.bounds], device="cpu"), ring, right=True)
         is_voxel = aligned(zones.is_voxel, torch.arange(n_layers, device="cpu"))
-        drawn = torch.arange(self.n_colors, device="cpu")[:, None, None] <= color
         self.register_buffer("color", color, persistent=False)
         self.register_buffer("is_voxel", is_voxel, persistent=False)
-        # voxels of each draw in each zone, (D, L, Z)
-        self.register_buffer("places", zones.sum((drawn[:, None] & is_voxel).long()), persistent=False)
-        zone = torch.searchsorted(torch.tensor([outer for _, outer in zones.bounds]), torch.arange(n_r), right=True)
         self.register_buffer("voxel_zone", zone.repeat(n_alpha), persistent=False)
+        layers, alphas, rings = is_voxel.nonzero(as_tuple=True)
+        counts = torch.zeros(self.n_colors, n_layers, len(zones), dtype=torch.long, device="cpu")
+        counts.index_put_((color[alphas, rings], layers, zone[rings]), torch.ones_like(layers), accumulate=True)
+        # voxels of each draw in each zone, (D, L, Z)
+        self.register_buffer("places", counts.flip(0).cumsum(0).flip(0), persistent=False)
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits rates of hits and moments of their sizes to sizes (n, L, A, R) over the mean hit of their zone.

@@ -1,7 +1,6 @@
 """What the decoder of a `CoarseManifold` remembers of the layers before one."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -58,9 +57,7 @@ class Past(nn.Module):
 
 def _overlaps(before: Layer, behind: Layer, size: int) -> Tensor:
     """Parts of the area of each ring that lie in each ring behind it, (R, R); what lies further out is in the last."""
-    edges = [0.0, *behind.r_edges[1:-1], float("inf")]
-    parts = [
-        [max(0.0, min(outer, b) ** 2 - max(inner, a) ** 2) / (outer**2 - inner**2) for a, b in pairwise(edges)]
-        for inner, outer in pairwise(before.r_edges)
-    ]
-    return F.pad(torch.tensor(parts, device="cpu"), (0, size - behind.n_r, 0, size - before.n_r))
+    rings = torch.tensor(before.r_edges, dtype=torch.float64, device="cpu").square().unsqueeze(1)
+    edges = torch.tensor([0.0, *behind.r_edges[1:-1], torch.inf], dtype=torch.float64, device="cpu").square()
+    shared = torch.minimum(rings[1:], edges[1:]) - torch.maximum(rings[:-1], edges[:-1])
+    return F.pad((shared.clamp(min=0) / rings.diff(dim=0)).float(), (0, size - behind.n_r, 0, size - before.n_r))

@@ -8,7 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.errors import CalomanError
-from caloman.showers.geometry import Geometry
+from caloman.showers.geometry import MOST_VOXELS, Geometry
+
+
+def ring_bounds(name: str, starts: Sequence[int], n_r: int) -> list[tuple[int, int]]:
+    """First ring of each part of R rings, and the one behind its last.
+
+    Args:
+        name: of the option, for the message.
+        starts: first ring of each part but the innermost.
+        n_r: number of rings.
+
+    Raises:
+        CalomanError: if the rings do not fit.
+    """
+    bounds = list(pairwise([0, *starts, n_r]))
+    if any(inner >= outer for inner, outer in bounds):
+        raise CalomanError(f"{name} = {list(starts)} must be growing numbers of rings from 1 to {n_r - 1}")
+    return bounds
 
 
 class Zones(nn.Module):
@@ -22,7 +39,7 @@ class Zones(nn.Module):
         starts: first ring of each zone but the innermost.
 
     Raises:
-        CalomanError: if bins in alpha differ or the rings do not fit.
+        CalomanError: if bins in alpha differ, the rings do not fit, or the images are too large.
     """
 
     capacity: Tensor
@@ -38,11 +55,13 @@ class Zones(nn.Module):
                 "CoarseManifold"
             )
         self.grid = (geometry.n_layers, n_alpha, n_r)
+        if geometry.n_layers * n_r * max(n_alpha, n_r) > MOST_VOXELS:
+            raise CalomanError(
+                f"dataset {geometry.name!r}: {geometry.n_layers} layers with up to {n_r} rings and {n_alpha} bins in "
+                "alpha are too many for a CoarseManifold; take a coarser mesh"
+            )
         self.is_regular = geometry.grid is not None
-        edges = [0, *starts, n_r]
-        if any(inner >= outer for inner, outer in pairwise(edges)):
-            raise CalomanError(f"zones = {list(starts)} must be growing numbers of rings from 1 to {n_r - 1}")
-        self.bounds = list(pairwise(edges))
+        self.bounds = ring_bounds("zones", starts, n_r)
         is_voxel = self.images(torch.ones(1, geometry.n_voxels, device="cpu"))[0] > 0
         self.register_buffer("is_voxel", is_voxel, persistent=False)
         self.register_buffer("capacity", self.sum(self.is_voxel.long()), persistent=False)  # (L, Z)

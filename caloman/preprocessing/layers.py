@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from caloman.nn.precision import is_traced
+from caloman.nn.precision import at_least_float32, is_traced
 from caloman.preprocessing.limits import ResponseCoordinate, ShareLimits, from_logits, log_slopes, to_logits
 from caloman.showers.geometry import Geometry
 
@@ -23,22 +23,19 @@ class LayerMap(nn.Module):
     """
 
     voxel_layer: Tensor
-    members: Tensor
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
         self.sizes = geometry.layer_sizes
-        voxel_layer = torch.from_numpy(geometry.voxel_layer)
-        self.register_buffer("voxel_layer", voxel_layer, persistent=False)
-        members = torch.eye(geometry.n_layers, device="cpu")[voxel_layer]
-        self.register_buffer("members", members, persistent=False)  # 1 for the layer of each voxel, (V, L)
+        self.register_buffer("voxel_layer", torch.from_numpy(geometry.voxel_layer), persistent=False)
 
     def sum(self, voxels: Tensor) -> Tensor:
         """Sums (N, V) over each layer, shape (N, L)."""
         if len(set(self.sizes)) == 1:
             return voxels.unflatten(1, (len(self.sizes), -1)).sum(dim=2)
         if is_traced():
-            return voxels.to(self.members.dtype) @ self.members
+            numbers = at_least_float32(voxels)  # of booleans, too
+            return numbers @ self._members(numbers)
         return torch.cat([layer.sum(dim=1, keepdim=True) for layer in voxels.split(self.sizes, dim=1)], dim=1)
 
     def is_largest(self, voxels: Tensor) -> Tensor:
@@ -52,8 +49,13 @@ class LayerMap(nn.Module):
         if len(set(self.sizes)) == 1:
             return layers.unsqueeze(2).expand(-1, -1, self.sizes[0]).flatten(1)
         if is_traced():
-            return (layers.to(self.members.dtype) @ self.members.T).to(layers.dtype)
+            numbers = at_least_float32(layers)  # of booleans, too
+            return (numbers @ self._members(numbers).T).to(layers.dtype)
         return layers.index_select(1, self.voxel_layer)
+
+    def _members(self, like: Tensor) -> Tensor:
+        """1 for the layer of each voxel, (V, L): a constant of a graph, which is too large to keep for any mesh."""
+        return torch.eye(len(self.sizes), dtype=like.dtype, device=like.device)[self.voxel_layer]
 
     def scaled(self, voxels: Tensor, layers: Tensor) -> Tensor:
         """Voxels (N, V) scaled to the sums (N, L) in each layer; a layer of zeros stays."""

@@ -1,7 +1,6 @@
 """Showers in a coarser mesh of the same detector."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry, Layer
@@ -29,8 +28,10 @@ class Rebinning:
         ids = [[layer.id for layer in geometry.layers] for geometry in (fine, coarse)]
         if ids[0] != ids[1]:
             raise CalomanError(f"mesh {coarse.name!r} has other layers than {fine.name!r}; give it the same ids")
-        layers = zip(fine.layers, coarse.layers, coarse.layer_slices, strict=True)
-        target = np.concatenate([columns.start + _target(layer, wide) for layer, wide, columns in layers])
+        for layer, wide in zip(fine.layers, coarse.layers, strict=True):
+            _check_fits(layer, wide)
+        r, alpha = (np.concatenate([getattr(layer, name) for layer in fine.layers]) for name in ("r", "alpha"))
+        target = coarse.voxels_at(np.array(ids[0])[fine.voxel_layer], r * np.cos(alpha), r * np.sin(alpha))
         self.coarse = coarse
         self._order = np.argsort(target, kind="stable")
         self._starts = np.searchsorted(target[self._order], np.arange(coarse.n_voxels))
@@ -41,16 +42,12 @@ class Rebinning:
         return Showers(showers.incident_energies, sums.astype(np.float32), self.coarse, showers.conditions)
 
 
-def _target(fine: Layer, coarse: Layer) -> NDArray[np.int64]:
-    """The coarse voxel of each voxel in a layer, shape (n_voxels of `fine`,)."""
+def _check_fits(fine: Layer, coarse: Layer) -> None:
     edges, wide = np.asarray(fine.r_edges), np.asarray(coarse.r_edges)
-    nearest = np.abs(wide[:, None] - edges).argmin(1)
-    apart = np.abs(wide - edges[nearest]) > SAME * edges[-1]
-    if apart.any() or nearest[0] != 0 or nearest[-1] != fine.n_r or fine.n_alpha % coarse.n_alpha:
+    apart = np.abs(wide[:, None] - edges).min(1)
+    ends = np.abs(edges[[0, -1]] - wide[[0, -1]])
+    if max(*apart, *ends) > SAME * edges[-1] or fine.n_alpha % coarse.n_alpha:
         raise CalomanError(
             f"layer {coarse.id}: {coarse.n_r} rings of {coarse.n_alpha} bins in alpha do not consist of the "
             f"{fine.n_r} rings of {fine.n_alpha}; take edges of these, out to the same radius"
         )
-    rings = np.searchsorted(nearest, np.arange(fine.n_r), side="right") - 1
-    turns = np.arange(fine.n_alpha) // (fine.n_alpha // coarse.n_alpha)
-    return (turns[:, None] * coarse.n_r + rings).ravel()

@@ -43,14 +43,16 @@ class SequenceFlow(Distribution):
     ) -> None:  # fmt: skip
         super().__init__(features, features)
         if features % steps:
-            raise CalomanError(f"steps = {steps} of a SequenceFlow does not divide its {features} features")
+            raise CalomanError(f"steps = {steps} of a {type(self).__name__} does not divide its {features} features")
         self.steps, self.window = steps, window
         self.channels = features // steps
         self.per_step = max(0, context - 1) // steps
         self.spline = Spline(bins, bound)
-        seen = steps + context + (2 * window + 1 - steps) * self.per_step + (window + 1) * self.channels
+        views = self.view_sizes()
+        seen = steps + context + (2 * window + 1 - steps) * self.per_step + (window + 1) * sum(views)
         self.conditioners = nn.ModuleList(
-            ResidualMLP(seen + i, 0, self.spline.n_parameters, hidden, blocks) for i in range(self.channels)
+            ResidualMLP(seen + sum(views[:i]), 0, self.spline.n_parameters, hidden, blocks)
+            for i in range(self.channels)
         )
         for conditioner in self.conditioners:
             start_at_zero(conditioner.get_submodule("last"))
@@ -59,32 +61,52 @@ class SequenceFlow(Distribution):
 
     fading: Tensor
 
+    def view_sizes(self) -> list[int]:
+        """How many numbers each channel shows the conditioners behind it."""
+        return [1] * self.channels
+
+    def view(self, values: Tensor, step: int | slice, beside: Tensor | None) -> Tensor:
+        """What conditioners see of the last of the first c numbers (..., c) of a step, or of all steps."""
+        return values[..., -1:]
+
+    def beside(self, context: Tensor | None) -> Tensor | None:
+        """What views need of the context (N, C)."""
+        return None
+
     def log_prob(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         values = inputs.unflatten(1, (self.channels, self.steps)).transpose(1, 2)
-        before = _windows(F.pad(values, (0, 0, self.window, 0))[:, :-1], self.window)
-        memory = (1 - MEMORY) * torch.einsum("kl,nlc->nkc", self.fading.to(values), values)
+        beside = self.beside(context)
+        views = [self.view(values[..., : i + 1], slice(None), beside) for i in range(self.channels)]
+        view = torch.cat(views, dim=-1)
+        before = _windows(F.pad(view, (0, 0, self.window, 0))[:, :-1], self.window)
+        memory = (1 - MEMORY) * torch.einsum("kl,nlc->nkc", self.fading.to(view), view)
         seen = torch.cat([self._around(inputs, context), before, memory], dim=2)
-        noise, log_det = zip(*self._maps(seen, values), strict=True)
+        noise, log_det = zip(*self._maps(seen, values, views), strict=True)
         return torch.stack(log_det).sum((0, 2)) + self.log_prob_of_noise(torch.cat(noise, dim=1))
 
-    def _maps(self, seen: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _maps(self, seen: Tensor, values: Tensor, views: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for channel, conditioner in enumerate(self.conditioners):
-            parameters = conditioner(torch.cat([seen, values[..., :channel]], dim=-1))
+            parameters = conditioner(torch.cat([seen, *views[:channel]], dim=-1))
             yield self.spline(values[..., channel], parameters)
 
     def sample(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
         normal = noise.unflatten(1, (self.channels, self.steps))
-        around = self._around(noise, context)
-        rows = [noise.new_zeros(noise.shape[0], self.channels)] * self.window
-        memory = torch.zeros_like(rows[0])
+        around, beside = self._around(noise, context), self.beside(context)
+        views = [noise.new_zeros(noise.shape[0], sum(self.view_sizes()))] * self.window
+        memory = torch.zeros_like(views[0])
+        steps = []
         for step in range(self.steps):
-            row = torch.cat([around[:, step], *rows[-self.window :], memory], dim=1)
+            before = torch.cat([around[:, step], *views[-self.window :], memory], dim=1)
+            values, view = noise[:, :0], noise[:, :0]
             for channel, conditioner in enumerate(self.conditioners):
-                value, _ = self.spline(normal[:, channel, step], conditioner(row), inverse=True)
-                row = torch.cat([row, value.unsqueeze(1)], dim=1)
-            rows.append(row[:, -self.channels :])
-            memory = MEMORY * memory + (1 - MEMORY) * rows[-1]
-        return torch.stack(rows[self.window :], dim=2).flatten(1)
+                parameters = conditioner(torch.cat([before, view], dim=1))
+                value, _ = self.spline(normal[:, channel, step], parameters, inverse=True)
+                values = torch.cat([values, value.unsqueeze(1)], dim=1)
+                view = torch.cat([view, self.view(values, step, beside)], dim=1)
+            steps.append(values)
+            views.append(view)
+            memory = MEMORY * memory + (1 - MEMORY) * view
+        return torch.stack(steps, dim=2).flatten(1)
 
     def _around(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         """What each step sees besides the numbers before it, shape (N, steps, S)."""

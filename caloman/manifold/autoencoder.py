@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from caloman.flows.distribution import Distribution
 from caloman.manifold.heads import GaussianHead, Head
 from caloman.nn.mlp import ParallelMLP
 from caloman.preprocessing.scaling import Scaling, Standardize
@@ -52,6 +53,10 @@ class Manifold(nn.Module, ABC):
     @abstractmethod
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Mean loss of a batch, under ``loss``, and its parts."""
+
+    def density(self, make: Callable[[int, int], Distribution], context: int) -> Distribution:
+        """The density of the latents under a condition of that size."""
+        return make(self.latent_dim, context)
 
 
 class Autoencoder(Manifold):

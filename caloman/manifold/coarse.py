@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from caloman.errors import CalomanError
+from caloman.flows.distribution import Distribution
 from caloman.manifold.autoencoder import Manifold
 from caloman.manifold.bins import LowHits
+from caloman.manifold.coarse_density import CoarseDensity
 from caloman.manifold.coordinates import Coarse, CoarseCoordinates
 from caloman.manifold.draws import LayerDraws
 from caloman.manifold.features import aligned, brightness, hits_feature, shares_feature
@@ -75,6 +77,12 @@ class CoarseManifold(Manifold):
         self.draws.fit(self._relative(shapes) for shapes, _ in batches())
         if self.draws.low:
             self.draws.low.fit(self._energies(*batch) for batch in batches())
+
+    def density(self, make: Callable[[int, int], Distribution], context: int) -> Distribution:
+        density = super().density(make, context)
+        if isinstance(density, CoarseDensity):
+            density.hold_to(self.zones)
+        return density
 
     def _relative(self, shapes: Tensor) -> Tensor:
         """Shapes (N, V) over the mean hit of their zones, (N, L, A, R)."""

@@ -52,8 +52,8 @@ class CoarseCoordinates(nn.Module):
         n_zones = len(self.zones)
         fractions = (coarse.hits + torch.special.ndtr(noise[..., :n_zones])) / (self.zones.capacity + 1)
         logits = torch.logit(fractions, eps=1e-6)
-        shares, hits_beyond = coarse.shares.clamp(min=LEAST_SHARE), _beyond(coarse.hits)
-        ratios = shares[..., :-1].log() - _beyond(coarse.shares).clamp(min=LEAST_SHARE).log()
+        shares, hits_beyond = coarse.shares.clamp(min=LEAST_SHARE), beyond(coarse.hits)
+        ratios = shares[..., :-1].log() - beyond(coarse.shares).clamp(min=LEAST_SHARE).log()
         ratios = torch.where((coarse.hits[..., :-1] > 0) & (hits_beyond > 0), ratios, noise[..., n_zones:])
         is_empty = (coarse.hits.sum(-1, keepdim=True) == 0) | (self.zones.capacity == 0)
         logits = torch.where(is_empty, noise[..., :n_zones], logits)
@@ -64,16 +64,21 @@ class CoarseCoordinates(nn.Module):
         numbers = coordinates.unflatten(1, self.shape).transpose(1, 2)
         n_zones = len(self.zones)
         fractions = numbers[..., :n_zones].sigmoid() * (self.zones.capacity > 0)
-        hits = torch.minimum((fractions * (self.zones.capacity + 1)).floor(), self.zones.capacity.to(fractions))
+        hits = counted(numbers[..., :n_zones], self.zones.capacity)
         lonely = (hits.sum(-1, keepdim=True) == 0) & (fractions == fractions.amax(-1, keepdim=True))
         hits = (hits + lonely) * has_energy.unsqueeze(-1)
-        parts = torch.where(_beyond(hits) > 0, numbers[..., n_zones:].sigmoid(), 1.0) * (hits[..., :-1] > 0)
+        parts = torch.where(beyond(hits) > 0, numbers[..., n_zones:].sigmoid(), 1.0) * (hits[..., :-1] > 0)
         one = torch.ones_like(parts[..., :1])
         left = torch.cat([one, 1 - parts], dim=-1).cumprod(-1)
         return Coarse(hits, left * torch.cat([parts, one], dim=-1) * (hits > 0))
 
 
-def _beyond(values: Tensor) -> Tensor:
+def counted(logits: Tensor, capacity: Tensor) -> Tensor:
+    """Hits (..., Z) in zones of so many voxels (..., Z), from the logits of the dequantized fractions."""
+    return torch.minimum((logits.sigmoid() * (capacity + 1)).floor(), capacity.to(logits))
+
+
+def beyond(values: Tensor) -> Tensor:
     """Sums (..., Z - 1) over the zones beyond each but the last."""
     return values.flip(-1).cumsum(-1).flip(-1)[..., 1:]
 

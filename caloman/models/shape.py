@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from caloman.errors import CalomanError
-from caloman.flows import Sampler
+from caloman.flows import Distribution, Sampler
 from caloman.manifold import Manifold
 from caloman.models.density import Density
 from caloman.showers.geometry import Geometry
@@ -48,13 +48,13 @@ class ManifoldShape(ShapeModel):
         geometry: Geometry,
         context: int,
         autoencoder: Callable[[Geometry, int], Manifold],
-        density: Callable[[int, int], Density],
+        density: Callable[[int, int], Distribution],
         residual: Callable[[int, int], Density] | None = None,
         sample_posterior: bool = True,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder(geometry, context)
-        self.density = density(self.autoencoder.latent_dim, context)
+        self.density = self.autoencoder.density(density, context)
         noise_dim, latent_dim = self.autoencoder.noise_dim, self.autoencoder.latent_dim
         if residual and noise_dim == 0:
             raise CalomanError("a residual needs a stochastic head; this autoencoder decodes to a mean")

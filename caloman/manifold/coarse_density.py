@@ -81,18 +81,18 @@ class CoarseDensity(SequenceFlow):
         return self._energies(self.context_scaling.inverse(context))
 
     def view(self, values: Tensor, step: int | slice, beside: Tensor) -> Tensor:  # type: ignore[override]
-        energies, known = beside[:, step], values.shape[-1]
+        energies, known, n_zones = beside[:, step], values.shape[-1], self.n_zones
         coordinates = values * self._by_layer(self.scaling.std)[step, :known]
         coordinates = coordinates + self._by_layer(self.scaling.mean)[step, :known]
-        capacity = self.capacity[step, :known]
-        hits = _hits(coordinates[..., : self.n_zones], capacity, energies)
-        if known > self.n_zones:
-            return self._energy_view(values[..., -1], hits, coordinates[..., self.n_zones :], energies)
-        odds = hits_feature(hits, capacity)[..., -1] * (capacity > 0)[..., -1]
-        view = [odds, (hits[..., -1] > 0).to(odds)]
-        if known == self.n_zones:
-            view.append(_mean_hit(energies, hits.sum(-1)))
-        return torch.stack(view, dim=-1)
+        capacity = self.capacity[step]
+        if known > n_zones:
+            hits = _hits(coordinates[..., :n_zones], capacity, energies)
+            return self._energy_view(values[..., -1], hits, coordinates[..., n_zones:], energies)
+        first = 0 if known == n_zones else known - 1  # the last zone shows the mean of all hits, too
+        hits, capacity = _hits(coordinates[..., first:], capacity[..., first:known], energies), capacity[..., known - 1]
+        odds = hits_feature(hits[..., -1], capacity) * (capacity > 0)
+        means = [_mean_hit(energies, hits.sum(-1))] if known == n_zones else []
+        return torch.stack([odds, (hits[..., -1] > 0).to(odds), *means], dim=-1)
 
     def _energy_view(self, value: Tensor, hits: Tensor, ratios: Tensor, energies: Tensor) -> Tensor:
         """Of the last of the first c zones (..., 4), from its value, hits (..., Z) and ratios of mean hits (..., c)."""

@@ -17,9 +17,10 @@ from caloman.exporting.targets import Target
 try:
     import onnx
     import onnxruntime
+    from onnx_ir.passes import common as passes
     from onnxscript import ir, optimizer
 
-    from caloman.exporting.operators import TRANSLATIONS
+    from caloman.exporting.operators import REWRITING, TRANSLATIONS
 except ImportError as error:
     raise CalomanError(f"{error.name} is not installed; get it with pip install 'caloman[export]'") from None
 
@@ -47,7 +48,8 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
     assert program is not None  # only the other exporter returns nothing
     optimizer.fold_constants(program.model)
     _join_permutations(program.model.graph)
-    optimizer.remove_unused_nodes(program.model)
+    REWRITING.apply_to_model(program.model)
+    _share(program.model)
     for node in program.model.graph:
         node.metadata_props.clear()  # a sixth of a file, paths of this machine among it
     _store_in_half(program.model.graph)
@@ -57,6 +59,14 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
     onnx.helper.set_model_props(model, {key: _text(value) for key, value in manifest.items()})
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _share(model: ir.Model) -> None:
+    """Keeps one of equal constants, and of nodes that do the same."""
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.DeduplicateInitializersPass(size_limit=2**16)(model)
+    passes.CommonSubexpressionEliminationPass()(model)
+    optimizer.remove_unused_nodes(model)
 
 
 def _join_permutations(graph: ir.Graph) -> None:

@@ -1,10 +1,12 @@
 """Functions that ONNX does not have, or not to the digits that a generator needs, written with those it has."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from onnxscript import ir, opset18
+from onnxscript.rewriter.pattern import RewriteRule, RewriteRuleSet
 
 op: Any = opset18  # its types are those of script functions; here values of a graph go in and out
 
@@ -69,6 +71,11 @@ def softmax(values: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
     return op.Div(exponentials, op.ReduceSum(exponentials, axis, keepdims=1))
 
 
+def clamp(values: ir.Value, lower: ir.Value | None = None, upper: ir.Value | None = None) -> ir.Value:
+    """Values within bounds that are single numbers, in one operation in the place of two."""
+    return op.Clip(values, *(bound and op.CastLike(bound, values) for bound in (lower, upper)))
+
+
 def asinh(values: ir.Value) -> ir.Value:
     """Inverse hyperbolic sine; onnxruntime's own takes one number at a time."""
     size = op.Abs(values)
@@ -92,6 +99,7 @@ def softplus(values: ir.Value, beta: float = 1.0, threshold: float = 20.0) -> ir
 
 TRANSLATIONS: dict[Callable, Callable] = {
     torch.ops.aten.asinh.default: asinh,
+    torch.ops.aten.clamp.Tensor: clamp,
     torch.ops.aten.erfc.default: erfc,
     torch.ops.aten.index_select.default: index_select,
     torch.ops.aten.sinh.default: sinh,
@@ -101,6 +109,27 @@ TRANSLATIONS: dict[Callable, Callable] = {
     torch.ops.aten.softmax.int: softmax,
     torch.ops.aten.softplus.default: softplus,
 }
+
+
+def _is_symmetric(context: object, lower: ir.Value, upper: ir.Value, **others: object) -> bool:
+    bounds = [bound.const_value.numpy() if bound.const_value is not None else math.nan for bound in (lower, upper)]
+    return bool(bounds[0] == -bounds[1])
+
+
+def _shrink(context: Any, values: ir.Value, lower: ir.Value, upper: ir.Value) -> ir.Value:  # noqa: ANN401
+    bound = float(upper.const_value.numpy())  # type: ignore[union-attr]
+    return context.Shrink(values, lambd=bound, bias=bound)
+
+
+REWRITING = RewriteRuleSet(
+    [
+        RewriteRule(lambda op, x: op.Div(x, op.Add(op.Abs(x), 1.0)), lambda op, x: op.Softsign(x)),
+        RewriteRule(
+            lambda op, values, lower, upper: op.Sub(values, op.Clip(values, lower, upper)), _shrink, _is_symmetric
+        ),
+    ]
+)
+"""Several operations that are one in ONNX."""
 
 
 def _polynomial(coefficients: Sequence[float], x: ir.Value) -> ir.Value:

@@ -154,7 +154,7 @@ class FoldedCoupling(nn.Module):
     def start_rows(self, coupling: Coupling, mixing: Mixing) -> Tensor:
         """Weight of the condition, with the bias as its last column, for what `forward` adds to."""
         first, n_kept = cast(ResidualMLP, coupling.conditioner).first, len(coupling.kept)
-        bias = first.bias + first.weight[:, :n_kept] @ mixing.offset[coupling.kept]
+        bias = first.bias + first.weight[:, :n_kept] @ mixing.offset[coupling.kept] + self.conditioner.floors[0]
         rows = torch.cat([first.weight[:, n_kept:], bias[:, None]], dim=1)
         if not self.is_product:
             return rows
@@ -172,21 +172,29 @@ class FoldedCoupling(nn.Module):
 
 
 class _Conditioner(nn.Module):
-    """The blocks of a conditioner.
+    """The blocks of a conditioner, whose outer biases the hidden numbers hold from the start.
 
-    One more hidden number, which is always 1, stands for a bias, so that a block is added by the product itself.
+    So each block is added by a product alone. With biases b ahead, relu(h) is max(h + b, b) - b, and the inner layer
+    takes care of the last part.
     """
+
+    floors: Tensor
 
     def __init__(self, conditioner: ResidualMLP) -> None:
         super().__init__()
-        blocks = [(_rows(block[1]), _rows(block[3])) for block in cast(list[nn.Sequential], conditioner.blocks)]
-        one = F.pad(torch.ones_like(conditioner.first.bias[:1, None]), (conditioner.first.out_features, 0))
-        self.inner = nn.ModuleList(_linear(torch.cat([inner, one])) for inner, _ in blocks)
-        self.outer = nn.ParameterList(outer.T for _, outer in blocks)
+        blocks = [(cast(nn.Linear, b[1]), cast(nn.Linear, b[3])) for b in cast(list[nn.Sequential], conditioner.blocks)]
+        biases = [outer.bias for _, outer in blocks]
+        floors = torch.stack([*biases, torch.zeros_like(conditioner.first.bias)]).flip(0).cumsum(0).flip(0)
+        self.register_buffer("floors", floors)
+        self.inner = nn.ModuleList(
+            _linear(torch.cat([inner.weight, (inner.bias - inner.weight @ floor)[:, None]], dim=1))
+            for (inner, _), floor in zip(blocks, floors, strict=False)
+        )
+        self.outer = nn.ParameterList(outer.weight.T for _, outer in blocks)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        for inner, outer in zip(self.inner, self.outer, strict=True):
-            hidden = torch.addmm(hidden, inner(hidden.relu()).relu(), outer)
+        for inner, outer, floor in zip(self.inner, self.outer, self.floors, strict=False):
+            hidden = torch.addmm(hidden, inner(hidden.maximum(floor)).relu(), outer)
         return hidden.relu()
 
 
@@ -195,21 +203,27 @@ class _Affine(nn.Module):
 
     def __init__(self, rows: Tensor) -> None:
         super().__init__()
-        self.last = _linear(rows.flatten(0, 1))
+        self.scale, self.shift = _linear(rows[0] / -3), _linear(rows[1])
 
     def forward(self, values: Tensor, hidden: Tensor) -> Tensor:
-        raw, shift = self.last(hidden).chunk(2, dim=1)
-        return (values - shift) * (-3 * raw / (3 + raw.abs())).exp()
+        return (values - self.shift(hidden)) * (3 * F.softsign(self.scale(hidden))).exp()
 
 
 class _Spline(nn.Module):
     """The inverse of a spline as a sum over all bins, where a bin beside the value counts with its full size.
 
-    In a bin with slopes p and q at its ends, in units of that of its diagonal, and the value at v from -1/2 to 1/2, the
-    position is (v - u) / (1/2 + sqrt(u^2 + 1/4 - v^2)) from -1 to 1, with u = (p (1/2 - v) - q (1/2 + v)) / 2.
+    In a bin with slopes p and q at its ends, in units of that of its diagonal, and the value at v from -1 to 1, the
+    position is (v - u) / (1 + sqrt(u^2 + 1 - v^2)) from -1 to 1, with u = p (1 - v) / 2 - q (1 + v) / 2. Tables of few
+    numbers are cut by small products, which programs that run graphs do faster than to cut.
     """
 
-    matrix: Tensor
+    widths: Tensor
+    heights: Tensor
+    middles: Tensor
+    differences: Tensor
+    sums: Tensor
+    least: Tensor
+    ones: Tensor
 
     def __init__(self, spline: Spline, rows: Tensor) -> None:
         super().__init__()
@@ -217,25 +231,33 @@ class _Spline(nn.Module):
         eye = torch.eye(self.bins, dtype=rows.dtype, device=rows.device)
         one, zero = torch.ones_like(eye), torch.zeros_like(eye)
         half = spline.bound * ((1 - MIN_BIN * self.bins) * eye + MIN_BIN * one)  # of sizes from shares, whose sum is 1
-        middle = half @ (one.triu(1) - one.tril(-1))
-        matrix = torch.cat([torch.cat([half, zero, zero], dim=1), torch.cat([zero, 2 * half, middle], dim=1)])
-        self.register_buffer("matrix", matrix)  # shares of widths and heights -> half widths, heights, middles
+        left, right = F.pad(eye, (0, 0, 0, 1)), F.pad(eye, (0, 0, 1, 0))  # ends of bins among the knots
         shares, derivatives = rows.split([2 * self.bins, self.bins - 1])
         derivatives = F.pad(derivatives, (0, 0, 0, 0, 1, 1))  # slope 1 at the ends of the box
         derivatives[..., -1] += UNIT_SLOPE
+        tables = {
+            "widths": torch.cat([half, zero]),
+            "heights": torch.cat([zero, half]),
+            "middles": torch.cat([zero, half @ (one.tril(-1) - one.triu(1))]),  # minus them
+            "differences": (left - right) / 2,
+            "sums": (left + right) / 2,
+            "least": torch.full_like(one[0], MIN_DERIVATIVE),
+            "ones": torch.ones_like(one[:, :1]),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table)
         self.shares, self.slopes = (_linear(part.transpose(0, 1).flatten(0, 1)) for part in (shares, derivatives))
 
     def forward(self, values: Tensor, hidden: Tensor) -> Tensor:
-        n = values.shape[1]
-        shares = self.shares(hidden).reshape(-1, 2 * n, self.bins).softmax(dim=2).reshape(-1, n, 2 * self.bins)
-        width, height, middle = (shares @ self.matrix).chunk(3, dim=2)
-        place = ((values.unsqueeze(2) - middle) / height).clamp(-0.5, 0.5)
-        before, after = 0.5 + place, 0.5 - place
-        slopes = (F.softplus(self.slopes(hidden)) + MIN_DERIVATIVE).reshape(-1, n, self.bins + 1)
-        u = width / height * (slopes[..., :-1] * after - slopes[..., 1:] * before)
-        position = (place - u) / (0.5 + (u * u + before * after).sqrt())
-        beyond = values - values.clamp(-self.bound, self.bound)  # the identity outside of the box
-        return (width * position).sum(dim=2) + beyond
+        n, column = values.shape[1], values.reshape(-1, 1)
+        shares = self.shares(hidden).reshape(-1, self.bins).softmax(dim=1).reshape(-1, 2 * self.bins)
+        slopes = F.softplus(self.slopes(hidden)).reshape(-1, self.bins + 1)
+        width, height = shares @ self.widths, shares @ self.heights
+        place = (torch.addmm(column, shares, self.middles) / height).clamp(-1.0, 1.0)
+        u = width / height * (slopes @ self.differences - place * torch.addmm(self.least, slopes, self.sums))
+        position = (place - u) / (1 + (u * u + (1 - place * place)).sqrt())
+        beyond = column - column.clamp(-self.bound, self.bound)  # the identity outside of the box
+        return torch.addmm(beyond, width * position, self.ones).reshape(-1, n)
 
 
 class _Order(nn.Module):
@@ -248,7 +270,8 @@ class _Order(nn.Module):
         self.register_buffer("order", order)
 
     def forward(self, halves: Halves) -> Tensor:
-        return _join(halves).index_select(1, self.order)
+        joined = _join(halves)
+        return joined.gather(1, self.order.expand(joined.shape[0], -1))  # onnxruntime is slow to pick columns
 
 
 class _Product(nn.Module):

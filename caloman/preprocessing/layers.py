@@ -40,6 +40,10 @@ class LayerMap(nn.Module):
 
     def is_largest(self, voxels: Tensor) -> Tensor:
         """True for one voxel of each layer, the largest one, shape (N, V)."""
+        if len(set(self.sizes)) == 1:
+            layer = voxels.unflatten(1, (len(self.sizes), -1))
+            place = torch.arange(self.sizes[0], device=voxels.device)
+            return (layer.argmax(2, keepdim=True) == place).flatten(1)
         layers = voxels.split(self.sizes, dim=1)
         masks = [layer.argmax(1, keepdim=True) == torch.arange(layer.shape[1], device=layer.device) for layer in layers]
         return torch.cat(masks, dim=1)
@@ -59,7 +63,7 @@ class LayerMap(nn.Module):
 
     def scaled(self, voxels: Tensor, layers: Tensor) -> Tensor:
         """Voxels (N, V) scaled to the sums (N, L) in each layer; a layer of zeros stays."""
-        return voxels * self.broadcast(layers * reciprocal(self.sum(voxels)))
+        return voxels * self.broadcast(layers / self.sum(voxels).clamp(min=1e-30))
 
 
 def reciprocal(values: Tensor) -> Tensor:

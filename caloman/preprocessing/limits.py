@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from caloman.nn.precision import full_precision
+
 KNOTS = 17
 """Incident energies at which training showers are measured."""
 FEWEST = 100
@@ -48,7 +50,8 @@ class Knots(nn.Module):
     def at(self, statistics: Tensor, incident_energies: Tensor) -> Tensor:
         """Interpolates statistics (K, D), or (K,), to incident energies (N, 1) [MeV], shape (N, D), or (N, 1)."""
         weights = (1 - self._distances(incident_energies)).clamp(min=0)
-        return (weights.unsqueeze(2) * statistics.view(KNOTS, -1)).sum(1)
+        with full_precision(weights.device.type):
+            return weights @ statistics.view(KNOTS, -1)
 
     def _distances(self, incident_energies: Tensor) -> Tensor:
         """Distances of incident energies (N, 1) [MeV] to all knots in steps, shape (N, K)."""

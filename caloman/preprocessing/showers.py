@@ -208,7 +208,7 @@ class ExcessTransform(ShowerTransform):
             logs, slopes = self.spectrum.inverse(log_shapes + self.layers.broadcast(log_scale))
             energies = logs.exp()
             total, change = self.layers.sum(energies), self.layers.sum(energies * slopes)
-            log_scale = log_scale + (log_energies - _log(total)) * total * reciprocal(change)
+            log_scale = log_scale + (log_energies - _log(total)) * (total / change.clamp(min=1e-30))
         logs, _ = self.spectrum.inverse(log_shapes + self.layers.broadcast(log_scale))
         return self.layers.scaled(logs.exp(), layer_energies)
 

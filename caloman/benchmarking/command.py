@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from caloman import __version__, bundle, files
-from caloman.benchmarking.engines import ENGINES, Generate, read_export
+from caloman.benchmarking.engines import ENGINES, USUAL, Generate, read_export
 from caloman.benchmarking.report import SCHEMA, Benchmark
 from caloman.benchmarking.rivals import PHOTONS, RIVALS, build_rival
 from caloman.benchmarking.timing import conditions_at, measure, shares, stream_weights
@@ -35,7 +35,7 @@ def benchmark(
     runs: int = 10,
     showers: int | None = None,
     batches: Sequence[int] = (1, 100, 10_000),
-    engines: Sequence[str] = tuple(ENGINES),
+    engines: Sequence[str] = USUAL,
 ) -> Benchmark:
     """Measures the time per shower as the CaloChallenge did, and writes it to benchmark.json.
 
@@ -50,7 +50,7 @@ def benchmark(
         runs: number of complete runs.
         showers: showers in each run, in whole batches; by default about a second of them.
         batches: showers per call.
-        engines: ways to run the generators: eager, compiled, ONNX.
+        engines: ways to run the generators: eager, compiled, ONNX, and ONNX with weights in float32 or int8.
 
     Raises:
         CalomanError: if the run or an export cannot be used, a number is out of range, or the folder cannot be written.

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.exporting.clients import make_target
-from caloman.exporting.formats import Run, write_onnx
+from caloman.exporting.formats import Run, quiet
 from caloman.exporting.verify import reference_inputs
+from caloman.flows.folded import fold
 from caloman.models import ShowerModel
 
 Generate = Callable[[Tensor, Tensor], object]
@@ -36,8 +38,13 @@ def compiled(model: ShowerModel) -> Generate:
     return lambda noise, conditions: program(noise, conditions).cpu()
 
 
-def exported(model: ShowerModel) -> Generate:
+def exported(model: ShowerModel, weights: str = "float16") -> Generate:
     """The model as an ONNX graph, on as many threads of the CPU as PyTorch uses.
+
+    Args:
+        model: the generator.
+        weights: in the file: float16 where that has all their digits, as `caloman export` writes it, or float32, or
+            int8 by onnxruntime's own dynamic quantization, which gives other showers.
 
     Raises:
         CalomanError: if the model cannot be exported, or the extra packages are missing.
@@ -50,7 +57,10 @@ def exported(model: ShowerModel) -> Generate:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "generator.onnx"
         inputs = target.arguments(*reference_inputs(model, 2, seed=0))
-        write_onnx(target, inputs, {"caloman": __version__}, path)
+        with quiet():
+            onnx.write(fold(target), inputs, {"caloman": __version__}, path, half=weights == "float16")
+        if weights == "int8":
+            onnx.quantize(path)
         return _on_tensors(onnx.read(path, torch.get_num_threads()))
 
 
@@ -77,4 +87,11 @@ def _on_tensors(run: Run) -> Generate:
     return lambda noise, conditions: run(noise.numpy(), *(column.numpy() for column in conditions.split(1, 1)))[0]
 
 
-ENGINES: dict[str, Callable[[ShowerModel], Generate]] = {"eager": eager, "compiled": compiled, "ONNX": exported}
+ENGINES: dict[str, Callable[[ShowerModel], Generate]] = {
+    "eager": eager,
+    "compiled": compiled,
+    "ONNX": exported,
+    "float32": partial(exported, weights="float32"),
+    "int8": partial(exported, weights="int8"),
+}
+USUAL = ("eager", "compiled", "ONNX")

@@ -29,8 +29,18 @@ WORTHWHILE = 1000
 """Numbers in a weight from which on it is stored in float16."""
 
 
-def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
-    """Writes a target with a dynamic batch axis and the manifest in its metadata."""
+def write(
+    target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path, half: bool = True
+) -> None:
+    """Writes a target with a dynamic batch axis and the manifest in its metadata.
+
+    Args:
+        target: the generator with the inputs of its client.
+        inputs: examples of them.
+        manifest: what the file says of itself.
+        path: of the file.
+        half: store weights in float16 where no digit is lost.
+    """
     outputs = ["showers", "noise"][: 2 if isinstance(target(*inputs), tuple) else 1]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     program = torch.onnx.export(
@@ -52,7 +62,8 @@ def write(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, obj
     _share(program.model)
     for node in program.model.graph:
         node.metadata_props.clear()  # a sixth of a file, paths of this machine among it
-    _store_in_half(program.model.graph)
+    if half:
+        _store_in_half(program.model.graph)
     model = program.model_proto
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "caloman", str(manifest["caloman"])
@@ -123,6 +134,15 @@ def read(path: Path, threads: int = 1) -> Callable[..., list]:
         raise CalomanError(f"{path}: not an ONNX file of `caloman export` ({type(error).__name__})") from None
     names = [argument.name for argument in session.get_inputs()]
     return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def quantize(path: Path) -> None:
+    """Turns the weights of a file into int8 by onnxruntime's dynamic quantization, to measure what that does."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    model = onnx.load(path)
+    del model.graph.value_info[:]  # the quantization transposes weights, but not the shapes that it finds
+    quantize_dynamic(model, path)
 
 
 def _text(value: object) -> str:

@@ -15,10 +15,10 @@ def seconds(function: Callable[[], object], calls: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def fastest(function: Callable[[], object], repeats: int = 3) -> float:
-    """Shortest wall time of some calls [s], after one to warm up."""
-    function()
-    return min(seconds(function) for _ in range(repeats))
+def fastest(function: Callable[[], object], enough: float = 0.3) -> float:
+    """Shortest wall time of at least two calls [s] that take about as long as `enough` [s], after one to warm up."""
+    calls = max(2, round(enough / seconds(function)))
+    return min(seconds(function) for _ in range(calls))
 
 
 @contextmanager

@@ -126,6 +126,18 @@ def test_reference_beside_the_file(exported, suffix):
     assert reference["showers"].shape == (1000, model.geometry.n_voxels)
 
 
+def test_a_shower_without_an_energy_is_nan_and_too_few_normals_are_refused_by_name(exported):
+    model, path, _ = exported(".onnx")
+    run, (noise, energies) = find_format(path).read(path), reference_inputs(model, 4, seed=5)
+    (good,) = run(noise.numpy(), energies.numpy())
+    energies[1], energies[2] = np.nan, -5
+    (showers,) = run(noise.numpy(), energies.numpy())
+    assert np.isnan(showers[1:3]).all()
+    np.testing.assert_array_equal(showers[[0, 3]], good[[0, 3]])
+    with pytest.raises(Exception, match=f"noise .*\n.*Got: {model.noise_dim - 1} Expected: {model.noise_dim}"):
+        run(noise[:, 1:].numpy(), energies.numpy())
+
+
 @pytest.mark.parametrize("suffix", [".onnx", ".pt"])
 def test_graph_with_noise_of_its_own(exported, suffix):
     _, path, result = exported(suffix, noise="internal")
@@ -430,6 +442,23 @@ def test_fastcalosim_gets_the_showers_of_the_model(tmp_path):
         expected = target(at, at, shape, energy)
     assert compare(expected.numpy(), showers.numpy(), geometry.voxel_layer).holds(result.rounding)
     assert (showers > 0).any()
+
+
+def test_fastcalosim_takes_models_without_layer_energies_and_refuses_conditions_that_it_does_not_hand_in():
+    spec = make_spec("HurdleHead")
+    spec["init_args"].pop("energy")
+    spec["init_args"]["transform"] = {"class_path": "caloman.preprocessing.GlobalTransform"}
+    model = bundle.build_model(spec, MESHES["small"], ENERGY_ONLY, Path("spec")).eval()
+    target = make_target(model, "fastcalosim")
+    generator, at = torch.Generator().manual_seed(1), torch.full((5, 1), 5e3)
+    shape, energy = (torch.randn(5, n, generator=generator) for n in (model.geometry.n_voxels, model.geometry.n_layers))
+    with torch.no_grad():
+        showers = target(at, at, shape, energy)
+        noise = torch.cat([energy, shape, more_normals(shape, target.missing)], dim=1)
+        torch.testing.assert_close(showers, model(noise[:, : model.noise_dim], at))
+    assert (showers > 0).any()
+    with pytest.raises(CalomanError, match="target fastcalosim: this program does not hand in 'phi'"):
+        make_target(make_inclined((0, 1)), "fastcalosim")
 
 
 def test_fastcalosim_finds_each_voxel_in_the_binning(tmp_path):

@@ -50,7 +50,8 @@ def benchmark(
         runs: number of complete runs.
         showers: showers in each run, in whole batches; by default about a second of them.
         batches: showers per call.
-        engines: ways to run the generators: eager, compiled, ONNX, and ONNX with weights in float32 or int8.
+        engines: ways to run the generators: eager, compiled, ONNX; for this run also float32 and int8, which are ONNX
+            with such weights.
 
     Raises:
         CalomanError: if the run or an export cannot be used, a number is out of range, or the folder cannot be written.
@@ -83,11 +84,11 @@ class Session:
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
 
-    def add(self, name: str, model: ShowerModel) -> None:
-        """Measures a generator with all engines on all devices."""
+    def add(self, name: str, model: ShowerModel, engines: Sequence[str]) -> None:
+        """Measures a generator with some engines on all devices."""
         for device in self.devices:
             model.to(device)
-            for engine in self.engines:
+            for engine in engines:
                 try:
                     self.add_engine(name, model, engine, ENGINES[engine](model))
                 except (CalomanError, RuntimeError) as error:  # RuntimeError: compilers, and memory of devices
@@ -109,15 +110,16 @@ class Session:
 def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Generate]) -> Benchmark:
     loads, dataset = [os.getloadavg()[0]], model.geometry.name
     rivals = list(RIVALS) if dataset == PHOTONS.name else []
-    n_engines = len(exports) + (1 + len(rivals)) * len(session.devices) * len(session.engines)
+    usual = [engine for engine in session.engines if engine in USUAL]
+    n_engines = len(exports) + len(session.devices) * (len(session.engines) + len(rivals) * len(usual))
     with Progress("benchmark", n_engines * len(session.batches) + 1, "timing") as session.progress:
         for name, generate in exports.items():
             session.add_engine("this run", model, name, generate)
-        session.add("this run", model)
+        session.add("this run", model, session.engines)
         session.progress.begin("parts of this run")
         inside = _look_inside(session, model)
         for name in rivals:  # one at a time, for they are large
-            session.add(name, build_rival(name))
+            session.add(name, build_rival(name), usual)
     if not rivals:
         session.notes.append(f"CaloINN and CaloFlow's student are measured for {PHOTONS.name} only")
     loads.append(os.getloadavg()[0])

@@ -217,14 +217,6 @@ class _Spline(nn.Module):
     numbers are cut by small products, which programs that run graphs do faster than to cut.
     """
 
-    widths: Tensor
-    heights: Tensor
-    middles: Tensor
-    differences: Tensor
-    sums: Tensor
-    least: Tensor
-    ones: Tensor
-
     def __init__(self, spline: Spline, rows: Tensor) -> None:
         super().__init__()
         self.bins, self.bound = spline.bins, spline.bound
@@ -244,20 +236,20 @@ class _Spline(nn.Module):
             "least": torch.full_like(one[0], MIN_DERIVATIVE),
             "ones": torch.ones_like(one[:, :1]),
         }
-        for name, table in tables.items():
-            self.register_buffer(name, table)
+        self.tables = nn.ParameterDict(tables)
         self.shares, self.slopes = (_linear(part.transpose(0, 1).flatten(0, 1)) for part in (shares, derivatives))
 
     def forward(self, values: Tensor, hidden: Tensor) -> Tensor:
-        n, column = values.shape[1], values.reshape(-1, 1)
+        n, column, tables = values.shape[1], values.reshape(-1, 1), self.tables
         shares = self.shares(hidden).reshape(-1, self.bins).softmax(dim=1).reshape(-1, 2 * self.bins)
         slopes = F.softplus(self.slopes(hidden)).reshape(-1, self.bins + 1)
-        width, height = shares @ self.widths, shares @ self.heights
-        place = (torch.addmm(column, shares, self.middles) / height).clamp(-1.0, 1.0)
-        u = width / height * (slopes @ self.differences - place * torch.addmm(self.least, slopes, self.sums))
+        width, height = shares @ tables["widths"], shares @ tables["heights"]
+        place = (torch.addmm(column, shares, tables["middles"]) / height).clamp(-1.0, 1.0)
+        mean = torch.addmm(tables["least"], slopes, tables["sums"])
+        u = width / height * (slopes @ tables["differences"] - place * mean)
         position = (place - u) / (1 + (u * u + (1 - place * place)).sqrt())
         beyond = column - column.clamp(-self.bound, self.bound)  # the identity outside of the box
-        return torch.addmm(beyond, width * position, self.ones).reshape(-1, n)
+        return torch.addmm(beyond, width * position, tables["ones"]).reshape(-1, n)
 
 
 class _Order(nn.Module):

@@ -12,9 +12,8 @@ from torch import Tensor
 from caloman import __version__
 from caloman.errors import CalomanError
 from caloman.exporting.clients import make_target
-from caloman.exporting.formats import Run, quiet
+from caloman.exporting.formats import Run, write_onnx
 from caloman.exporting.verify import reference_inputs
-from caloman.flows.folded import fold
 from caloman.models import ShowerModel
 
 Generate = Callable[[Tensor, Tensor], object]
@@ -57,8 +56,7 @@ def exported(model: ShowerModel, weights: str = "float16") -> Generate:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "generator.onnx"
         inputs = target.arguments(*reference_inputs(model, 2, seed=0))
-        with quiet():
-            onnx.write(fold(target), inputs, {"caloman": __version__}, path, half=weights == "float16")
+        write_onnx(target, inputs, {"caloman": __version__}, path, half=weights == "float16")
         if weights == "int8":
             onnx.quantize(path)
         return _on_tensors(onnx.read(path, torch.get_num_threads()))

@@ -38,7 +38,7 @@ def write_torch_export(target: Target, inputs: tuple[Tensor, ...], manifest: Map
     """Writes a ``.pt2`` of `torch.export`, with the manifest as the extra file ``manifest.json``."""
     batch = torch.export.Dim("batch", min=1)
     target = fold(target)
-    with quiet():
+    with _quiet():
         axes = target.batch_axes(batch)
         program = torch.export.export(target, inputs, dynamic_shapes=axes, strict=False)
         buffer = BytesIO()  # torch itself does not tell a full disk from other errors
@@ -48,13 +48,13 @@ def write_torch_export(target: Target, inputs: tuple[Tensor, ...], manifest: Map
 
 def read_torch_export(path: Path) -> Run:
     """Reads a ``.pt2``."""
-    with quiet(), path.open("rb") as file:
+    with _quiet(), path.open("rb") as file:
         return _on_arrays(torch.export.load(file).module())
 
 
 def write_torchscript(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
     """Writes a TorchScript trace for LibTorch, with the manifest as the extra file ``manifest.json``."""
-    with quiet():
+    with _quiet():
         script = torch.jit.trace(fold(target), inputs, check_trace=False)
         buffer = BytesIO()
         torch.jit.save(torch.jit.freeze(script), buffer, _extra_files={"manifest.json": json.dumps(manifest)})
@@ -63,16 +63,18 @@ def write_torchscript(target: Target, inputs: tuple[Tensor, ...], manifest: Mapp
 
 def read_torchscript(path: Path) -> Run:
     """Reads a TorchScript file."""
-    with quiet():
+    with _quiet():
         return _on_arrays(torch.jit.load(str(path)))
 
 
-def write_onnx(target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path) -> None:
+def write_onnx(
+    target: Target, inputs: tuple[Tensor, ...], manifest: Mapping[str, object], path: Path, half: bool = True
+) -> None:
     """Writes an ONNX file; see `caloman.exporting.onnx`."""
     from caloman.exporting import onnx
 
-    with quiet():
-        onnx.write(fold(target), inputs, manifest, path)
+    with _quiet():
+        onnx.write(fold(target), inputs, manifest, path, half)
 
 
 def read_onnx(path: Path) -> Run:
@@ -110,7 +112,7 @@ def _on_arrays(module: Callable) -> Run:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """The exporters warn about themselves: deprecated, being rewritten."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

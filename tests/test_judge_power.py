@@ -256,5 +256,19 @@ def test_equivalents_of_samples_are_by_energy_too():
     assert len(good["windows"]) == 2
     assert good["measures"]["ks"]["at_least"]
     assert bad["measures"]["ks"]["showers"] < 300
+    assert good["measures"]["classifier"]["at_least"]
     assert bad["training_showers"] is None
     assert bad["statement"].startswith("worth about")
+
+
+def test_the_score_of_trees_is_worth_what_theory_says():
+    """Of n and m points of one distribution, the KS distance has the mean square pi^2 / 12 (1/n + 1/m)."""
+    n, ratios = 1500, []
+    for seed in range(2):
+        geant4, reference = (summarize(LoadedSample.of(make_showers(n, 10 * seed + other))) for other in (1, 2))
+        wide = summarize(LoadedSample.of(distorted(make_showers(n, 10 * seed), "wider", 0.05)))
+        found = equivalents(wide, geant4, reference)["measures"]
+        expected = 12 / np.pi**2 * found["classifier"]["distance"] ** 2 - 2 / n
+        assert found["classifier"]["showers"] < found["ks"]["showers"]
+        ratios.append(found["classifier"]["showers"] * expected)
+    assert 0.4 < np.mean(ratios) < 2

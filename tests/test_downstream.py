@@ -6,6 +6,7 @@ from caloman.errors import CalomanError
 from caloman.evaluation.downstream import downstream
 from caloman.evaluation.downstream.calibration import calibration
 from caloman.evaluation.downstream.overlap import fit_fraction, overlap, single_and_double, turned
+from caloman.evaluation.measures import MISTAKEN
 from caloman.evaluation.samples import LoadedSample
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
@@ -73,6 +74,9 @@ def test_two_photons_are_told_from_one():
     test = make(2)
     right = overlap(make(1), test)
     assert right["overlap_auc"] > 0.9
+    found = [right[f"overlap_found_{share}"] for share in MISTAKEN]
+    assert found == sorted(found)
+    assert found[-1] > 85
     assert abs(right["overlap_fraction"]) < 5
     assert 0 < right["overlap_limit"] < 10
 

@@ -34,6 +34,9 @@ CLASSIFIERS = {
 }
 """Key of a classifier -> its name."""
 
+MISTAKEN = (1, 3, 10, 30)
+"""Shares of single photons that are taken for pairs [%], at which the pairs that are found are counted."""
+
 MEASURES = {
     **{f"auc_{key}": Measure(f"AUC, {name}") for key, name in CLASSIFIERS.items()},
     **{f"jsd_{key}": Measure(f"JSD, {name}") for key, name in CLASSIFIERS.items()},
@@ -55,6 +58,7 @@ MEASURES = {
     "calibration_linearity": Measure("nonlinearity of a calibration [%]"),
     "calibration_resolution": Measure("resolution of a calibration [%]"),
     "overlap_auc": Measure("AUC, one photon or two", "floor"),
+    **{f"overlap_found_{p}": Measure(f"pairs found with {p} % of single ones mistaken [%]", "floor") for p in MISTAKEN},
     "overlap_fraction": Measure("fraction of pairs found where there are none [%]", "floor"),
     "overlap_limit": Measure("upper limit on the fraction of pairs [%]", "floor"),
 }

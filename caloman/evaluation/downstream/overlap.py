@@ -7,9 +7,10 @@ showers of the summed energy, which the classifier does not know.
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from caloman.evaluation.inputs import high_level_inputs
+from caloman.evaluation.measures import MISTAKEN
 from caloman.evaluation.trees import fit_halves
 from caloman.showers.observables import compute_observables
 from caloman.showers.showers import Showers
@@ -30,16 +31,17 @@ def overlap(train: Showers, test: Showers) -> dict[str, float]:
     """Learns to tell one photon from two, and looks for a signal of two photons among single ones.
 
     Returns:
-        ``overlap_auc`` of the classifier on the test showers; ``overlap_limit``, the upper limit on the fraction of
-        pairs among single test showers, which have none, and ``overlap_fraction``, the fraction that fits best, in per
-        cent. The distributions of the score that are fitted are those of the showers that the classifier learned from.
-        Means over several ways to pair showers.
+        ``overlap_auc`` of the classifier on the test showers, and points of its ROC curve, ``overlap_found_10``: pairs
+        that are found if 10 % of the single showers are taken for pairs; ``overlap_limit``, the upper limit on the
+        fraction of pairs among single test showers, which have none, and ``overlap_fraction``, the fraction that fits
+        best. All but the AUC are in per cent. The distributions of the score that are fitted are those of the showers
+        that the classifier learned from. Means over several ways to pair showers.
     """
-    found = np.mean([_paired(train, test, seed) for seed in range(PAIRINGS)], axis=0).tolist()
-    return dict(zip(("overlap_auc", "overlap_limit", "overlap_fraction"), found, strict=True))
+    found = [_paired(train, test, seed) for seed in range(PAIRINGS)]
+    return {key: float(np.mean([numbers[key] for numbers in found])) for key in found[0]}
 
 
-def _paired(train: Showers, test: Showers, seed: int) -> tuple[float, float, float]:
+def _paired(train: Showers, test: Showers, seed: int) -> dict[str, float]:
     features, labels = _classes(train, seed)
     new, truth = _classes(test, seed)
     scores, tested = np.empty(len(labels)), np.zeros(len(truth))
@@ -49,7 +51,13 @@ def _paired(train: Showers, test: Showers, seed: int) -> tuple[float, float, flo
     edges = np.quantile(scores, np.linspace(0, 1, N_BINS + 1)[1:-1])
     templates = [_shares(scores[labels == label], edges) for label in (0, 1)]
     fraction, limit = fit_fraction(_counts(tested[truth == 0], edges), *templates)
-    return float(roc_auc_score(truth, tested)), 100 * limit, 100 * fraction
+    mistaken, recognized, _ = roc_curve(truth, tested)
+    return {
+        "overlap_auc": float(roc_auc_score(truth, tested)),
+        **{f"overlap_found_{p}": 100 * float(np.interp(p / 100, mistaken, recognized)) for p in MISTAKEN},
+        "overlap_limit": 100 * limit,
+        "overlap_fraction": 100 * fraction,
+    }
 
 
 def fit_fraction(counts: Array, background: Array, signal: Array) -> tuple[float, float]:

@@ -10,7 +10,13 @@ from caloman.evaluation.binnings import LABELS, RESPONSE, VOXEL_ENERGY
 from caloman.evaluation.comparison import Floor
 from caloman.evaluation.histograms import Histogram, by_observable
 from caloman.evaluation.measures import CLASSIFIERS
-from caloman.evaluation.plots.classifiers import closure_tests, equivalent_numbers, likelihood_ratios
+from caloman.evaluation.modes import DOWNSTREAM
+from caloman.evaluation.plots.classifiers import (
+    closure_tests,
+    equivalent_numbers,
+    likelihood_ratios,
+    one_photon_or_two,
+)
 from caloman.evaluation.plots.observables import correlation_matrices, histogram_panels
 from caloman.evaluation.plots.reading import deviation_maps, likelihood_map, telltale_showers
 from caloman.evaluation.plots.showers import evenly_spaced, mean_showers, mean_showers_by, single_showers
@@ -72,6 +78,9 @@ def _classifiers(results: Results) -> Iterator[Picture]:
     if results.closure_tests:
         floor = {level: results.floor.values[f"auc_{level}"] for level in results.floor.trainings}
         yield Picture.of("closure_tests", closure_tests(results.closure_tests, floor))
+    if DOWNSTREAM in results.judge.modes:
+        learned = {"Geant4": results.floor, **results.comparisons}
+        yield Picture.of("one_photon_or_two", one_photon_or_two({name: c.values for name, c in learned.items()}))
     for key in results.first.classifiers:
         trainings = {name: c.classifiers[key].trainings[0] for name, c in results.comparisons.items()}
         figure = likelihood_ratios(trainings)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from caloman.evaluation.classifier import Training
+from caloman.evaluation.measures import MISTAKEN
 from caloman.evaluation.plots.style import REFERENCE, sample_color
 from caloman.evaluation.schema import Equivalent
 
@@ -50,6 +51,22 @@ def closure_tests(entries: Mapping[str, Mapping[str, Interval]], floor: Mapping[
     axes.set_yticks(list(height.values()), list(height))
     axes.set(xlabel="AUC", xlim=(min(0.45, axes.get_xlim()[0]), axes.get_xlim()[1]))
     axes.legend(loc="best")
+    return figure
+
+
+def one_photon_or_two(samples: Mapping[str, Mapping[str, Interval]]) -> Figure:
+    """Draws points of ROC curves from the measures of each sample, of which the first one is Geant4."""
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for position, (name, values) in enumerate(samples.items(), start=-1):
+        found, errors = zip(*(values[f"overlap_found_{share}"] for share in MISTAKEN), strict=True)
+        color = REFERENCE if position < 0 else sample_color(position)
+        axes.errorbar(MISTAKEN, found, errors, fmt="o-", color=color, label=name, markersize=4, capsize=2)
+    axes.plot(MISTAKEN, MISTAKEN, ":", color=REFERENCE, label="guessing")
+    axes.set(xscale="log", xlabel="single photons mistaken [%]", ylabel="pairs found [%]")
+    axes.set_xticks(MISTAKEN, map(str, MISTAKEN))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="upper left")
     return figure
 
 

@@ -1,7 +1,8 @@
 """Showers in layouts of others, read as those of a shower file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
+from pathlib import Path
 from typing import Self
 
 import h5py
@@ -35,10 +36,10 @@ class ForeignFile(ABC):
         self.slices = [part]
         self.path = part.path
         self.geometry = geometry
-        self.condition_names = self.CONDITIONS.further
-        self._file = open_hdf5(part.path)
+        self._file = self._opened(part.path)
         try:
             self._rows = part.within(self._open())
+            self.condition_names = self.CONDITIONS.further
         except BaseException:
             self._file.close()
             raise
@@ -69,6 +70,9 @@ class ForeignFile(ABC):
             others = {name: columns[name] for name in self.condition_names}
             yield Showers(columns[ENERGY.name], voxels, self.geometry, others)
 
+    def _opened(self, path: Path) -> h5py.File:
+        return open_hdf5(path)
+
     @property
     def _row_bytes(self) -> int:
         """Bytes of memory that a shower takes."""
@@ -93,7 +97,7 @@ class ForeignFile(ABC):
             raise CalomanError(f"{self.path}: no {name!r}; a file of this layout has {', '.join(self.TABLES)}")
         return table
 
-    def _n_rows(self, tables: dict[str, h5py.Dataset]) -> int:
+    def _n_rows(self, tables: Mapping[str, Sized]) -> int:
         """Number of rows that all tables have.
 
         Raises:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from caloman.data.foreign import ForeignFile
 from caloman.data.lemurs import LemursFile
+from caloman.data.npz import NpzFile
 from caloman.data.showerdata import ShowerDataFile
 from caloman.errors import CalomanError
 from caloman.files import sha256
@@ -28,9 +29,9 @@ from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
 from caloman.showers.spectra import check_seed
 from caloman.showers.writer import ShowerWriter
 
-Format = Literal["calochallenge", "lemurs", "showerdata"]
+Format = Literal["calochallenge", "lemurs", "npz", "showerdata"]
 Source = ShowerFiles | ForeignFile
-FOREIGN: dict[str, type[ForeignFile]] = {"lemurs": LemursFile, "showerdata": ShowerDataFile}
+FOREIGN: dict[str, type[ForeignFile]] = {"lemurs": LemursFile, "npz": NpzFile, "showerdata": ShowerDataFile}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def prepare(
         compress: gzip in chunks of whole rows: smaller, but slower to read, and it cannot be memory-mapped.
         validation_fraction: part of the showers that is set aside for validation, recorded as ``validation_rows``.
         seed: seed of the choice of these showers.
-        format: layout of the files; those of LEMURS and ShowerData need --dataset.
+        format: layout of the files; all but those of the CaloChallenge need --dataset.
         into: binning .xml file of a coarser mesh, whose edges are all edges of the finer one, to sum the voxels into.
 
     Raises:

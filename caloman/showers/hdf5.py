@@ -37,6 +37,9 @@ def open_hdf5(path: Path) -> h5py.File:
     if not path.is_file():
         what = "not a regular file" if path.exists() else "no such file"
         raise CalomanError(f"{path}: {what}; give the path of an HDF5 file with showers")
+    if path.suffix == ".npz":
+        raise CalomanError(f"{path}: an archive of NumPy; make a shower file of it with `caloman prepare {path} "
+                           "FILE.hdf5 --format npz --dataset DATASET`")  # fmt: skip
     try:
         return h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:

@@ -116,10 +116,9 @@ def equivalents(generated: Summary, geant4: Summary, reference: Summary) -> Equi
     overall = _by_distance(*samples)
     for key, found in overall.items():
         found["label"] = MEASURES[key].label
-    first, *others = overall.values()
-    worth = f"worth {'' if first['at_least'] else 'about '}{first['words']} Geant4 showers by {first['label']}"
+    first = next(iter(overall.values()))
     return Equivalent(
-        statement=", ".join([worth, *(f"{other['words']} by {other['label']}" for other in others)]),
+        statement=f"worth {'' if first['at_least'] else 'about '}{first['words']} Geant4 showers by {first['label']}",
         training_showers=_training_showers(generated.sample),
         measures=overall,
         windows=windows,

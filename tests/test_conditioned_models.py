@@ -105,6 +105,7 @@ def test_each_condition_changes_the_showers_of_each_model(kind, randomize):
             {"theta": 1, "phi": np.nan, "detector": 3},
             "'incident_phi' of shower 0 is nan rad; conditions must be finite",
         ),
+        ({"theta": "60deg", "phi": 1.0, "detector": 3}, "theta needs numbers, one per shower, not '60deg'"),
         ({"theta": [1.0, 1.0, 1.0], "phi": 1.0, "detector": 3}, "has shape .3,. for 2 showers"),
         ({"theta": 1.0, "phi": 1.0, "detector": 3, "eta": 1}, "no condition 'eta'; those of this model are incident_"),
     ],
@@ -229,6 +230,7 @@ def test_a_file_tells_all_conditions(conditioned, make_showers, small, rng, tmp_
         (["--theta", "1", "--phi", "0", "--conditions", "detector=5", "--extrapolate"], "categories 3, 7; ask for"),
         (["--theta", "1", "--phi", "0", "--conditions", "x=5"], "x: no condition of this model"),
         (["--theta", "1", "--phi", "0", "--conditions", "detector"], "use NAME=VALUES, such as detector=3"),
+        (["--theta", "1", "--phi", "0", "--conditions", "detector=3", "theta=1.2"], "theta is given twice"),
     ],
 )
 def test_impossible_requests_are_one_sentence(conditioned, tmp_path, capsys, options, message):

@@ -91,10 +91,10 @@ def generate(
         raise CalomanError(
             f"--shard {shard}: shards are CaloChallenge files; give --format {format} to `caloman merge`"
         )
-    given = {"theta": theta, "phi": phi, **read_assignments(conditions or [])}
+    given = read_assignments(conditions or [], theta=theta, phi=phi)
     job = Job(
         str(bundle.find(run).absolute()), str(Path(output).absolute()), energies, n, seed, device, precision, compile,
-        compression, shard, extrapolate, member, tuple((name, text) for name, text in given.items() if text is not None)
+        compression, shard, extrapolate, member, tuple(given.items())
     )  # fmt: skip
     n_showers = Generation(job).complete(format, dask)
     return f"{n_showers} showers written to {output}"

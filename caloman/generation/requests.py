@@ -93,14 +93,18 @@ class Request:
         return np.stack(columns, axis=1)
 
 
-def read_assignments(texts: list[str]) -> dict[str, str]:
-    """Specifications by name, from texts such as ``detector=3``.
+def read_assignments(texts: list[str], **options: str | None) -> dict[str, str]:
+    """Specifications by name, from texts such as ``detector=3`` and from options of their own; None is no option.
 
     Raises:
-        CalomanError: if a text has another form.
+        CalomanError: if a text has another form, or a name comes twice.
     """
-    pairs = [re.fullmatch(r"([a-z][a-z0-9_]*)=(.+)", text) for text in texts]
-    wrong = next((text for text, pair in zip(texts, pairs, strict=True) if pair is None), None)
-    if wrong is not None:
-        raise CalomanError(f"--conditions {wrong!r}: use NAME=VALUES, such as detector=3")
-    return {pair[1]: pair[2] for pair in pairs if pair}
+    found = {name: text for name, text in options.items() if text is not None}
+    for text in texts:
+        pair = re.fullmatch(r"([a-z][a-z0-9_]*)=(.+)", text)
+        if pair is None:
+            raise CalomanError(f"--conditions {text!r}: use NAME=VALUES, such as detector=3")
+        if pair[1] in found:
+            raise CalomanError(f"--conditions {text!r}: {pair[1]} is given twice; name it once")
+        found[pair[1]] = pair[2]
+    return found

@@ -15,7 +15,7 @@ from caloman.models.energy import LayerEnergyModel
 from caloman.models.noise import chunk_noise
 from caloman.models.shape import ManifoldShape, ShapeModel
 from caloman.preprocessing import ShowerTransform
-from caloman.showers.conditions import Conditions
+from caloman.showers.conditions import ENERGY, Conditions
 from caloman.showers.geometry import Geometry
 from caloman.showers.showers import CHUNK, Showers
 
@@ -101,13 +101,13 @@ class ShowerModel(Sampler, ABC):
             conditions: the model's other conditions by name, such as ``theta`` [rad], a number or shape (N,).
 
         Raises:
-            CalomanError: if a condition is missing, unknown, or outside its trained range.
+            CalomanError: if a condition is missing, unknown, no number, or outside its trained range.
         """
-        energies = np.asarray(incident_energies, dtype=np.float32).reshape(-1)
+        energies = _numbers(ENERGY.plural, incident_energies).reshape(-1)
         unknown = next((name for name in conditions if name not in self.conditions.further), None)
         if unknown is not None:
             raise CalomanError(f"no condition {unknown!r}; those of this model are {', '.join(self.conditions.names)}")
-        columns = {name: np.asarray(values, np.float32) for name, values in conditions.items()}
+        columns = {name: _numbers(name, values) for name, values in conditions.items()}
         columns = {k: np.full(len(energies), v) if v.ndim == 0 else v for k, v in columns.items()}
         matrix = self.conditions.matrix(energies, columns, "sample")
         self.conditions.check_trained(matrix)
@@ -199,3 +199,11 @@ class FactorizedShowerModel(ShowerModel):
 def _size(module: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    """The values of a condition as an array."""
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise CalomanError(f"sample: {name} needs numbers, one per shower, not {values!r:.60}") from None

@@ -5,7 +5,7 @@ In a file a condition is a table ``incident_NAME`` of one column; that of the en
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -297,8 +297,3 @@ def _arc(angles: NDArray[np.floating]) -> tuple[float, float]:
         return (-math.pi, math.pi)
     low = float(turned[(widest + 1) % len(turned)])
     return (low, low + TURN - float(gaps[widest]))
-
-
-def concatenate(parts: Sequence[Columns]) -> dict[str, NDArray[np.float32]]:
-    """Joins columns of the same names."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

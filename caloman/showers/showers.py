@@ -108,7 +108,7 @@ class ShowerFile:
         table = find_table(self._file, name)
         if table is None:
             raise CalomanError(f"{self.path}: no dataset {name!r}; a CaloChallenge file has 'incident_energies' "
-                               "and 'showers'")  # fmt: skip
+                               "and 'showers', and `caloman prepare --format` reads other layouts")  # fmt: skip
         if table.shape[1:] != (columns,):
             fix = "choose the dataset that the file was made for" if columns > 1 else "store one number per row"
             raise CalomanError(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
-from caloman.showers.conditions import check_equal_names, concatenate
+from caloman.showers.conditions import Columns, check_equal_names
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import open_hdf5
 from caloman.showers.showers import ShowerFile, Showers
@@ -146,7 +146,7 @@ class ShowerFiles:
         columns = [
             {name: values[rows.start : rows.stop] for name, values in file.conditions().items()} for file, rows in parts
         ]
-        return concatenate(columns)
+        return _joined(columns)
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
@@ -175,7 +175,7 @@ class ShowerFiles:
         energies, voxels = (
             np.concatenate([getattr(part, name) for part in parts]) for name in ("incident_energies", "voxels")
         )
-        return Showers(energies, voxels, self.geometry, concatenate([part.conditions for part in parts]))
+        return Showers(energies, voxels, self.geometry, _joined([part.conditions for part in parts]))
 
     def blocks(self) -> Iterator[Showers]:
         """Iterates over the slices in blocks of whole HDF5 chunk rows; see `ShowerFile.blocks`."""
@@ -191,3 +191,8 @@ def recorded_sources(path: Path) -> list[str]:
         return [str(source["sha256"]) for source in json.loads(str(sources))] if sources else []
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CalomanError(f"{path}: attribute 'sources' is not what `caloman prepare` writes; remove it") from None
+
+
+def _joined(parts: Sequence[Columns]) -> dict[str, NDArray[np.float32]]:
+    """Joins columns of the same names."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

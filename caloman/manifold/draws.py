@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.manifold.bins import BinnedSizes, LowHits
 from caloman.manifold.coordinates import LEAST_SHARE, Coarse
-from caloman.manifold.features import POWERS, aligned, along, brightness, hits_feature, shares_feature
+from caloman.manifold.features import (
+    POWERS,
+    aligned,
+    along,
+    brightness,
+    first_moments,
+    hits_feature,
+    shares_feature,
+)
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
 from caloman.manifold.turns import Outputs, Places, Turn
@@ -73,10 +81,11 @@ class LayerDraws(nn.Module):
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + self.n_colors - 1
         self.directed, self.unit, self.low = directed, unit, low
-        n_directions = 0 if directed is None else 2 * POWERS * (1 + directed.stop - directed.start)
+        planes = BEFORE + 2
+        n_tilts = 2 * POWERS * (1 + directed.stop - directed.start) + planes * n_r if directed else 0
         self.splits = [PARAMETERS * cell, low.bins if low else 0]
-        self.tilt = zero_linear(n_directions, sum(self.splits)) if n_directions else None
-        self.net = CircleNet((BEFORE + 2) * cell + n_directions, n_scalars, sum(self.splits), hidden, blocks)
+        self.tilt = zero_linear(n_tilts, sum(self.splits)) if n_tilts else None
+        self.net = CircleNet(planes * cell + n_tilts, n_scalars, sum(self.splits), hidden, blocks)
         middle = PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2 - torch.arange(2)[:, None]
         # middles of cells in even and odd layers, see `aligned`
         self.register_buffer("cell_alpha", 2 * torch.pi / n_alpha * middle - torch.pi, persistent=False)
@@ -235,10 +244,11 @@ class LayerDraws(nn.Module):
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
         if self.tilt is None:
             outputs = self.net(cells, turn.scalars)
-        else:  # directly as well: a weak effect, which a deep network takes long to find
+        else:  # directly as well: weak effects, which a deep network takes long to find
             depth = turn.layer / max(self.zones.grid[0] - 1, 1)
             directions = along(self.cell_alpha[turn.layer % 2], depth, turn.scalars[:, self.directed])
-            outputs = self.net(torch.cat([cells, directions], dim=2), turn.scalars) + self.tilt(directions)
+            tilts = torch.cat([directions, first_moments(turn.planes)], dim=2)
+            outputs = self.net(torch.cat([cells, tilts], dim=2), turn.scalars) + self.tilt(tilts)
         numbers, bins = at_least_float32(outputs).split(self.splits, dim=2)
         numbers = numbers.unflatten(2, (PARAMETERS, PAIR, -1))
         prior = hits_feature(turn.left.hits, self.places[turn.number, turn.layer])

@@ -44,3 +44,15 @@ def along(alpha: Tensor, depth: Tensor, numbers: Tensor) -> Tensor:
     powers = torch.stack([(2 * depth - 1) ** power for power in range(POWERS)], dim=1)
     products = powers.unsqueeze(2) * F.pad(numbers, (1, 0), value=1.0).unsqueeze(1)
     return (circle.unsqueeze(3) * products.flatten(1)[:, None, None]).flatten(2)
+
+
+def first_moments(images: Tensor) -> Tensor:
+    """First moments in alpha of each ring of images (M, P, A, R).
+
+    Returns:
+        Towards cells of two bins in alpha, shape (M, A / 2, P R).
+    """
+    n_alpha = images.shape[2]
+    bins = torch.arange(n_alpha, device=images.device)
+    angles = (2 * torch.pi / n_alpha) * (bins[:, None] - 2 * bins[: n_alpha // 2] - 0.5)
+    return (images.transpose(2, 3) @ angles.cos().to(images)).permute(0, 3, 1, 2).flatten(2)

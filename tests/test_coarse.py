@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from caloman.errors import CalomanError
 from caloman.manifold import CoarseManifold
 from caloman.manifold.coordinates import CoarseCoordinates
+from caloman.manifold.features import first_moments
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.past import Past
 from caloman.manifold.sampling import choose_hits, log_odds, score_hits, share_energy
@@ -313,3 +314,11 @@ def test_only_a_decoder_with_directions_tells_a_turned_shower_from_another(rando
     nothing = torch.zeros(40, manifold.latent_dim).double()
     before, after = (manifold.log_likelihood(nothing, context, each) for each in (shapes, turned(REGULAR, shapes, 2)))
     assert torch.allclose(before, after) is not directions
+
+
+def test_first_moments_point_to_where_the_energy_is():
+    images = torch.rand(7, 2, A, R).double()
+    center = (torch.view_as_real(torch.fft.fft(images, dim=2)[:, :, 1]) * torch.tensor([1.0, -1.0])).double()
+    cells = 2 * torch.pi / A * (2 * torch.arange(A // 2) + 0.5)  # between its two bins, from the middle of the first
+    expected = torch.einsum("mprx,xc->mcpr", center, torch.stack([cells.cos(), cells.sin()]).double())
+    assert_close(first_moments(images), expected.flatten(2), atol=1e-6, rtol=1e-5)

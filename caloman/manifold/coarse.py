@@ -38,7 +38,7 @@ class CoarseManifold(Manifold):
         zones: first ring of each zone but the innermost.
         hidden: channels of the decoder.
         blocks: residual blocks of the decoder.
-        directions: whether the decoder knows alpha, for particles that come from one side.
+        directions: whether the decoder knows alpha and first moments in alpha, for particles that come from one side.
         unit: energy that the decoder sees as a number of order one [MeV], about that of a bright voxel.
         bins: of the energies of hits below an energy. Their chances are numbers of the decoder, so that the spectrum
             may have steps. Shapes have to be parts of the energies of layers then, see `LayerwiseTransform`.

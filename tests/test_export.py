@@ -89,6 +89,27 @@ def test_files_give_the_showers_of_the_model(exported, head, suffix):
     assert (expected > 0).any()
 
 
+def test_a_manifold_of_fixed_coordinates_is_exported(tmp_path):
+    geometry = MESHES["small"]
+    spec = make_spec("HurdleHead")
+    shape = {
+        "autoencoder": {"class_path": "caloman.manifold.CoarseManifold", "init_args": {"zones": [1], "hidden": 4}},
+        "density": {
+            "class_path": "caloman.manifold.CoarseDensity",
+            "init_args": {"steps": geometry.n_layers, "hidden": 4, "bins": 3, "window": 1},
+        },
+    }
+    spec["init_args"]["shape"] = {"class_path": "caloman.models.ManifoldShape", "init_args": shape}
+    spec["init_args"]["transform"] = {"class_path": "caloman.preprocessing.LayerwiseTransform"}
+    torch.manual_seed(1)
+    model = bundle.build_model(spec, geometry, ENERGY_ONLY, Path("spec")).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.conditions = Conditions.energies(1e3, 1e5)
+    result = export(model, tmp_path / "coarse.onnx")
+    assert result.parity.holds(result.rounding)
+
+
 def test_onnx_file_says_what_it_is(exported):
     model, path, _ = exported(".onnx")
     proto = onnx.load(path)

@@ -171,9 +171,15 @@ def _by_distance(generated: Points, geant4: Points, reference: Points) -> dict[s
     for key, measure in MEASURES.items():
         x, y, z = (sample.by_distance[key] for sample in (generated, geant4, reference))
         if len(_splits(len(y), y.shape[1], measure)) >= POINTS:
-            scale = largest_magnitude(z) if key == "fpd" else np.where(z.std(axis=0) > 0, z.std(axis=0), 1)
+            scale = largest_magnitude(z) if key == "fpd" else _widths(x, y, z)
             found[key] = equivalent(x / scale, y / scale, z / scale, measure)
     return found
+
+
+def _widths(generated: NDArray, geant4: NDArray, reference: NDArray) -> NDArray:
+    """Widths (D,) of reference points, but not far below those of all: a window may leave a layer empty."""
+    widths = np.maximum(reference.std(axis=0), 0.1 * np.concatenate([generated, geant4, reference]).std(axis=0))
+    return np.where(widths > 0, widths, 1)
 
 
 def _splits(n_showers: int, dimensions: int, measure: Measure) -> list[int]:

@@ -99,7 +99,7 @@ class CoarseDensity(SequenceFlow):
         """Of the last of the first c zones (..., 4), from its value, hits (..., Z) and ratios of mean hits (..., c)."""
         own, others = hits[..., : ratios.shape[-1]], beyond(hits)[..., : ratios.shape[-1]]
         parts = torch.where(others > 0, (ratios + _relative(own, others)).sigmoid(), 1.0) * (own > 0)
-        left = energies * (1 - F.pad(parts[..., :-1], (1, 0))).prod(-1)  # never a product of nothing, which ONNX refuses
+        left = energies * (1 - F.pad(parts[..., :-1], (1, 0))).prod(-1)  # ONNX has no product of nothing
         own, others, part = own[..., -1], others[..., -1], parts[..., -1]
         is_real = ((own > 0) & (others > 0)).to(value)
         means = _mean_hit(left * part, own), _mean_hit(left * (1 - part), others)

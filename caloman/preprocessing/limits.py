@@ -51,7 +51,7 @@ class Knots(nn.Module):
         """Interpolates statistics (K, D), or (K,), to incident energies (N, 1) [MeV], shape (N, D), or (N, 1)."""
         weights = (1 - self._distances(incident_energies)).clamp(min=0)
         with full_precision(weights.device.type):
-            return weights @ statistics.view(KNOTS, -1)
+            return weights @ statistics.view(KNOTS, -1).to(weights.dtype)
 
     def _distances(self, incident_energies: Tensor) -> Tensor:
         """Distances of incident energies (N, 1) [MeV] to all knots in steps, shape (N, K)."""

@@ -48,7 +48,7 @@ def test_the_density_is_that_of_the_samples(density, context):
         condition = context[row : row + 1]
         jacobian = torch.autograd.functional.jacobian(lambda n, c=condition: density.sample(n[None], c)[0], noise[row])
         expected = density.log_prob_of_noise(noise[row : row + 1]) - torch.linalg.slogdet(jacobian)[1]
-        assert_close(density.log_prob(samples[row : row + 1], condition), expected, atol=1e-4, rtol=1e-4)
+        assert_close(density.log_prob(samples[row : row + 1], condition), expected, atol=1e-8, rtol=0)
 
 
 def test_conditioners_see_hits_and_not_what_fills_them(manifold, density, context):

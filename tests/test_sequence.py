@@ -25,7 +25,7 @@ def test_the_density_is_that_of_the_samples(flow_and_context):
         condition = None if context is None else context[row : row + 1]
         jacobian = torch.autograd.functional.jacobian(lambda n, c=condition: flow.sample(n[None], c)[0], noise[row])
         expected = flow.log_prob_of_noise(noise[row : row + 1]) - torch.linalg.slogdet(jacobian)[1]
-        assert_close(flow.log_prob(samples[row : row + 1], condition), expected, atol=1e-4, rtol=1e-4)
+        assert_close(flow.log_prob(samples[row : row + 1], condition), expected, atol=1e-8, rtol=0)
 
 
 def test_a_step_sees_those_before_it_only(flow_and_context):

@@ -57,9 +57,9 @@ class SequenceFlow(Distribution):
         for conditioner in self.conditioners:
             start_at_zero(conditioner.get_submodule("last"))
         distance = torch.arange(steps, device="cpu")[:, None] - torch.arange(steps, device="cpu") - 1
-        self.register_buffer("fading", torch.where(distance >= 0, MEMORY ** distance.clamp(min=0), 0), persistent=False)
+        self.register_buffer("distance", distance, persistent=False)
 
-    fading: Tensor
+    distance: Tensor
 
     def view_sizes(self) -> list[int]:
         """How many numbers each channel shows the conditioners behind it."""
@@ -79,10 +79,14 @@ class SequenceFlow(Distribution):
         views = [self.view(values[..., : i + 1], slice(None), beside) for i in range(self.channels)]
         view = torch.cat(views, dim=-1)
         before = _windows(F.pad(view, (0, 0, self.window, 0))[:, :-1], self.window)
-        memory = (1 - MEMORY) * torch.einsum("kl,nlc->nkc", self.fading.to(view), view)
+        memory = (1 - MEMORY) * torch.einsum("kl,nlc->nkc", self._fading(view), view)
         seen = torch.cat([self._around(inputs, context), before, memory], dim=2)
         noise, log_det = zip(*self._maps(seen, values, views), strict=True)
         return torch.stack(log_det).sum((0, 2)) + self.log_prob_of_noise(torch.cat(noise, dim=1))
+
+    def _fading(self, like: Tensor) -> Tensor:
+        """Weight of each step in the memory of each other, in the precision of `like`, shape (steps, steps)."""
+        return torch.where(self.distance >= 0, MEMORY ** self.distance.clamp(min=0).to(like), 0)
 
     def _maps(self, seen: Tensor, values: Tensor, views: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for channel, conditioner in enumerate(self.conditioners):

@@ -502,10 +502,12 @@ def test_low_digits_are_normal_and_independent_of_the_number_they_are_taken_from
         assert stats.chisquare(table.ravel()).pvalue > 1e-3
 
 
-def test_flow_matching_with_a_transformer_is_exported(tmp_path):
-    field = {"shape": [3, 4, 2], "patch": [1, 2, 2], "hidden": 12, "depth": 1, "heads": 2}
-    network = {"class_path": "caloman.rivals.PatchTransformer", "init_args": field}
-    flow = {"class_path": "caloman.rivals.FlowMatching", "init_args": {"network": network, "steps": 1}}
+@pytest.mark.parametrize("flow", ["FlowMatching", "TransformerCouplingFlow"])
+def test_transformers_are_exported(flow, tmp_path):
+    mesh = {"shape": [3, 4, 2], "patch": [1, 2, 2], "hidden": 12, "depth": 1, "heads": 2}
+    network = {"class_path": "caloman.rivals.PatchTransformer", "init_args": mesh}
+    settings = {"network": network, "steps": 1} if flow == "FlowMatching" else {**mesh, "transforms": 2}
+    flow = {"class_path": f"caloman.rivals.{flow}", "init_args": settings}
     spec = make_spec("HurdleHead")
     spec["init_args"]["shape"] = {
         "class_path": "caloman.rivals.CopulaShape",

@@ -194,7 +194,7 @@ def test_filled_energies_are_a_shape_as_well(make_showers):
     assert_close(Log(16).inverse(Log(16)(shapes)), shapes)
 
 
-@pytest.mark.parametrize("name", ["icaloflow_small", "l2lflows_small"])
+@pytest.mark.parametrize("name", ["icaloflow_small", "l2lflows_small", "vit_small"])
 def test_pipeline_trains_and_samples(name, tmp_path, make_showers):
     make_showers(60, BUILT_IN["2"]).save(tmp_path / "showers.hdf5")
     spec = read_layers(CONFIGS / f"{name}.yaml")
@@ -202,7 +202,9 @@ def test_pipeline_trains_and_samples(name, tmp_path, make_showers):
     spec["monitor"] = None
     model = spec["model"]["init_args"]
     model["energy"]["init_args"]["flow"]["init_args"] |= {"transforms": 1, "hidden": 8}
-    model["shape"]["init_args"]["flow"]["init_args"] |= {"transforms": 1, "hidden": 4, "bins": 3}
+    shape = model["shape"]["init_args"]
+    shape = shape.get("density", model["shape"])["init_args"]
+    shape["flow"]["init_args"] |= {"transforms": 1, "hidden": 4, "bins": 3}
     for stage in spec["stages"].values():
         stage["trainer"] = {"max_epochs": 1, "batch_size": 16}
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))

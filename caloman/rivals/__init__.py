@@ -1,4 +1,4 @@
-"""Rival generators of the literature, for comparison: CaloFlow, CaloINN, layer-wise flows, flow matching, a copula."""
+"""Rival generators of the literature: CaloFlow, CaloINN, layer-wise flows, flow matching, ViT-cINN, a copula."""
 
 from caloman.rivals.convolutional import ConvolutionalCouplingFlow
 from caloman.rivals.copula import CopulaShape, Marginals
@@ -7,9 +7,11 @@ from caloman.rivals.flow_matching import FlowMatching
 from caloman.rivals.joint import JointDensity, JointShowerModel
 from caloman.rivals.layerwise import LayerwiseFlow, LayerwiseShape
 from caloman.rivals.patches import PatchTransformer
+from caloman.rivals.transformer import TransformerCouplingFlow
 from caloman.rivals.velocity import VelocityMLP, VelocityNetwork
 
 __all__ = [
     "ConvolutionalCouplingFlow", "CopulaShape", "FlowMatching", "FlowShape", "JointDensity", "JointShowerModel",
-    "LayerwiseFlow", "LayerwiseShape", "Marginals", "PatchTransformer", "VelocityMLP", "VelocityNetwork",
+    "LayerwiseFlow", "LayerwiseShape", "Marginals", "PatchTransformer", "TransformerCouplingFlow", "VelocityMLP",
+    "VelocityNetwork",
 ]  # fmt: skip

@@ -181,7 +181,7 @@ def measure_fits(report: Report) -> None:
 
 def compare_precisions(report: Report) -> None:
     """The best validation loss of each stage in float32 and in bfloat16; the first run stays for the next parts."""
-    epochs, n = (1, 500) if report.small else (8, 20_000)
+    epochs, n = (1, 500) if report.small else (12, 20_000)
     with _simulated("1-photons", n) as showers:
         for precision in PRECISIONS:
             run = report.path.parent / f"run-{precision}"
@@ -271,7 +271,8 @@ def _simulated(dataset: str, n: int) -> Iterator[Path]:
 
 
 def _options(report: Report, showers: Path, precision: str, epochs: int) -> list[str]:
-    """A short fit on one device; the learning rates fall over its length."""
+    """A short fit on one device; the learning rates fall over its length. Small batches would leave a GPU waiting."""
+    batch = 128 if report.small else 1024
     accelerator = "gpu" if report.device.type == "cuda" else "cpu"
     stages = ("energy", "autoencoder", "latent", "residual")
     return [
@@ -280,7 +281,7 @@ def _options(report: Report, showers: Path, precision: str, epochs: int) -> list
         "--hardware.devices=1",
         f"--hardware.precision={precision}",
         *chain.from_iterable(
-            (f"--stages.{stage}.trainer.max_epochs={epochs}", f"--stages.{stage}.trainer.batch_size=128")
+            (f"--stages.{stage}.trainer.max_epochs={epochs}", f"--stages.{stage}.trainer.batch_size={batch}")
             for stage in stages
         ),
     ]

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from caloman.errors import CalomanError
 from caloman.manifold import CoarseManifold
 from caloman.manifold.coordinates import CoarseCoordinates
-from caloman.manifold.features import first_moments
+from caloman.manifold.features import aligned, first_moments
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.past import Past
 from caloman.manifold.sampling import choose_hits, log_odds, score_hits, share_energy
@@ -31,10 +31,10 @@ def geometry(request):
     return request.param
 
 
-@pytest.fixture(params=[(), (2,)], ids=["checkerboard", "groups"])
+@pytest.fixture(params=[{}, {"groups": (2,)}, {"groups": (2,), "cores": True}], ids=["checkerboard", "groups", "cores"])
 def manifold(geometry, request, randomize):
     return randomize(
-        CoarseManifold(geometry, CONTEXT, zones=[1, 3], hidden=6, blocks=1, groups=request.param), std=0.2
+        CoarseManifold(geometry, CONTEXT, zones=[1, 3], hidden=6, blocks=1, **request.param), std=0.2
     ).double()
 
 
@@ -154,9 +154,13 @@ def test_a_compiled_graph_draws_the_same_showers(manifold, shapes, context, monk
 def test_training_sees_what_sampling_sees(geometry, manifold, shapes, context, monkeypatch):
     """The draws of all layers at once, under a finished shower, are those from layer to layer that made it."""
     seen, outputs = [], manifold.draws.outputs
-    monkeypatch.setattr(
-        manifold.draws, "outputs", lambda turn: seen.append((turn, outputs(turn).logits)) or outputs(turn)
-    )
+
+    def record(turn, core):  # the cores of a finished shower may be others than those that were drawn
+        core = None if core is None else torch.zeros_like(core)
+        seen.append((turn, outputs(turn, core).logits))
+        return outputs(turn, core)
+
+    monkeypatch.setattr(manifold.draws, "outputs", record)
     decoded = manifold.decode(manifold.encode(shapes, context), context, noise_of(manifold))
     steps, seen[:] = list(seen), []
     for draw in range(manifold.draws.n_colors):
@@ -185,6 +189,42 @@ def test_a_draw_sees_the_colors_before_it_and_its_neighbors_never_have_its_color
     assert torch.all(draws.color != draws.color.roll(1, 0))
     assert torch.all(draws.color[:, 1:] != draws.color[:, :-1])
     assert torch.all(draws.color.amax(0).diff() >= 0 if draws.n_colors > 2 else draws.color < 2)
+
+
+@pytest.fixture
+def turn(manifold, shapes, context):
+    """What the second draw of all layers knows, and their images."""
+    coarse, layer = manifold.coordinates.measure(shapes), torch.arange(L).repeat(40)
+    images = aligned(manifold.zones.images(shapes).flatten(0, 1), layer)
+    scalars = manifold._scalars(coarse, context).flatten(0, 1)
+    before, ones = torch.rand(40 * L, 3, A, R).double(), torch.ones(40 * L)
+    coarse = type(coarse)(*(part.flatten(0, 1) for part in coarse))
+    return manifold.draws.turn(before, scalars, layer, coarse, ones.long(), images, ones.double()), images
+
+
+@pytest.mark.parametrize("manifold", [{"cores": True}], ids=["cores"], indirect=True)
+def test_a_core_has_most_of_the_energy_that_is_left(manifold, turn):
+    turn, images = turn
+    left = (images * (manifold.draws.color >= 1)).sum(2)
+    core = manifold.draws.core.of(images, turn.number)
+    has_energy = left.sum(1) > 0
+    assert torch.equal(core.argmax(1)[has_energy], left.argmax(1)[has_energy])
+    assert torch.equal(core.sum(1), has_energy.double())
+
+
+@pytest.mark.parametrize("manifold", [{"cores": True}], ids=["cores"], indirect=True)
+def test_cores_are_drawn_with_their_chances(geometry, manifold, turn):
+    turn, _ = turn
+    draws, n = manifold.draws, 2000
+    inputs = draws._inputs(turn)
+    uniform = ((torch.arange(n).double() + 0.5) / n).view(-1, 1, 1).expand(-1, len(inputs), 1)
+    frequency = torch.stack([draws.core.draw(u, inputs, turn) for u in uniform]).mean(0)
+    each = torch.eye(A).double().unsqueeze(1).expand(-1, len(inputs), -1)
+    chances = torch.stack([draws.core.log_prob(core, inputs, turn).exp() for core in each], dim=1)
+    has_hits = (turn.left.hits.sum(1, keepdim=True) > 0).double()
+    assert_close(frequency, chances * has_hits, atol=1.5 / n, rtol=0)
+    assert_close(chances.sum(1), torch.ones(len(inputs)).double())
+    assert torch.all(chances[~draws.is_voxel[turn.layer].any(2)] < 1e-9)
 
 
 def test_a_turned_shower_is_as_likely(geometry, manifold, shapes, context):

@@ -93,7 +93,10 @@ def test_a_manifold_of_fixed_coordinates_is_exported(tmp_path):
     geometry = MESHES["small"]
     spec = make_spec("HurdleHead")
     shape = {
-        "autoencoder": {"class_path": "caloman.manifold.CoarseManifold", "init_args": {"zones": [1], "hidden": 4}},
+        "autoencoder": {
+            "class_path": "caloman.manifold.CoarseManifold",
+            "init_args": {"zones": [1], "hidden": 4, "cores": True},
+        },
         "density": {
             "class_path": "caloman.manifold.CoarseDensity",
             "init_args": {"steps": geometry.n_layers, "hidden": 4, "bins": 3, "window": 1},

@@ -14,6 +14,7 @@ from caloman.manifold.coarse_density import CoarseDensity
 from caloman.manifold.coordinates import Coarse, CoarseCoordinates
 from caloman.manifold.draws import LayerDraws
 from caloman.manifold.features import aligned, brightness, hits_feature, shares_feature
+from caloman.manifold.heads import upper_tail
 from caloman.manifold.past import Past
 from caloman.manifold.sampling import log_odds
 from caloman.manifold.zones import Zones
@@ -44,6 +45,7 @@ class CoarseManifold(Manifold):
             may have steps. Shapes have to be parts of the energies of layers then, see `LayerwiseTransform`.
         below: that energy [MeV].
         groups: first ring of each group of rings but the innermost.
+        cores: whether each draw of a layer chooses first the bin in alpha with most of its energy.
 
     References:
         SuperCalo (arXiv:2308.11700) for coarse energies and what is below them.
@@ -55,7 +57,7 @@ class CoarseManifold(Manifold):
     def __init__(
         self, geometry: Geometry, context: int, zones: Sequence[int] = (1,), hidden: int = 64, blocks: int = 2,
         directions: bool = False, unit: float = 1.0, bins: int = 0, below: float = 10.0,
-        groups: Sequence[int] = (),
+        groups: Sequence[int] = (), cores: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.zones = Zones(geometry, zones)
@@ -68,8 +70,9 @@ class CoarseManifold(Manifold):
         further = n_scalars - context + 1  # place of the conditions beside the energy, see `_scalars`
         directed = slice(further, further + context - 1 - self.n_layers) if directions else None
         low = LowHits(bins, below, self.zones.grid[2]) if bins else None
-        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit, low, groups)
-        self.noise_dim = self.draws.n_colors * geometry.n_voxels
+        self.draws = LayerDraws(self.zones, n_scalars, hidden, blocks, directed, unit, low, groups, cores)
+        self.n_voxel_noises = self.draws.n_colors * geometry.n_voxels
+        self.noise_dim = self.n_voxel_noises + (self.draws.n_colors * self.n_layers if cores else 0)
         self.past = Past(geometry, self.zones.grid)
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
@@ -101,8 +104,13 @@ class CoarseManifold(Manifold):
         raise CalomanError("a CoarseManifold has no residual; take it out of the shape model")
 
     def loss(self, shapes: Tensor, context: Tensor) -> dict[str, Tensor]:
-        number = torch.randint(self.draws.n_colors, (len(shapes), self.n_layers), device=shapes.device)
-        likelihood = self.draws.n_colors * self._log_prob(shapes, context, number).mean()
+        n_colors, device = self.draws.n_colors, shapes.device
+        if self.training:
+            number = torch.randint(n_colors, (len(shapes), self.n_layers), device=device)
+        else:  # epochs compare by the same draws
+            number = torch.arange(len(shapes), device=device)[:, None] + torch.arange(self.n_layers, device=device)
+            number = number % n_colors
+        likelihood = n_colors * self._log_prob(shapes, context, number).mean()
         return {"loss": -likelihood, "log_likelihood": likelihood}
 
     def log_likelihood(self, latents: Tensor, context: Tensor, shapes: Tensor) -> Tensor:
@@ -127,7 +135,9 @@ class CoarseManifold(Manifold):
         energies = self._layer_energies(context)
         coarse = self.coordinates.inverse(latents, energies > 0)
         scalars = self._scalars(coarse, context)
-        noises = self.zones.draws(log_odds(at_least_float32(noise)), self.draws.n_colors)
+        of_voxels, of_cores = noise.split([self.n_voxel_noises, self.noise_dim - self.n_voxel_noises], dim=1)
+        noises = self.zones.draws(log_odds(at_least_float32(of_voxels)), self.draws.n_colors)
+        cores = upper_tail(at_least_float32(of_cores))  # layer after layer; none without cores
         past = self.past.nothing(scalars)
         images = []
         for layer, odds in enumerate(noises):
@@ -138,7 +148,8 @@ class CoarseManifold(Manifold):
             for draw in range(self.draws.n_colors):
                 number = torch.full_like(numbers, draw)
                 turn = self.draws.turn(before, scalars[:, layer], numbers, own, number, drawn, energies[:, layer])
-                new = self.draws.draw(turn, odds[:, draw], draw)
+                place = self.draws.n_colors * layer + draw
+                new = self.draws.draw(turn, odds[:, draw], draw, cores[:, place : place + 1])
                 drawn = torch.where(self.draws.color >= draw, new, drawn) if draw else new
             images.append(aligned(drawn, numbers, back=True))
             past = self.past(past, images[-1] * energies[:, layer, None, None], layer)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.manifold.bins import BinnedSizes, LowHits
 from caloman.manifold.coordinates import LEAST_SHARE, Coarse
+from caloman.manifold.cores import CoreNet
 from caloman.manifold.features import (
     POWERS,
     aligned,
@@ -20,7 +21,7 @@ from caloman.manifold.features import (
 )
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
-from caloman.manifold.turns import Outputs, Places, Turn
+from caloman.manifold.turns import PAIR, Outputs, Places, Turn
 from caloman.manifold.zones import Zones, ring_bounds
 from caloman.nn.cylinder import CircleNet
 from caloman.nn.mlp import zero_linear
@@ -32,8 +33,6 @@ PARAMETERS = 6
 """Numbers for each voxel: the logit of a hit and the distribution of its size."""
 NEVER = -1e4
 """Logit of a hit where none can be."""
-PAIR = 2
-"""Bins of alpha in a cell of the network: the checkerboard is the same in all cells."""
 
 
 class LayerDraws(nn.Module):
@@ -54,6 +53,7 @@ class LayerDraws(nn.Module):
         unit: energy that the network sees as a number of order one [MeV].
         low: bins of the energies of small hits, whose spectrum may have steps.
         groups: first ring of each group but the innermost.
+        cores: whether a draw chooses first where most of its energy lies, see `CoreNet`.
 
     Raises:
         CalomanError: if the number of bins in alpha is odd, or the groups do not fit.
@@ -70,7 +70,7 @@ class LayerDraws(nn.Module):
 
     def __init__(
         self, zones: Zones, n_scalars: int, hidden: int, blocks: int, directed: slice | None = None, unit: float = 1.0,
-        low: LowHits | None = None, groups: Sequence[int] = (),
+        low: LowHits | None = None, groups: Sequence[int] = (), cores: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         n_layers, n_alpha, n_r = zones.grid
@@ -85,7 +85,8 @@ class LayerDraws(nn.Module):
         n_tilts = 2 * POWERS * (1 + directed.stop - directed.start) + planes * n_r if directed else 0
         self.splits = [PARAMETERS * cell, low.bins if low else 0]
         self.tilt = zero_linear(n_tilts, sum(self.splits)) if n_tilts else None
-        self.net = CircleNet(planes * cell + n_tilts, n_scalars, sum(self.splits), hidden, blocks)
+        n_inputs = planes * cell + n_tilts
+        self.net = CircleNet(n_inputs + PAIR * cores, n_scalars, sum(self.splits), hidden, blocks)
         middle = PAIR * torch.arange(n_alpha // PAIR) + PAIR / 2 - torch.arange(2)[:, None]
         # middles of cells in even and odd layers, see `aligned`
         self.register_buffer("cell_alpha", 2 * torch.pi / n_alpha * middle - torch.pi, persistent=False)
@@ -98,6 +99,7 @@ class LayerDraws(nn.Module):
         color = color + PAIR * torch.searchsorted(torch.tensor(groups, device="cpu"), ring, right=True)
         zone = torch.searchsorted(torch.tensor([outer for _, outer in zones.bounds], device="cpu"), ring, right=True)
         is_voxel = aligned(zones.is_voxel, torch.arange(n_layers, device="cpu"))
+        self.core = CoreNet(n_inputs, n_scalars, hidden, color, is_voxel.any(2)) if cores else None
         self.register_buffer("color", color, persistent=False)
         self.register_buffer("is_voxel", is_voxel, persistent=False)
         self.register_buffer("voxel_zone", zone.repeat(n_alpha), persistent=False)
@@ -170,7 +172,8 @@ class LayerDraws(nn.Module):
             own: the shapes.
             kept: without the voxels that a later draw replaces.
         """
-        outputs = self.outputs(turn)
+        core = self.core.of(own, turn.number) if self.core else None
+        outputs = self.outputs(turn, core)
         is_hit, number = own > 0, turn.number[:, None, None]
         drawn = self.color == number if kept else self.color >= number
         # what the numbers of hits decide is no choice, and a single hit has all the energy
@@ -180,11 +183,21 @@ class LayerDraws(nn.Module):
         at = self._at(is_hit & drawn & self.zones.broadcast(turn.left.hits > 1))
         relative = own.flatten()[at.voxel] / turn.mean.flatten()[at.zone].clamp(min=1e-30)
         sizes = self._sizes(turn, outputs, at).log_prob(relative.log())
-        return choice.sum((-2, -1)).index_add(0, at.row, sizes)
+        log_prob = choice.sum((-2, -1)).index_add(0, at.row, sizes)
+        if self.core is None or core is None:
+            return log_prob
+        return log_prob + self.core.log_prob(core, self._inputs(turn), turn)
 
-    def draw(self, turn: Turn, odds: Tensor, number: int) -> Tensor:
-        """Shapes (N, A, R) of the voxels of a draw, and zeros in the colors before it, from odds (N, A, R)."""
-        outputs = self.outputs(turn)
+    def draw(self, turn: Turn, odds: Tensor, number: int, core: Tensor) -> Tensor:
+        """Shapes (N, A, R) of the voxels of a draw, and zeros in the colors before it.
+
+        Args:
+            turn: what is known.
+            odds: log-odds of uniform numbers (N, A, R).
+            number: of the draw.
+            core: uniform numbers (N, 1) for the choice of the core, if there is one.
+        """
+        outputs = self.outputs(turn, self.core.draw(core, self._inputs(turn), turn) if self.core else None)
         if number:
             outputs = outputs._replace(logits=torch.where(self.color >= number, outputs.logits, NEVER))
         split = (self.zones.split(values) for values in (outputs.logits, odds))
@@ -239,16 +252,22 @@ class LayerDraws(nn.Module):
         bins = outputs.bins.repeat_interleave(PAIR, 1).movedim(2, 0).unsqueeze(3) + self.low.rings[:, None, None]
         return self.low.sizes(bins, sizes, self.zones.broadcast(turn.log_unit).expand_as(numbers[0]))
 
-    def outputs(self, turn: Turn) -> Outputs:
-        """What the network says."""
+    def _inputs(self, turn: Turn) -> Tensor:
+        """What networks see of each cell (M, cells, inputs); directions and first moments last."""
         cells = turn.planes.unflatten(2, (-1, PAIR)).permute(0, 2, 1, 3, 4).flatten(2)
         if self.tilt is None:
-            outputs = self.net(cells, turn.scalars)
-        else:  # directly as well: weak effects, which a deep network takes long to find
-            depth = turn.layer / max(self.zones.grid[0] - 1, 1)
-            directions = along(self.cell_alpha[turn.layer % 2], depth, turn.scalars[:, self.directed])
-            tilts = torch.cat([directions, first_moments(turn.planes)], dim=2)
-            outputs = self.net(torch.cat([cells, tilts], dim=2), turn.scalars) + self.tilt(tilts)
+            return cells
+        depth = turn.layer / max(self.zones.grid[0] - 1, 1)
+        directions = along(self.cell_alpha[turn.layer % 2], depth, turn.scalars[:, self.directed])
+        return torch.cat([cells, directions, first_moments(turn.planes)], dim=2)
+
+    def outputs(self, turn: Turn, core: Tensor | None = None) -> Outputs:
+        """What the network says, under a core (M, A) if there are cores."""
+        inputs = self._inputs(turn)
+        seen = inputs if core is None else torch.cat([inputs, core.unflatten(1, (-1, PAIR))], dim=2)
+        outputs = self.net(seen, turn.scalars)
+        if self.tilt is not None:  # directly as well: weak effects, which a deep network takes long to find
+            outputs = outputs + self.tilt(inputs[:, :, -self.tilt.in_features :])
         numbers, bins = at_least_float32(outputs).split(self.splits, dim=2)
         numbers = numbers.unflatten(2, (PARAMETERS, PAIR, -1))
         prior = hits_feature(turn.left.hits, self.places[turn.number, turn.layer])

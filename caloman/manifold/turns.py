@@ -6,6 +6,9 @@ from torch import Tensor
 
 from caloman.manifold.coordinates import Coarse
 
+PAIR = 2
+"""Bins of alpha in a cell of the network: the checkerboard is the same in all cells."""
+
 
 class Turn(NamedTuple):
     """What is known when M layers are drawn; the odd ones are turned by a bin of alpha, see `aligned`.

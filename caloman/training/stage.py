@@ -65,7 +65,7 @@ def train_stage(
     data.batch_size = fabric.broadcast(
         _batch_size(task, data, folder, pipeline.stages[folder.name].trainer, fabric) if first else 1
     )
-    data.first_epoch = torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint else 0
+    data.first_epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1 if checkpoint else 0
     if pipeline.hardware.compile:
         compile_networks(task, data.train[:2])
     progress.stage = folder.name

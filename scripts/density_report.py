@@ -36,7 +36,7 @@ PUBLISHED = {
 
 def table(rows: Iterable[Row]) -> str:
     """Markdown with a line for each target, size and flow, and the published numbers beside ours."""
-    columns = ["target", "D", "flow", "seeds", *METRICS, "published KS / SWD / FN", "parameters", "CPU minutes"]
+    columns = ["target", "D", "flow", "seeds", *METRICS, "published KS / SWD / FN", "parameters", "minutes"]
     lines = [columns]
     rows = sorted(rows, key=lambda row: (TRUTH, *NAMES).index(row["flow"]))
     for (target, features, flow), group in _grouped(rows, lambda row: (row["target"], row["features"], row["flow"])):
@@ -52,8 +52,8 @@ def causes(rows: Iterable[Row]) -> str:
     groups = _grouped(rows, lambda row: (row["flow"], *row["settings"].items()))
     usual = dict(groups[0][0][1:])
     for (flow, *settings), group in groups:
-        changes = [f"{name.replace('_', ' ')} {value:g}" for name, value in settings if value != usual[name]]
-        name = ", ".join([flow, *changes])
+        changes = {name.replace("_", " "): value for name, value in settings if value != usual[name]}
+        name = ", ".join([flow, *(f"{name} {value or 'of all points'}" for name, value in changes.items())])
         lines.append([name, str(len(group)), *_values(group), spread(row["KL train"][0] for row in group)])
     return markdown(lines)
 
@@ -65,9 +65,8 @@ def write_page(results: ResultFile, settings: Mapping[str, Any]) -> None:
     if page.is_file() and rows:
         write(page.with_suffix(".png"), figure([row for row in rows if row["target"] == "correlated-mixture"]))
         show(page, "densities", table(row for row in rows if row["flow"] in (TRUTH, *NAMES)))
-        studied = [row for row in results.rows if row["features"] == 16 and row["flow"].startswith("C-RQS")]
-        studied = [row for row in studied if row["target"] == "correlated-mixture"]
-        show(page, "causes", causes(sorted(studied, key=lambda row: row["settings"] != dict(settings))))
+        studied = [row for row in results.rows if row["features"] == 16 and row["settings"]["bound"]]
+        show(page, "causes", causes(row for row in studied if row["flow"].startswith("C-RQS")))
 
 
 def figure(rows: list[Row]) -> bytes:
@@ -117,4 +116,6 @@ def _values(group: list[Row]) -> list[str]:
 def _costs(group: list[Row]) -> list[str]:
     if "parameters" not in group[0]:
         return ["", ""]
-    return [str(group[0]["parameters"]), spread((row["CPU seconds"] / 60 for row in group), 2).split(" ")[0]]
+    clock = "seconds" if group[0]["device"] == "cuda" else "CPU seconds"
+    minutes = spread((row[clock] / 60 for row in group), 2).split(" ")[0]
+    return [str(group[0]["parameters"]), f"{minutes} {group[0]['device']}"]

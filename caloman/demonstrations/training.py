@@ -30,7 +30,7 @@ def epochs(
         name: what the progress bar says.
     """
     trained = list(parameters)
-    optimizer = torch.optim.Adam(trained, learning_rate)
+    optimizer = torch.optim.Adam(trained, learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, n * -(-len(points) // batch))
     for epoch in tqdm(range(n), desc=name, unit="epoch", leave=False):
         for rows in torch.randperm(len(points), device=points.device).split(batch):

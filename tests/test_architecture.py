@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "manifold": {"errors", "showers", "nn", "flows", "preprocessing"},
     "models": {"errors", "showers", "nn", "flows", "preprocessing", "manifold"},
     "rivals": {"errors", "showers", "nn", "flows", "preprocessing", "manifold", "models"},
-    "demonstrations": {"errors", "files", "nn", "flows", "manifold"},
+    "demonstrations": {"errors", "files", "nn", "flows", "preprocessing", "manifold"},
     "generators": {"errors", "files", "specification", "showers", "data", "models"},
     "bundle": {"errors", "files", "specification", "showers", "models", "generators"},
     "sharing": {"errors", "files", "generators", "bundle"},

@@ -10,8 +10,10 @@ import torch
 from conftest import ROOT
 from scipy.stats import kurtosis, norm, poisson
 
+from caloman.demonstrations import surjections
 from caloman.demonstrations.results import ResultFile, defaults, show, spread
 from caloman.errors import CalomanError
+from caloman.preprocessing import LogNormalDequantization
 
 PAGES = ROOT / "docs" / "talks"
 
@@ -38,7 +40,7 @@ def test_pages_show_the_committed_data(script, tmp_path):
     rows = copied(tmp_path, "manifolds").find({"settings": usual(manifold)})
     manifold.manifold_report.write_page(tmp_path / "manifolds.md", rows)
     for name, place in {
-        "dequantization": "dequantization", "likelihood": "likelihood", "two_sample": "two samples",
+        "surjections": "surjections", "likelihood": "likelihood", "two_sample": "two samples",
     }.items():  # fmt: skip
         module = script(f"benchmark_{name}")
         rows = copied(tmp_path, name).find({"settings": usual(module)})
@@ -60,7 +62,7 @@ def test_pages_show_the_committed_data(script, tmp_path):
         ("benchmark_density", ["--test", "10000"], "'10000' is no multiple of 10000, at least twice that"),
         ("benchmark_manifold", ["--toys", "torus"], "invalid choice: 'torus'"),
         ("benchmark_manifold", ["--methods", "OT"], "invalid choice: 'OT'"),
-        ("benchmark_dequantization", ["--dequantizations", "argmax"], "invalid choice: 'argmax'"),
+        ("benchmark_surjections", ["--toys", "words"], "invalid choice: 'words'"),
         ("benchmark_likelihood", ["--flows", "NICE"], "invalid choice: 'NICE'"),
         ("benchmark_two_sample", ["--tests", "chi2"], "invalid choice: 'chi2'"),
         ("benchmark_two_sample", ["--distortions", "turn"], "invalid choice: 'turn'"),
@@ -107,40 +109,72 @@ def test_spreads():
     assert spread([1.0, 2.0, 3.0]) == "2 ± 1"
 
 
-def test_the_two_layers_have_the_density_of_their_samples(script):
-    toy = script("benchmark_dequantization").TwoLayers()
+def test_toys_of_the_surjections_have_the_density_of_their_samples(script):
+    toys = script("benchmark_surjections").TOYS
+    layers, sets, categories = toys["empty layers"], toys["sets"], toys["categories"]
     excess = np.linspace(1e-3, 60, 1500)
-    one = np.exp(toy.log_prob(np.stack([1 + excess, np.zeros(1500)], axis=1)))
+    one = np.exp(layers.log_prob(np.stack([1 + excess, np.zeros(1500)], axis=1)))
     assert np.trapezoid(one, excess) == pytest.approx(0.25, abs=1e-3)
-    both = np.exp(toy.log_prob(np.stack(np.meshgrid(1 + excess, 1 + excess), axis=-1).reshape(-1, 2)))
+    both = np.exp(layers.log_prob(np.stack(np.meshgrid(1 + excess, 1 + excess), axis=-1).reshape(-1, 2)))
     assert np.trapezoid(np.trapezoid(both.reshape(1500, 1500), excess), excess) == pytest.approx(0.5, abs=2e-3)
-    x = toy.sample(100_000, seed=0)
-    np.testing.assert_allclose(np.bincount(toy.pattern(x)) / len(x), toy.weights, atol=0.006)
-    hit = x[toy.pattern(x) == 3]
-    np.testing.assert_allclose(np.log(hit - 1).mean(axis=0), [2.0, 1.5], atol=0.01)
+    x = layers.sample(100_000, seed=0)
+    np.testing.assert_allclose(np.bincount(layers.classes(x)) / len(x), layers.weights, atol=0.008)
+    np.testing.assert_allclose(np.log(x[layers.classes(x) == 3] - 1).mean(axis=0), [2.0, 1.5], atol=0.02)
+    box = np.random.default_rng(0).uniform(-3.5, 3.5, (400_000, 4))
+    assert (7**4 * np.exp(sets.log_prob(box))).mean() == pytest.approx(1, abs=0.1)
+    counted = np.bincount(categories.classes(categories.sample(100_000, seed=0)), minlength=64) / 100_000
+    np.testing.assert_allclose(counted, categories.table, atol=0.006)
 
 
-@pytest.mark.parametrize("name", ["uniform", "log-uniform", "log-normal"])
-def test_the_bound_stays_below_the_truth_and_samples_have_zeros(script, name):
-    benchmark = script("benchmark_dequantization")
-    toy = benchmark.TwoLayers()
-    x = torch.as_tensor(toy.sample(5000, seed=0), dtype=torch.float32)
-    model = benchmark.Dequantized(benchmark.DEQUANTIZATIONS[name](), x)
-    model.mean[0] += 0.1  # not the best of all flows
-    assert (torch.as_tensor(toy.log_prob(x.double().numpy())) - model.bound(x)).mean() > 0
-    samples = model.sample(2000)
-    assert ((samples == 0) | (samples >= toy.threshold)).all()
-    assert 0.05 < (samples == 0).mean() < 0.95
+@torch.no_grad()
+def test_contributions_of_surjections_are_those_of_their_latents():
+    """For white latents E_q[p(z) exp(V)] is the probability that latents are decoded to x, and integrates to 1."""
+    torch.manual_seed(0)
+
+    def weights(surjection, x):
+        z, contribution = surjection.encode(x)
+        return (surjections.log_normal(z).sum(dim=1) + contribution).exp()
+
+    ones = torch.ones(100_000, 1)
+    between_one_and_two = norm.cdf(2) - norm.cdf(1)
+    for surjection, share in {
+        surjections.UniformNoise(4): between_one_and_two,
+        surjections.VariationalNoise(1, 4): between_one_and_two,
+        surjections.Argmax(1, 4): 0.25,
+    }.items():
+        assert float(weights(surjection, ones).mean()) == pytest.approx(share, abs=0.01)
+    x = torch.tensor([[0.0, 0.0], [2.0, 0.0]])[[0, 0, 0, 1]]
+    dropout = surjections.Dropout(x)
+    assert float(weights(dropout, torch.zeros(1, 2))) == pytest.approx(0.75)
+    energies = torch.linspace(1e-3, 100, 100_000)
+    assert weights(dropout, torch.stack([energies, 0 * energies], dim=1)).sum() * 1e-3 == pytest.approx(0.25, abs=0.01)
+    wide_noise = surjections.Dequantized(LogNormalDequantization(0.0, 0.6), 1.0)
+    assert float(weights(wide_noise, 0 * ones).mean()) == pytest.approx(1, abs=0.01)  # all noise counts, decoded or not
+    grid = torch.cartesian_prod(*2 * [torch.linspace(-6, 6, 600)]) + torch.tensor([0.0, 1e-3])
+    assert float(weights(surjections.Sort(), grid).sum()) * (12 / 599) ** 2 == pytest.approx(1, abs=0.05)
 
 
-def test_the_benchmark_of_dequantizations_goes_on(script, tmp_path, monkeypatch, capsys):
-    benchmark, output = script("benchmark_dequantization"), tmp_path / "table.json"
+def test_surjections_give_back_their_data(script):
+    module = script("benchmark_surjections")
+    torch.manual_seed(0)
+    for name, known in module.SURJECTIONS.items():
+        x = torch.as_tensor(module.TOYS[name].sample(500, seed=0), dtype=torch.float32)
+        for make in known.values():
+            surjection = make(x)
+            decoded = surjection.decode(surjection.encode(x)[0], surjection.condition(x))
+            expected, decoded = (v.sort(dim=1).values if name == "sets" else v for v in (x, decoded))
+            torch.testing.assert_close(decoded, expected, rtol=1e-4, atol=0.011)  # uniform noise blurs by 0.01
+
+
+def test_the_benchmark_of_surjections_goes_on(script, tmp_path, monkeypatch, capsys):
+    benchmark, output = script("benchmark_surjections"), tmp_path / "table.json"
     arguments = ["--train", "200", "--test", "200", "--epochs", "1", "--seeds", "0", "--output", str(output)]
-    for names in (["uniform"], ["uniform", "log-normal"]):
-        monkeypatch.setattr(sys, "argv", ["benchmark", *arguments, "--dequantizations", *names])
+    for toys in (["sets"], ["sets", "categories"]):
+        monkeypatch.setattr(sys, "argv", ["benchmark", *arguments, "--toys", *toys])
         benchmark.main()
-    assert [row["dequantization"] for row in json.loads(output.read_text())] == ["truth", "uniform", "log-normal"]
-    assert "| log-normal | 1 |" in capsys.readouterr().out
+    rows = json.loads(output.read_text())
+    assert [row["surjection"] for row in rows[:4]] == ["truth", "none", "stochastic permutation", "sort"]
+    assert "| categories | argmax | 1 |" in capsys.readouterr().out
 
 
 def test_the_toy_likelihood_is_that_of_scipy(script):

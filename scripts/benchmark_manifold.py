@@ -7,6 +7,7 @@
     AF       ambient flow: a density of the whole space
     M/D      manifold flow: the manifold by reconstruction first, then the density on it
     joint    the same flow, trained on both losses at once
+    OT/D     the same flow, trained as a generator by optimal transport first, then the density on its manifold
     PAE      autoencoder of dense networks, then the density on its manifold
 
 `distance` is that of samples to the manifold, at most 1 each, `SWD` the sliced Wasserstein distance of samples and
@@ -43,6 +44,7 @@ from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
 from caloman.demonstrations.mflow import ManifoldDensity, MFlow
 from caloman.demonstrations.results import ResultFile, Row, defaults
 from caloman.demonstrations.training import epochs
+from caloman.demonstrations.transport import sinkhorn_divergence
 from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.flows import CouplingFlow, Distribution
@@ -65,6 +67,8 @@ LEAST = -100.0
 """True log-densities below are taken for this one, as the paper does."""
 SHOWN = 300
 """Samples of the circle that are kept for the figure."""
+BLUR = 0.05
+"""Of the optimal transport, in units of the points' standard deviation."""
 NEIGHBORS = 200_000
 """Points that stand for a manifold to which no projection is known."""
 
@@ -243,10 +247,22 @@ def jointly(toy: Toy, points: Tensor, options: argparse.Namespace) -> ManifoldDe
     return model
 
 
+def transported(toy: Toy, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+    """OT/D: samples come close to the points by a Sinkhorn divergence, without an encoder."""
+    model = MFlow(flow(toy.features, options), flow(toy.intrinsic, options))
+    fit(
+        model.parameters(),
+        lambda x: sinkhorn_divergence(model.sample(torch.randn(len(x), toy.intrinsic)), x, BLUR),
+        *(points, options.epochs, options),
+    )
+    return density_of(model, points, options)
+
+
 METHODS: dict[str, Callable[[Toy, Tensor, argparse.Namespace], Model]] = {
     "AF": ambient,
     "M/D": manifold_then_density,
     "joint": jointly,
+    "OT/D": transported,
     "PAE": autoencoder_then_density,
 }
 
@@ -260,6 +276,11 @@ def in_two_phases(model: ManifoldDensity, points: Tensor, options: argparse.Name
     """Trains the manifold and then, with that fixed, the density on it."""
     outer = [parameter for name, parameter in model.named_parameters() if not name.startswith("inner.")]
     fit(outer, lambda x: model.reconstruction_error(x).mean(), points, options.epochs, options)
+    return density_of(model, points, options)
+
+
+def density_of(model: ManifoldDensity, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+    """Trains the density on a manifold that stays."""
     with torch.no_grad():
         model.inner.fit(lambda: [(model.encode(points), None)])
     fit(model.inner.parameters(), model.latent_loss, points, options.epochs, options)

@@ -67,7 +67,7 @@ def polar_rows(rows: Sequence[tuple[str, Array]], geometry: Geometry, label: str
     grid = figure.subplots(len(rows), len(layers), squeeze=False, subplot_kw={"projection": "polar"})
     for axes_row, (name, voxels) in zip(grid, rows, strict=True):
         for axes, (layer, columns) in zip(axes_row, layers, strict=True):
-            mesh = _polar(axes, layer, voxels[columns], norm)
+            mesh = polar(axes, layer, voxels[columns], norm)
         axes_row[0].text(
             -0.22, 0.5, name, rotation=90, ha="center", va="center", transform=axes_row[0].transAxes, weight="bold"
         )
@@ -79,7 +79,7 @@ def polar_rows(rows: Sequence[tuple[str, Array]], geometry: Geometry, label: str
     return figure
 
 
-def _polar(axes: PolarAxes, layer: Layer, voxels: Array, norm: LogNorm) -> QuadMesh:
+def polar(axes: PolarAxes, layer: Layer, voxels: Array, norm: LogNorm) -> QuadMesh:
     """Draws one layer; the radius goes as its square root, which shows the core and the halo together."""
     radius = np.sqrt(layer.r_edges)
     # a ring is drawn in sections, because a single cell from -pi to pi would have no extent

@@ -104,7 +104,7 @@ def with_energies_of(showers: Showers, others: Showers, rng: np.random.Generator
     """As many showers as possible whose incident energies have the frequencies of others."""
     energies, wanted = np.unique(others.incident_energies, return_counts=True)
     rows = [np.flatnonzero(showers.incident_energies == energy) for energy in energies]
-    share = min(1.0, *(len(found) / n for found, n in zip(rows, wanted, strict=True)))
+    share = min(len(found) / n for found, n in zip(rows, wanted, strict=True))
     chosen = [rng.choice(found, int(share * n), False) for found, n in zip(rows, wanted, strict=True)]
     return showers[np.concatenate(chosen)]
 
@@ -145,7 +145,7 @@ class Data:
         """The scores of showers, each (N,)."""
         with torch.no_grad():
             found = anomaly_scores(self.model(seed), *map(torch.from_numpy, (showers.voxels, _column(showers))))
-        return {name: values.double().numpy() for name, values in found.items()}
+        return {name: values.detach().double().numpy() for name, values in found.items()}
 
     @cache  # noqa: B019 -- one object
     def usual(self, seed: int) -> dict[str, NDArray[np.float64]]:

@@ -11,6 +11,7 @@ photons of the test file (usual) and for other photons of that file with a fault
     hot voxel     one voxel of layer 1 or 2 shows another 2 % of the incident energy
     pion          a charged pion in the place of the photon
 
+Scores are distances from the median score of training photons of the same energy, in units of half their central 68 %.
 AUC is the area under the ROC curve of a score, SI the significance improvement eps_S / sqrt(eps_B) (arXiv:2105.14027)
 where one usual shower in 100 or 1000 passes; Max SI is the larger one.
 
@@ -71,6 +72,8 @@ SIZE = 2000
 GRID = np.linspace(-2, 2, 5)
 """Coordinates of the decoded showers, in standard deviations."""
 SHOWN_ENERGY = 16384.0
+EXPECTED = 10_000
+"""Training showers that tell which scores are usual at an energy."""
 
 
 def summed(path: Path, mesh: str) -> Showers:
@@ -141,11 +144,31 @@ class Data:
         run = fit(self.work / f"{seed}.yaml", output=self.work / f"run-{seed}")
         return bundle.load(run)
 
-    def scores(self, showers: Showers, seed: int) -> dict[str, NDArray[np.float64]]:
-        """The scores of showers, each (N,)."""
+    def raw_scores(self, showers: Showers, seed: int) -> dict[str, NDArray[np.float64]]:
+        """The scores of showers as the model gives them, each (N,)."""
         with torch.no_grad():
             found = anomaly_scores(self.model(seed), *map(torch.from_numpy, (showers.voxels, _column(showers))))
         return {name: values.detach().double().numpy() for name, values in found.items()}
+
+    @cache  # noqa: B019 -- one object
+    def expected(self, seed: int) -> dict[tuple[str, float], tuple[float, float]]:
+        """Median of each score for training showers of each energy, and half the width of the central 68 %."""
+        self.model(seed)
+        showers = Showers.load(self.work / "train.hdf5", MESH)[:EXPECTED]
+        found = {}
+        for name, values in self.raw_scores(showers, seed).items():
+            for energy in np.unique(showers.incident_energies):
+                low, median, high = np.quantile(values[showers.incident_energies == energy], (0.16, 0.5, 0.84))
+                found[name, float(energy)] = median, (high - low) / 2
+        return found
+
+    def scores(self, showers: Showers, seed: int) -> dict[str, NDArray[np.float64]]:
+        """The scores of showers, each (N,), relative to those of training showers of the same energy."""
+        expected, result = self.expected(seed), {}
+        for name, values in self.raw_scores(showers, seed).items():
+            middle, width = np.transpose([expected[name, float(energy)] for energy in showers.incident_energies])
+            result[name] = (values - middle) / width
+        return result
 
     @cache  # noqa: B019 -- one object
     def usual(self, seed: int) -> dict[str, NDArray[np.float64]]:

@@ -194,7 +194,8 @@ class Experiment:
             torch.manual_seed(0)  # the same noise in empty layers
             values.append(member.log_prob(rows))
         log_prob = torch.stack(values)
-        return float((log_prob.logsumexp(dim=0) - math.log(len(members)) - log_prob.mean(dim=0)).mean())
+        gains = log_prob.logsumexp(dim=0) - math.log(len(members)) - log_prob.mean(dim=0)
+        return round(gains.mean().item(), 5)
 
 
 def posterior_root(model: LayerFlow, layer: torch.nn.Linear, rows: Tensor) -> Tensor:
@@ -247,7 +248,8 @@ def table(rows: list[Row]) -> str:
 
 def figure(rows: list[Row]) -> bytes:
     """Each band and the test showers, over the mean of the members."""
-    shown = {row["method"]: row["band"] for row in reversed(rows)}
+    first = {row["method"]: row["band"] for row in reversed(rows)}
+    shown = {method: first[method] for method in METHODS if method in first}
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         drawn = Figure(figsize=(8, 2.4), layout="constrained")
         for i, (axes, (method, band)) in enumerate(

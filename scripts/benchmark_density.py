@@ -85,6 +85,8 @@ METRICS = {"KS": kolmogorov_smirnov, "SWD": sliced_wasserstein, "FN": correlatio
 TEST_SEED = 2**32 - 2
 """Of the points that all runs are compared with; those that a run fits, validates with or samples have its own."""
 CHUNK = 10_000
+LARGE = 100
+"""More dimensions have settings of their own."""
 
 
 class Standardized:
@@ -190,9 +192,9 @@ def parser() -> argparse.ArgumentParser:
     settings = parser.add_argument_group("settings, on which the results depend")
     settings.add_argument("--train", type=int, default=100_000, help="points, of which a fifth validates")
     settings.add_argument("--test", type=_test, default=50_000, help="points of each sample, a multiple of 10 000")
-    settings.add_argument("--epochs", type=int, default=20, help="in which the learning rate falls to 0")
+    settings.add_argument("--epochs", type=int, help="in which the learning rate falls to 0; 20, or 8 above 100-D")
     settings.add_argument("--batch", type=int, default=250)
-    settings.add_argument("--learning-rate", type=float, default=1e-2)
+    settings.add_argument("--learning-rate", type=float, help="0.01, or 0.003 above 100-D")
     settings.add_argument("--hidden", type=int, default=32, help="of couplings; others have twice that")
     settings.add_argument("--bins", type=int, default=16)
     settings.add_argument("--bound", type=float, help="half a side of the box; that of all points if left out")
@@ -214,21 +216,31 @@ def _test(text: str) -> int:
 SETTINGS = ("train", "test", "epochs", "batch", "learning_rate", "hidden", "bins", "bound")
 
 
+def usual(features: int) -> Row:
+    """The settings where nothing else is asked for; those of large dimensions were chosen by validation loss."""
+    n, rate = (20, 1e-2) if features <= LARGE else (8, 3e-3)
+    return defaults(parser(), SETTINGS) | {"epochs": n, "learning_rate": rate}
+
+
 def wanted(options: argparse.Namespace) -> list[Row]:
     """What identifies the rows that the options ask for, in the order in which they are measured."""
-    chosen = {name: getattr(options, name) for name in SETTINGS}
+
+    def chosen(features: int) -> Row:
+        asked = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+        return usual(features) | asked
+
     if options.causes:
         base = {"flow": "C-RQS", "epochs": FEW_EPOCHS, "bound": WIDE}
         rows = [(base | change, seed) for seed in options.seeds for change in CAUSES]
         return [
             {
                 **{"target": options.target, "features": 16, "flow": change["flow"], "seed": seed},
-                "settings": chosen | {name: value for name, value in change.items() if name != "flow"},
+                "settings": chosen(16) | {name: value for name, value in change.items() if name != "flow"},
             }
             for change, seed in rows
         ]
     return [
-        {"target": options.target, "features": features, "flow": flow, "seed": seed, "settings": chosen}
+        {"target": options.target, "features": features, "flow": flow, "seed": seed, "settings": chosen(features)}
         for seed in options.seeds
         for features in options.dimensions
         for flow in (TRUTH, *options.flows)
@@ -246,7 +258,7 @@ def main() -> None:
 
     rows = results.complete(wanted(options), measured)
     print(density_report.causes(rows) if options.causes else density_report.table(rows))
-    density_report.write_page(results, defaults(parser(), SETTINGS))
+    density_report.write_page(results, usual)
 
 
 if __name__ == "__main__":

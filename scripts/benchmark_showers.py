@@ -8,7 +8,7 @@ have. A small two-stage model learns the photons of the training file, once for 
 photons of the test file (usual) and for other photons of that file with a fault, or pions of the same energies:
 
     dead sector   one of the ten sectors of the strips (layer 1) gives nothing
-    hot voxel     one voxel of layer 1 or 2 shows another 2 % of the incident energy
+    hot voxel     one voxel of layer 1 or 2 shows another 2 or 10 % of the incident energy
     pion          a charged pion in the place of the photon
 
 Scores are distances from the median score of training photons of the same energy, in units of half their central 68 %.
@@ -23,7 +23,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -65,7 +65,6 @@ MESH = Geometry(
     threshold=1.0,
 )
 STRIPS, MIDDLE = 1, 2
-HOT = 0.02
 SCORES = ("reconstruction", "decoder", "latent", "projected", "layer_energies")
 SIZE = 2000
 """Showers of an estimate of the dimension."""
@@ -95,11 +94,11 @@ def dead_sector(showers: Showers, rng: np.random.Generator) -> Showers:
     return replace(showers, voxels=voxels)
 
 
-def hot_voxel(showers: Showers, rng: np.random.Generator) -> Showers:
-    """Showers with more energy in one voxel of layer 1 or 2, another one for each."""
+def hot_voxel(showers: Showers, rng: np.random.Generator, share: float) -> Showers:
+    """Showers with a share of the incident energy more in one voxel of layer 1 or 2, another one for each."""
     voxels = showers.voxels.copy()
     candidates = np.flatnonzero(np.isin(MESH.voxel_layer, [STRIPS, MIDDLE]))
-    voxels[np.arange(len(voxels)), rng.choice(candidates, len(voxels))] += HOT * showers.incident_energies
+    voxels[np.arange(len(voxels)), rng.choice(candidates, len(voxels))] += share * showers.incident_energies
     return replace(showers, voxels=voxels)
 
 
@@ -185,7 +184,8 @@ class Data:
 
 FAULTS: dict[str, Callable[[Showers, np.random.Generator], Showers]] = {
     "dead sector": dead_sector,
-    "hot voxel": hot_voxel,
+    "hot voxel, 2 %": partial(hot_voxel, share=0.02),
+    "hot voxel, 10 %": partial(hot_voxel, share=0.1),
 }
 KINDS = (*FAULTS, "pion")
 
@@ -241,19 +241,23 @@ def decoded(model: FactorizedShowerModel, photons: Showers) -> tuple[tuple[int, 
 
 
 def figure(grid: NDArray[np.float32], layer: int = MIDDLE) -> bytes:
-    """One layer of each decoded shower."""
+    """One layer of each decoded shower, over the one in the middle."""
     voxels = grid[:, :, MESH.layer_slices[layer]]
+    ratio = voxels / voxels[len(GRID) // 2, len(GRID) // 2].clip(min=1e-9)
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         drawn = Figure(figsize=(7, 6.6), layout="constrained")
         axes = drawn.subplots(len(GRID), len(GRID), subplot_kw={"projection": "polar"})
-        norm = LogNorm(voxels.max() * 1e-5, voxels.max())
+        norm = LogNorm(0.5, 2)
         for i, j in np.ndindex(axes.shape):
-            mesh = polar(axes[i, j], MESH.layers[layer], voxels[i, j], norm)
+            mesh = polar(axes[i, j], MESH.layers[layer], ratio[i, j], norm)
             if i == len(GRID) - 1:
                 axes[i, j].set_xlabel(f"{GRID[j]:+g}  s.d.")
             if j == 0:
                 axes[i, j].set_ylabel(f"{GRID[i]:+g}  s.d.", labelpad=12)
-        drawn.colorbar(mesh, ax=axes, label="energy per voxel [MeV]", extend="min", shrink=0.6)
+        bar = drawn.colorbar(
+            mesh, ax=axes, label="energy over that of the mean latents", ticks=[0.5, 1, 2], format="%g", shrink=0.6
+        )
+        bar.minorticks_off()
         return rendered(drawn, "png")
 
 

@@ -1,7 +1,6 @@
 """Tables and figure of the benchmark of densities, from its rows."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -58,10 +57,15 @@ def causes(rows: Iterable[Row]) -> str:
     return markdown(lines)
 
 
-def write_page(results: ResultFile, settings: Mapping[str, Any]) -> None:
-    """Draws the figure, and fills in the tables of the page beside the file of results, if there is one."""
+def write_page(results: ResultFile, settings: Callable[[int], Row]) -> None:
+    """Draws the figure, and fills in the tables of the page beside the file of results, if there is one.
+
+    Args:
+        results: all rows; the tables show those with the usual settings.
+        settings: the usual ones for a number of dimensions.
+    """
     page = results.path.with_suffix(".md")
-    rows = results.find({"settings": dict(settings)})
+    rows = [row for row in results.rows if row["settings"] == settings(row["features"])]
     if page.is_file() and rows:
         write(page.with_suffix(".png"), figure([row for row in rows if row["target"] == "correlated-mixture"]))
         show(page, "densities", table(row for row in rows if row["flow"] in (TRUTH, *NAMES)))

@@ -36,15 +36,19 @@ def usual(module):
 
 def test_pages_show_the_committed_data(script, tmp_path):
     density, manifold = map(script, ("benchmark_density", "benchmark_manifold"))
-    density.density_report.write_page(copied(tmp_path, "density"), usual(density))
+    density.density_report.write_page(copied(tmp_path, "density"), density.usual)
     rows = copied(tmp_path, "manifolds").find({"settings": usual(manifold)})
     manifold.manifold_report.write_page(tmp_path / "manifolds.md", rows)
     for name, place in {
-        "surjections": "surjections", "likelihood": "likelihood", "two_sample": "two samples",
+        "surjections": "surjections", "likelihood": "likelihood", "two_sample": "two samples", "scaling": "scalings",
+        "bands": "bands",
     }.items():  # fmt: skip
         module = script(f"benchmark_{name}")
         rows = copied(tmp_path, name).find({"settings": usual(module)})
         show(tmp_path / f"{name}.md", place, module.table(rows))
+    showers, rows = script("benchmark_showers"), copied(tmp_path, "showers").rows
+    show(tmp_path / "showers.md", "dimensions", showers.dimension_table(rows))
+    show(tmp_path / "showers.md", "unusual", showers.separation_table(rows))
     for page in tmp_path.glob("*.md"):
         assert page.read_text() == (PAGES / page.name).read_text()
     for figure in tmp_path.glob("*.png"):

@@ -47,7 +47,7 @@ def test_faults_change_one_sector_or_one_voxel(script):
     sectors = lost[:, module.MESH.layer_slices[1]].reshape(len(lost), 10, -1).sum(axis=2)
     assert ((sectors > 0).sum(axis=1) == 1).all()
     assert lost[:, module.MESH.voxel_layer != 1].max() == 0
-    more = module.hot_voxel(given, rng).voxels - given.voxels
+    more = module.hot_voxel(given, rng, 0.02).voxels - given.voxels
     assert ((more > 0).sum(axis=1) == 1).all()
     np.testing.assert_allclose(more.sum(axis=1), 0.02 * given.incident_energies, rtol=1e-4)
 

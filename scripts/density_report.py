@@ -46,12 +46,12 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def causes(rows: Iterable[Row]) -> str:
-    """Markdown with a line for each change of the settings; the first rows have the usual ones."""
+    """Markdown with a line for each change of the settings of the first row."""
     lines = [["flow and settings", "seeds", *METRICS, "KL, training points"]]
     groups = _grouped(rows, lambda row: (row["flow"], *row["settings"].items()))
-    usual = dict(groups[0][0][1:])
+    first = dict(groups[0][0][1:])
     for (flow, *settings), group in groups:
-        changes = {name.replace("_", " "): value for name, value in settings if value != usual[name]}
+        changes = {name.replace("_", " "): value for name, value in settings if value != first[name]}
         name = ", ".join([flow, *(f"{name} {value or 'of all points'}" for name, value in changes.items())])
         lines.append([name, str(len(group)), *_values(group), spread(row["KL train"][0] for row in group)])
     return markdown(lines)
@@ -69,8 +69,9 @@ def write_page(results: ResultFile, settings: Callable[[int], Row]) -> None:
     if page.is_file() and rows:
         write(page.with_suffix(".png"), figure([row for row in rows if row["target"] == "correlated-mixture"]))
         show(page, "densities", table(row for row in rows if row["flow"] in (TRUTH, *NAMES)))
-        studied = [row for row in results.rows if row["features"] == 16 and row["settings"]["bound"]]
-        show(page, "causes", causes(row for row in studied if row["flow"].startswith("C-RQS")))
+        studied = [row for row in results.rows if row["features"] == 16 and row["flow"].startswith("C-RQS")]
+        studied = [row for row in studied if row["target"] == "correlated-mixture"]
+        show(page, "causes", causes(sorted(studied, key=lambda row: row["settings"] == settings(16))))
 
 
 def figure(rows: list[Row]) -> bytes:

@@ -27,11 +27,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import torch
+from layer_energies import TOTAL, Energies, LayerFlow
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -42,76 +42,14 @@ from caloman.errors import CalomanError
 from caloman.evaluation.bands import calibrate, histogram_bands
 from caloman.evaluation.plots.style import REFERENCE, STYLE, rendered, sample_color
 from caloman.files import write
-from caloman.flows import Coupling, CouplingFlow
-from caloman.preprocessing import LogNormalDequantization
-from caloman.showers.geometry import BUILT_IN
-from caloman.showers.showers import Showers
+from caloman.flows import Coupling
 
 Array = NDArray[np.float64]
-THRESHOLD = 0.01
-"""Layers with less are empty [MeV]."""
 COPIES = 4
 """Generated showers for each one of the test file."""
 FISHER_ROWS = 10_000
 BINS = 20
 GROUPS = {"up to 1 GeV": (0, 1100), "2 to 8 GeV": (1100, 9000), "16 GeV and more": (9000, np.inf)}
-SHOWN = "E_tot / E_inc"
-
-
-class Energies(NamedTuple):
-    """Incident energies (N,) and layer energies (N, 5) [MeV]."""
-
-    incident: Array
-    layers: Array
-
-    @classmethod
-    def load(cls, path: Path) -> "Energies":
-        """Those of a file of photons."""
-        showers = Showers.load(path, BUILT_IN["1-photons"])
-        return cls(showers.incident_energies.astype(float), showers.geometry.layer_energies(showers.voxels))
-
-    def observables(self) -> dict[str, Array]:
-        """Fractions of the incident energy, each (N,)."""
-        fractions = self.layers / self.incident[:, None]
-        return {SHOWN: fractions.sum(axis=1), **{f"layer {i}": column for i, column in enumerate(fractions.T)}}
-
-
-class LayerFlow(torch.nn.Module):
-    """A flow of the standardized logarithms of E_layer / E_inc under log E_inc; empty layers are dequantized.
-
-    Args:
-        train: energies that set means and widths.
-    """
-
-    def __init__(self, train: Energies) -> None:
-        super().__init__()
-        self.dequantization = LogNormalDequantization(-3.5, 0.2)
-        self.flow = CouplingFlow(train.layers.shape[1], 1, transforms=4, bins=10, hidden=48, mixing="permutation")
-        rows = self._logarithms(*self.tensors(train))
-        self.mean, self.width = rows.mean(dim=0), rows.std(dim=0)
-
-    @staticmethod
-    def tensors(energies: Energies) -> tuple[Tensor, Tensor]:
-        """Layer energies (N, 5) and incident energies (N, 1) [MeV], the former 0 where a layer is empty."""
-        layers = np.where(energies.layers < THRESHOLD, 0.0, energies.layers)
-        return torch.as_tensor(layers).float(), torch.as_tensor(energies.incident).float()[:, None]
-
-    def _logarithms(self, layers: Tensor, incident: Tensor) -> Tensor:
-        return torch.cat([(self.dequantization(layers)[0] / incident).log(), incident.log()], dim=1)
-
-    def log_prob(self, rows: Tensor) -> Tensor:
-        """Log-density, up to a constant, of layer energies joined to incident energies (N, 6), shape (N,)."""
-        scaled = (self._logarithms(rows[:, :-1], rows[:, -1:]) - self.mean) / self.width
-        return self.flow.log_prob(scaled[:, :-1], scaled[:, -1:])
-
-    @torch.no_grad()
-    def sample(self, incident: Array, seed: int) -> Energies:
-        """Layer energies under incident energies (N,)."""
-        condition = torch.as_tensor(incident).float()[:, None]
-        noise = torch.randn(len(incident), self.flow.noise_dim, generator=torch.Generator().manual_seed(seed))
-        scaled = self.flow.sample(noise, (condition.log() - self.mean[-1]) / self.width[-1])
-        layers = (scaled * self.width[:-1] + self.mean[:-1]).exp() * condition
-        return Energies(incident, torch.where(layers < THRESHOLD, 0.0, layers).double().numpy())
 
 
 class Experiment:
@@ -259,7 +197,7 @@ def figure(rows: list[Row]) -> bytes:
             place = np.arange(len(mean))
             axes.fill_between(place, 1 - width / mean, 1 + width / mean, step="mid", color=sample_color(i), alpha=0.5)
             axes.plot(place, truth / mean, ".", color=REFERENCE, markersize=4)
-            axes.set(title=method, xlabel=f"bin of {SHOWN}", ylim=(0.8, 1.2))
+            axes.set(title=method, xlabel=f"bin of {TOTAL}", ylim=(0.8, 1.2))
         drawn.axes[0].set_ylabel("over the mean")
         return rendered(drawn, "png")
 

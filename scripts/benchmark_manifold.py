@@ -41,14 +41,13 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
-from caloman.demonstrations.mflow import ManifoldDensity, MFlow
+from caloman.demonstrations.mflow import Dense, ManifoldDensity, MFlow
 from caloman.demonstrations.results import ResultFile, Row, defaults
 from caloman.demonstrations.training import epochs
 from caloman.demonstrations.transport import sinkhorn_divergence
 from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.flows import CouplingFlow, Distribution
-from caloman.nn.mlp import MLP
 
 Array = NDArray[np.float64]
 Toy = Circle | PolynomialSurface | Lorenz
@@ -71,27 +70,6 @@ BLUR = 0.05
 """Of the optimal transport, in units of the points' standard deviation."""
 NEIGHBORS = 200_000
 """Points that stand for a manifold to which no projection is known."""
-
-
-class Dense(ManifoldDensity):
-    """A manifold between two dense networks.
-
-    Args:
-        features: size of the points.
-        inner: density of the coordinates.
-        hidden: width of the networks.
-    """
-
-    def __init__(self, features: int, inner: Distribution, hidden: int) -> None:
-        super().__init__(inner)
-        self.encoder = MLP(features, [hidden] * 3, inner.features, torch.nn.SiLU)
-        self.decoder = MLP(inner.features, [hidden] * 3, features, torch.nn.SiLU)
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.encoder(x)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return self.decoder(latents)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark_bands import THRESHOLD, Energies
+from layer_energies import THRESHOLD, Energies
+from layer_energies import flow as new_flow
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -30,7 +31,6 @@ from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, 
 from caloman.demonstrations.training import epochs
 from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import kolmogorov_smirnov_distances
-from caloman.flows import CouplingFlow
 from caloman.preprocessing import LogNormalDequantization
 
 Array = NDArray[np.float64]
@@ -84,7 +84,7 @@ def generated(name: str, train: Energies, test: Energies, seed: int, options: ar
     """Layer energies of a flow at the incident energies of the test file."""
     scaling = SCALINGS[name]()
     rows = scaled_rows(scaling, train, seed)
-    flow = CouplingFlow(train.layers.shape[1], 1, transforms=4, bins=10, hidden=48, mixing="permutation")
+    flow = new_flow(train.layers.shape[1])
     for _ in epochs(
         flow.parameters(), lambda x: flow.loss(x[:, :-1], x[:, -1:]), rows,
         options.epochs, options.batch, options.learning_rate, name,

@@ -26,7 +26,7 @@ def showers(geometry, n=40):
 
 @pytest.mark.parametrize("mesh", ["1-photons", "1-pions"])
 def test_the_common_mesh_keeps_the_layer_energies(script, tmp_path, mesh):
-    module, given = script("benchmark_showers"), showers(BUILT_IN[mesh])
+    module, given = script("common_mesh"), showers(BUILT_IN[mesh])
     given.save(tmp_path / "showers.hdf5")
     summed = module.summed(tmp_path / "showers.hdf5", mesh)
     expected = given.geometry.layer_energies(given.voxels)[:, :5]
@@ -41,7 +41,7 @@ def test_the_common_mesh_keeps_the_layer_energies(script, tmp_path, mesh):
 
 
 def test_faults_change_one_sector_or_one_voxel(script):
-    module = script("benchmark_showers")
+    module = script("common_mesh")
     given, rng = showers(module.MESH), np.random.default_rng(1)
     lost = given.voxels - module.dead_sector(given, rng).voxels
     sectors = lost[:, module.MESH.layer_slices[1]].reshape(len(lost), 10, -1).sum(axis=2)
@@ -53,7 +53,7 @@ def test_faults_change_one_sector_or_one_voxel(script):
 
 
 def test_pions_get_the_energies_of_the_photons(script):
-    module, rng = script("benchmark_showers"), np.random.default_rng(0)
+    module, rng = script("common_mesh"), np.random.default_rng(0)
     photons, pions = showers(module.MESH, 40), showers(module.MESH, 400)
     photons.incident_energies[:10], photons.incident_energies[10:] = 256.0, 512.0
     chosen = module.with_energies_of(pions, photons, rng)
@@ -63,7 +63,7 @@ def test_pions_get_the_energies_of_the_photons(script):
 
 @pytest.fixture
 def energies(script):
-    module, rng = script("benchmark_bands"), np.random.default_rng(0)
+    module, rng = script("layer_energies"), np.random.default_rng(0)
     incident = rng.choice([512.0, 4096.0, 32768.0], 1500)
     layers = incident[:, None] * np.exp(0.3 * rng.standard_normal((1500, 5)) - 2)
     layers[rng.random(1500) < 0.3, 4] = 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from caloman.flows import Distribution, Flow
 from caloman.manifold.density import log_volume
+from caloman.nn.mlp import MLP
 
 
 class ManifoldDensity(nn.Module, ABC):
@@ -81,3 +82,24 @@ class MFlow(ManifoldDensity):
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.outer.sample(F.pad(latents, (0, self.outer.features - self.inner.features)))
+
+
+class Dense(ManifoldDensity):
+    """A manifold between two dense networks.
+
+    Args:
+        features: size of the points.
+        inner: density of the coordinates.
+        hidden: width of the networks.
+    """
+
+    def __init__(self, features: int, inner: Distribution, hidden: int) -> None:
+        super().__init__(inner)
+        self.encoder = MLP(features, [hidden] * 3, inner.features, nn.SiLU)
+        self.decoder = MLP(inner.features, [hidden] * 3, features, nn.SiLU)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.decoder(latents)

@@ -11,6 +11,7 @@ from caloman.files import write
 
 METRICS = ("KS", "SWD", "FN", "KL")
 NAMES = ("RealNVP", "MAF", "C-RQS", "A-RQS", "Mixture")
+TARGETS = ("correlated-mixture", "uncorrelated-mixture", "correlated-gaussian")
 TRUTH = "truth"
 PUBLISHED = {
     ("A-RQS", 4): (0.486, 0.027, 0.019),
@@ -38,7 +39,8 @@ def table(rows: Iterable[Row]) -> str:
     columns = ["target", "D", "flow", "seeds", *METRICS, "published KS / SWD / FN", "parameters", "minutes"]
     lines = [columns]
     rows = sorted(rows, key=lambda row: (TRUTH, *NAMES).index(row["flow"]))
-    for (target, features, flow), group in _grouped(rows, lambda row: (row["target"], row["features"], row["flow"])):
+    groups = _grouped(rows, lambda row: (row["target"], row["features"], row["flow"]))
+    for (target, features, flow), group in sorted(groups, key=lambda item: TARGETS.index(item[0][0])):
         known = PUBLISHED.get((flow, features)) if target == "correlated-mixture" else None
         published = " / ".join(map(str, known)) if known else ""
         lines.append([target, str(features), flow, str(len(group)), *_values(group), published, *_costs(group)])

@@ -21,6 +21,7 @@ from scipy import special, stats
 from caloman import bundle
 from caloman.cli import main
 from caloman.errors import CalomanError
+from caloman.exporting import fastcalosim
 from caloman.exporting.clients import make_target
 from caloman.exporting.command import export
 from caloman.exporting.fastcalosim import more_normals
@@ -110,6 +111,19 @@ def test_a_manifold_of_fixed_coordinates_is_exported(tmp_path):
         torch.nn.init.normal_(parameter, std=0.2)
     model.conditions = Conditions.energies(1e3, 1e5)
     result = export(model, tmp_path / "coarse.onnx")
+    assert result.parity.holds(result.rounding)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_a_few_entries_of_an_autoregressive_flow_are_passes_of_a_graph(tmp_path, suffix):
+    flow = {"class_path": "caloman.flows.AutoregressiveFlow", "init_args": {"transforms": 2, "hidden": 6, "bins": 3}}
+    spec = make_spec("HurdleHead")
+    spec["init_args"]["energy"]["init_args"]["flow"] = flow
+    model = bundle.build_model(spec, MESHES["small"], ENERGY_ONLY, Path("spec")).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.eval().conditions = Conditions.energies(1e3, 1e5)
+    result = export(model, tmp_path / f"a{suffix}")
     assert result.parity.holds(result.rounding)
 
 
@@ -355,7 +369,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path, options, message):
 
 
 def test_sampler_that_has_no_graph_is_refused_with_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(Transform, "one_pass_sampling", False)
+    monkeypatch.setattr(Transform, "sampling_passes", 11)
     with pytest.raises(CalomanError, match="export its student"):
         export(make_model(), tmp_path / "a.onnx")
 
@@ -468,21 +482,23 @@ def test_fastcalosim_gets_the_showers_of_the_model(tmp_path):
     assert (showers > 0).any()
 
 
-def test_fastcalosim_takes_models_without_layer_energies_and_refuses_conditions_that_it_does_not_hand_in():
-    spec = make_spec("HurdleHead")
-    spec["init_args"].pop("energy")
-    spec["init_args"]["transform"] = {"class_path": "caloman.preprocessing.GlobalTransform"}
-    model = bundle.build_model(spec, MESHES["small"], ENERGY_ONLY, Path("spec")).eval()
-    target = make_target(model, "fastcalosim")
-    generator, at = torch.Generator().manual_seed(1), torch.full((5, 1), 5e3)
-    shape, energy = (torch.randn(5, n, generator=generator) for n in (model.geometry.n_voxels, model.geometry.n_layers))
-    with torch.no_grad():
-        showers = target(at, at, shape, energy)
-        noise = torch.cat([energy, shape, more_normals(shape, target.missing)], dim=1)
-        torch.testing.assert_close(showers, model(noise[:, : model.noise_dim], at))
-    assert (showers > 0).any()
-    with pytest.raises(CalomanError, match="target fastcalosim: this program does not hand in 'phi'"):
-        make_target(make_inclined((0, 1)), "fastcalosim")
+def make_noisy(voxels, noise, energy=True):
+    """A model of one layer that asks for noise, with or without an energy block."""
+    model = make_model()
+    model.geometry = Geometry("flat", "photon", (Layer(0, tuple(range(voxels + 1))),), threshold=0.01)
+    model.noise_blocks = {"energy": 1, "decoder": noise - 1} if energy else {"decoder": noise}
+    return model
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: make_noisy(200, 100, energy=False), "has no energy model; train with one"),
+    (lambda: make_noisy(20, 100), "the digits of 20 normal numbers are too few for the 79 more"),
+    (lambda: make_inclined((0, 1)), "does not hand in 'phi'"),
+])  # fmt: skip
+def test_fastcalosim_refuses_models_that_it_hands_too_little(make, message):
+    with pytest.raises(CalomanError, match=f"target fastcalosim: .*{message}") as error:
+        make_target(make(), "fastcalosim")
+    assert "\n" not in str(error.value)
 
 
 def test_fastcalosim_finds_each_voxel_in_the_binning(tmp_path):
@@ -495,14 +511,25 @@ def test_fastcalosim_finds_each_voxel_in_the_binning(tmp_path):
                 np.testing.assert_allclose(start + size / 2, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_low_digits_are_normal_and_independent_of_the_number_they_are_taken_from(seed):
-    normals = torch.from_numpy(np.random.default_rng(seed).standard_normal((10**6, 2), np.float32))
-    more = more_normals(normals, 1).numpy()[:, 0]
-    assert stats.kstest(more, "norm").pvalue > 1e-3
-    for one in normals.T.numpy():
-        table, *_ = np.histogram2d(*(special.ndtr(x) for x in (more, one)), bins=20, range=[[0, 1], [0, 1]])
-        assert stats.chisquare(table.ravel()).pvalue > 1e-3
+@pytest.mark.parametrize(("given", "n"), [(2, 1), (32, 20)])
+def test_low_digits_are_normal_and_independent_of_all_other_numbers(given, n, rng):
+    normals = rng.standard_normal((2 * 10**5, given), np.float32)
+    more = more_normals(torch.from_numpy(normals), n).numpy()
+    for one in more.T[:3]:
+        assert stats.kstest(one, "norm").pvalue > 1e-4
+    for other in [*normals.T[:3], *more.T[1:4]]:
+        table, *_ = np.histogram2d(*(special.ndtr(x) for x in (more[:, 0], other)), bins=20, range=[[0, 1], [0, 1]])
+        assert stats.chisquare(table.ravel()).pvalue > 1e-4
+
+
+def test_further_normals_of_pions_are_independent_five_by_five():
+    """Sums of words are uniform together unless their words cancel: then the sum of as many keys is zero."""
+    terms = fastcalosim._terms(266, 3878).numpy()[:2000]
+    keys = np.random.default_rng(0).integers(1, 2**63, size=266)
+    sums = np.bitwise_xor.reduce(keys[terms], axis=1)
+    first, second = np.triu_indices(len(sums), 1)
+    assert np.diff(np.sort(sums[first] ^ sums[second])).all()
+    assert terms.shape[1] % 2, "an odd number of sums has an odd number of words"
 
 
 @pytest.mark.parametrize("flow", ["FlowMatching", "TransformerCouplingFlow"])

@@ -13,6 +13,8 @@ TARGETS: dict[str, type[Target]] = {
     "ddml": DDML,
     "fastcalosim": FastCaloSim,
 }
+MOST_PASSES = 10
+"""Of an autoregressive flow through its network that a graph holds: those of the energies of a few layers."""
 
 
 def make_target(model: ShowerModel, name: str, noise: str = "input") -> Target:
@@ -32,9 +34,9 @@ def make_target(model: ShowerModel, name: str, noise: str = "input") -> Target:
         raise CalomanError(f"unknown noise {noise!r}: use input or internal")
     if noise == "internal" and name != "calochallenge":
         raise CalomanError(f"target {name}: this program draws the noise itself; leave --noise at input")
-    if not model.one_pass_sampling:
+    if model.sampling_passes > MOST_PASSES:
         raise CalomanError(
-            "this model samples entry by entry with a masked autoregressive flow, which has no graph of bounded size; "
-            "export its student (direction: sampling) or a coupling flow"
+            f"this model samples in {model.sampling_passes} passes of a masked autoregressive flow, a graph has room "
+            f"for {MOST_PASSES}; export its student (direction: sampling) or a coupling flow"
         )
     return OwnNoise(model) if noise == "internal" else TARGETS[name](model)

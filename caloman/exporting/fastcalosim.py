@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,19 +16,24 @@ DIGITS = 10
 """Binary digits that one normal number gives away."""
 FIRST_DIGIT = 2**12
 """Their place: below 1/4096, where a shower does not see them. In float32 numbers up to 4 have them all."""
+TERMS = 7
+"""How many words of digits are added up to one further number: as float32 they are exact up to 15."""
+FEW = 128
+"""With fewer voxels there are too few sums of words."""
 
 
 class FastCaloSim(Target):
     """The named inputs of `TFCSMLCalorimeterSimulator`: |eta| times 10, energy, and normal numbers.
 
     The simulator draws one normal number for each voxel and one for each layer. A model with more noise gets the rest
-    from the low binary digits of those of the voxels, ten digits of each of two.
+    from the low binary digits of those of the voxels (`more_normals`).
 
     References:
         FastCaloSim (fcs-proj/FastCaloSim), TFCSMLCalorimeterSimulator and TFCSBinnedShowerONNX.
 
     Raises:
-        CalomanError: if the model needs more noise than the numbers hold, or other conditions than energy and theta.
+        CalomanError: if the model has no energy model, more noise than the numbers can give, or other conditions than
+            energy and theta.
     """
 
     snippets = ("fastcalosim.md",)
@@ -37,10 +43,15 @@ class FastCaloSim(Target):
         n_voxels, n_layers = model.geometry.n_voxels, model.geometry.n_layers
         self.inputs = {"inn_eta_in": 1, "inn_einc_in": 1, "cfm_z_shape": n_voxels, "inn_z_energy": n_layers}
         self.missing = max(0, model.noise_dim - n_voxels - n_layers)
-        if 2 * self.missing > n_voxels:
+        if "energy" not in model.noise_blocks:
             raise CalomanError(
-                f"target fastcalosim: it hands in {n_voxels + n_layers} normal numbers, and this model needs "
-                f"{model.noise_dim}, too many more; export for another target"
+                "target fastcalosim: it hands in normal numbers for the energies of the layers, and this model has no "
+                "energy model; train with one, or export for another target"
+            )
+        if n_voxels < 2 * self.missing and n_voxels < FEW:
+            raise CalomanError(
+                f"target fastcalosim: the digits of {n_voxels} normal numbers are too few for the {self.missing} more "
+                "that this model needs; export for another target"
             )
         self.refuse_all_but("theta")
         self.has_theta = "theta" in model.conditions.names
@@ -71,13 +82,24 @@ class FastCaloSim(Target):
 
 
 def more_normals(normals: Tensor, n: int) -> Tensor:
-    """Further normal numbers (N, n) from the low digits of given ones (N, D), with D at least 2 n.
+    """Further normal numbers (N, n) from the low digits of given ones (N, D).
 
     The digits are those of the number itself, not of its quantile, so that every program finds the same ones. Those at
     the place `FIRST_DIGIT` are uniform and independent of the digits above, to less than one part in a thousand of
-    their spread.
+    their spread. Ten digits of each of two numbers are a word, and the sum of a few words without its whole part is
+    uniform again. Any of these sums are independent if no choice of them has each word an even number of times.
     """
-    scaled = normals[:, : 2 * n] * FIRST_DIGIT
+    scaled = normals * FIRST_DIGIT
     digits = ((scaled - scaled.floor()) * 2**DIGITS).floor()
-    uniform = (digits[:, :n] * 2**DIGITS + digits[:, n:] + 0.5) * 2 ** (-2 * DIGITS)
-    return torch.special.ndtri(uniform)
+    half = normals.shape[1] // 2
+    words = digits[:, :half] * 2**-DIGITS + digits[:, half : 2 * half] * 2 ** (-2 * DIGITS)
+    sums = words.index_select(1, _terms(half, n).to(words.device).flatten()).unflatten(1, (n, -1)).sum(dim=2)
+    return torch.special.ndtri(sums - sums.floor() + 2 ** (-2 * DIGITS - 1))
+
+
+def _terms(words: int, n: int) -> Tensor:
+    """Which words are added up, the same in all files, shape (n, `TERMS`); one for each if there are enough."""
+    if n <= words:
+        return torch.arange(n)[:, None]
+    generator = np.random.default_rng(0)
+    return torch.from_numpy(np.stack([generator.permutation(words)[:TERMS] for _ in range(n)]))

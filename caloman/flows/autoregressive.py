@@ -49,15 +49,16 @@ class Autoregressive(Conditioned):
     ) -> None:
         super().__init__()
         self.elementwise = elementwise
-        self.one_pass_sampling = direction == "sampling"
+        self.on_noise = direction == "sampling"
+        self.sampling_passes = 1 if self.on_noise else features
         self.conditioner = MADE(features, context, elementwise.n_parameters, hidden, blocks, residual, dropout)
         start_at_zero(self.conditioner.last)
 
     def step(self, inputs: Tensor, context: Tensor | None = None, inverse: bool = False) -> Step:
-        if inverse == self.one_pass_sampling:
+        if inverse == self.on_noise:
             raw = self.conditioner(inputs, context)
             return Step(*self._map(inputs, raw, inverse), raw)
-        if self.training and torch.is_grad_enabled():
+        if (self.training and torch.is_grad_enabled()) or torch.compiler.is_exporting() or torch.jit.is_tracing():
             return self._by_passes(inputs, context, inverse)
         with torch.no_grad():
             return self._by_entries(inputs, context, inverse)
@@ -68,8 +69,8 @@ class Autoregressive(Conditioned):
         return outputs, log_slopes.sum(dim=1)
 
     def _by_passes(self, inputs: Tensor, context: Tensor | None, inverse: bool) -> Step:
-        """D passes with one more correct entry each. The gradient keeps them all in memory: for few entries only."""
-        outputs, log_det = torch.zeros_like(inputs), inputs.new_zeros(len(inputs))
+        """D passes with one more correct entry each. A gradient or a graph keeps them all: for few entries only."""
+        outputs, log_det = torch.zeros_like(inputs), inputs.new_zeros(inputs.shape[0])
         for _ in range(inputs.shape[1]):
             outputs, log_det = self._map(inputs, self.conditioner(outputs, context), inverse)
         return Step(outputs, log_det)

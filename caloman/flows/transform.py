@@ -25,8 +25,8 @@ class Step(NamedTuple):
 class Transform(nn.Module, ABC):
     """An invertible map of vectors under a condition: `forward` leads from data to noise, `inverse` generates."""
 
-    one_pass_sampling = True
-    """Whether `inverse` takes a fixed number of operations, not one pass for each entry."""
+    sampling_passes = 1
+    """How many passes through its network `inverse` takes."""
 
     @abstractmethod
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -61,5 +61,10 @@ class Sampler(nn.Module):
 
     @property
     def one_pass_sampling(self) -> bool:
-        """Whether sampling takes a fixed number of operations, not one pass for each entry, as an export needs it."""
-        return all(part.one_pass_sampling for part in self.modules() if isinstance(part, Transform))
+        """Whether sampling takes one pass through each network, not one for each entry."""
+        return self.sampling_passes == 1
+
+    @property
+    def sampling_passes(self) -> int:
+        """The most passes through a network that sampling takes."""
+        return max((part.sampling_passes for part in self.modules() if isinstance(part, Transform)), default=1)

@@ -97,15 +97,15 @@ class LayerDraws(nn.Module):
         ring = torch.arange(n_r, device="cpu")
         color = (torch.arange(n_alpha, device="cpu")[:, None] + ring) % PAIR
         color = color + PAIR * torch.searchsorted(torch.tensor(groups, device="cpu"), ring, right=True)
-        zone = torch.searchsorted(torch.tensor([outer for _, outer in zones.bounds], device="cpu"), ring, right=True)
         is_voxel = aligned(zones.is_voxel, torch.arange(n_layers, device="cpu"))
         self.core = CoreNet(n_inputs, n_scalars, hidden, color, is_voxel.any(2)) if cores else None
         self.register_buffer("color", color, persistent=False)
         self.register_buffer("is_voxel", is_voxel, persistent=False)
-        self.register_buffer("voxel_zone", zone.repeat(n_alpha), persistent=False)
+        self.register_buffer("voxel_zone", zones.ring_zone.repeat(n_alpha), persistent=False)
         layers, alphas, rings = is_voxel.nonzero(as_tuple=True)
         counts = torch.zeros(self.n_colors, n_layers, len(zones), dtype=torch.long, device="cpu")
-        counts.index_put_((color[alphas, rings], layers, zone[rings]), torch.ones_like(layers), accumulate=True)
+        where = color[alphas, rings], layers, zones.ring_zone[rings]
+        counts.index_put_(where, torch.ones_like(layers), accumulate=True)
         # voxels of each draw in each zone, (D, L, Z)
         self.register_buffer("places", counts.flip(0).cumsum(0).flip(0), persistent=False)
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from caloman.errors import CalomanError
 from caloman.showers.geometry import MOST_VOXELS, Geometry
@@ -44,6 +45,8 @@ class Zones(nn.Module):
 
     capacity: Tensor
     is_voxel: Tensor
+    ring_zone: Tensor
+    members: Tensor
 
     def __init__(self, geometry: Geometry, starts: Sequence[int]) -> None:
         super().__init__()
@@ -62,6 +65,11 @@ class Zones(nn.Module):
             )
         self.is_regular = geometry.grid is not None
         self.bounds = ring_bounds("zones", starts, n_r)
+        rings = [torch.arange(inner, outer, device="cpu") for inner, outer in self.bounds]
+        zones = torch.cat([torch.full_like(inside, zone) for zone, inside in enumerate(rings)])
+        self.register_buffer("ring_zone", zones, persistent=False)  # (R,)
+        members = pad_sequence(rings, batch_first=True, padding_value=n_r)  # beyond the last ring is a zero
+        self.register_buffer("members", members.flatten(), persistent=False)
         is_voxel = self.images(torch.ones(1, geometry.n_voxels, device="cpu"))[0] > 0
         self.register_buffer("is_voxel", is_voxel, persistent=False)
         self.register_buffer("capacity", self.sum(self.is_voxel.long()), persistent=False)  # (L, Z)
@@ -119,12 +127,9 @@ class Zones(nn.Module):
 
     def sum(self, images: Tensor) -> Tensor:
         """Sums over zones, (..., A, R) to (..., Z)."""
-        return torch.stack([part.sum(-1) for part in self.split(images)], dim=-1)
+        rings = F.pad(images.sum(-2), (0, 1)).index_select(-1, self.members)
+        return rings.unflatten(-1, (len(self), -1)).sum(-1)
 
     def broadcast(self, values: Tensor) -> Tensor:
         """Values of zones for each of their rings, (..., Z) to (..., 1, R)."""
-        parts = [
-            values[..., i : i + 1].expand(*values.shape[:-1], outer - inner)
-            for i, (inner, outer) in enumerate(self.bounds)
-        ]
-        return torch.cat(parts, dim=-1).unsqueeze(-2)
+        return values.index_select(-1, self.ring_zone).unsqueeze(-2)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -69,6 +70,15 @@ def turned(geometry, shapes, bins):
         for image, layer in zip(zones.images(shapes).unbind(1), geometry.layers, strict=True)
     ]
     return zones.voxels(torch.stack(images, dim=1))
+
+
+def test_zones_sum_their_rings_and_tell_them_their_value(geometry):
+    images = torch.randn(7, L, A, R).double()
+    found = Zones(geometry, [1, 3]).sum(images)
+    expected = np.add.reduceat(images.sum(2).numpy(), [0, 1, 3], axis=-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    repeated = np.repeat(found.numpy(), [1, 2, R - 3], axis=-1)
+    np.testing.assert_array_equal(Zones(geometry, [1, 3]).broadcast(found)[..., 0, :], repeated)
 
 
 def noise_of(manifold, n=40):

@@ -165,10 +165,10 @@ def test_training_sees_what_sampling_sees(geometry, manifold, shapes, context, m
     """The draws of all layers at once, under a finished shower, are those from layer to layer that made it."""
     seen, outputs = [], manifold.draws.outputs
 
-    def record(turn, core):  # the cores of a finished shower may be others than those that were drawn
+    def record(turn, inputs, core):  # the cores of a finished shower may be others than those that were drawn
         core = None if core is None else torch.zeros_like(core)
-        seen.append((turn, outputs(turn, core).logits))
-        return outputs(turn, core)
+        seen.append((turn, outputs(turn, inputs, core).logits))
+        return outputs(turn, inputs, core)
 
     monkeypatch.setattr(manifold.draws, "outputs", record)
     decoded = manifold.decode(manifold.encode(shapes, context), context, noise_of(manifold))

@@ -3,12 +3,9 @@
 import torch
 from torch import Tensor
 
-from caloman.manifold.turns import PAIR, Turn
+from caloman.manifold.turns import NEVER, PAIR, Turn
 from caloman.nn.cylinder import CircleNet
 from caloman.nn.precision import at_least_float32
-
-NEVER = -1e4
-"""Logarithm of the chance of a bin without voxels, before all are normalized."""
 
 
 class CoreNet(CircleNet):

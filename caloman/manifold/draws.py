@@ -21,7 +21,7 @@ from caloman.manifold.features import (
 )
 from caloman.manifold.heads import HitSizes
 from caloman.manifold.sampling import choose_hits, score_hits, share_energy
-from caloman.manifold.turns import PAIR, Outputs, Places, Turn
+from caloman.manifold.turns import NEVER, PAIR, Outputs, Places, Turn
 from caloman.manifold.zones import Zones, ring_bounds
 from caloman.nn.cylinder import CircleNet
 from caloman.nn.mlp import zero_linear
@@ -31,8 +31,6 @@ BEFORE = 3
 """Images of what lies before a layer, see `Past`."""
 PARAMETERS = 6
 """Numbers for each voxel: the logit of a hit and the distribution of its size."""
-NEVER = -1e4
-"""Logit of a hit where none can be."""
 
 
 class LayerDraws(nn.Module):
@@ -172,8 +170,11 @@ class LayerDraws(nn.Module):
             own: the shapes.
             kept: without the voxels that a later draw replaces.
         """
-        core = self.core.of(own, turn.number) if self.core else None
-        outputs = self.outputs(turn, core)
+        inputs, core, chance = self._inputs(turn), None, torch.zeros_like(turn.energies)
+        if self.core:
+            core = self.core.of(own, turn.number)
+            chance = self.core.log_prob(core, inputs, turn)
+        outputs = self.outputs(turn, inputs, core)
         is_hit, number = own > 0, turn.number[:, None, None]
         drawn = self.color == number if kept else self.color >= number
         # what the numbers of hits decide is no choice, and a single hit has all the energy
@@ -183,10 +184,7 @@ class LayerDraws(nn.Module):
         at = self._at(is_hit & drawn & self.zones.broadcast(turn.left.hits > 1))
         relative = own.flatten()[at.voxel] / turn.mean.flatten()[at.zone].clamp(min=1e-30)
         sizes = self._sizes(turn, outputs, at).log_prob(relative.log())
-        log_prob = choice.sum((-2, -1)).index_add(0, at.row, sizes)
-        if self.core is None or core is None:
-            return log_prob
-        return log_prob + self.core.log_prob(core, self._inputs(turn), turn)
+        return choice.sum((-2, -1)).index_add(0, at.row, sizes) + chance
 
     def draw(self, turn: Turn, odds: Tensor, number: int, core: Tensor) -> Tensor:
         """Shapes (N, A, R) of the voxels of a draw, and zeros in the colors before it.
@@ -197,7 +195,8 @@ class LayerDraws(nn.Module):
             number: of the draw.
             core: uniform numbers (N, 1) for the choice of the core, if there is one.
         """
-        outputs = self.outputs(turn, self.core.draw(core, self._inputs(turn), turn) if self.core else None)
+        inputs = self._inputs(turn)
+        outputs = self.outputs(turn, inputs, self.core.draw(core, inputs, turn) if self.core else None)
         if number:
             outputs = outputs._replace(logits=torch.where(self.color >= number, outputs.logits, NEVER))
         split = (self.zones.split(values) for values in (outputs.logits, odds))
@@ -261,9 +260,8 @@ class LayerDraws(nn.Module):
         directions = along(self.cell_alpha[turn.layer % 2], depth, turn.scalars[:, self.directed])
         return torch.cat([cells, directions, first_moments(turn.planes)], dim=2)
 
-    def outputs(self, turn: Turn, core: Tensor | None = None) -> Outputs:
-        """What the network says, under a core (M, A) if there are cores."""
-        inputs = self._inputs(turn)
+    def outputs(self, turn: Turn, inputs: Tensor, core: Tensor | None) -> Outputs:
+        """What the network says of inputs (M, cells, inputs), under a core (M, A) if there are cores."""
         seen = inputs if core is None else torch.cat([inputs, core.unflatten(1, (-1, PAIR))], dim=2)
         outputs = self.net(seen, turn.scalars)
         if self.tilt is not None:  # directly as well: weak effects, which a deep network takes long to find

@@ -8,6 +8,8 @@ from caloman.manifold.coordinates import Coarse
 
 PAIR = 2
 """Bins of alpha in a cell of the network: the checkerboard is the same in all cells."""
+NEVER = -1e4
+"""Logit of what cannot be: a hit, or a core, where there is no voxel."""
 
 
 class Turn(NamedTuple):

@@ -94,16 +94,9 @@ class TokenConditioner(TokenTransformer):
     """
 
     def __init__(
-        self,
-        features: int,
-        context: int,
-        out_features: int,
-        patch: int,
-        hidden: int = 192,
-        depth: int = 3,
-        heads: int = 4,
-        mlp_ratio: int = 4,
-    ) -> None:
+        self, features: int, context: int, out_features: int, patch: int, hidden: int, depth: int, heads: int,
+        mlp_ratio: int,
+    ) -> None:  # fmt: skip
         super().__init__(patch, out_features * patch // features, hidden, depth, heads, mlp_ratio)
         self.patch = patch
         self.positions = nn.Parameter(torch.randn(features // patch, hidden))

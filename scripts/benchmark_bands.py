@@ -22,7 +22,6 @@ the same name are written anew.
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
@@ -36,12 +35,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, show, spread
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
 from caloman.demonstrations.training import epochs
-from caloman.errors import CalomanError
 from caloman.evaluation.bands import calibrate, histogram_bands
 from caloman.evaluation.plots.style import REFERENCE, STYLE, rendered, sample_color
-from caloman.files import write
 from caloman.flows import Coupling
 
 Array = NDArray[np.float64]
@@ -229,14 +226,8 @@ def main() -> None:
         {"method": method, "seed": seed, "settings": settings} for seed in options.seeds for method in options.methods
     ]
     print(table(results.complete(keys, lambda key: experiment.measure(key["method"], key["seed"]))))
-    rows, page = results.find({"settings": defaults(parser(), SETTINGS)}), options.output.with_suffix(".md")
-    if page.is_file() and rows:
-        write(page.with_suffix(".png"), figure(rows))
-        show(page, "bands", table(rows))
+    results.show("bands", defaults(parser(), SETTINGS), table, figure)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

@@ -14,7 +14,6 @@ the distance between the correlation matrices (FN). KL is the mean of log p_trut
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -29,9 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloman.demonstrations import CorrelatedGaussian, CorrelatedMixture, GaussianMixture, Target, UncorrelatedMixture
-from caloman.demonstrations.results import ResultFile, Row, defaults
+from caloman.demonstrations.results import ResultFile, Row, defaults, run
 from caloman.demonstrations.training import epochs
-from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import correlation_distance, kolmogorov_smirnov, sliced_wasserstein
 from caloman.flows import AutoregressiveFlow, Coupling, CouplingFlow, Flow, Permutation, Spline
 from caloman.flows.distribution import Distribution
@@ -261,7 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

@@ -20,8 +20,7 @@ from benchmark_density import CHUNK, Array, Standardized, compared, fit, make
 from matplotlib.figure import Figure
 from scipy.special import xlogy
 
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, spread
-from caloman.errors import CalomanError
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
 from caloman.evaluation.plots.style import REFERENCE, STYLE, rendered, sample_color
 from caloman.files import write
 
@@ -212,7 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

@@ -25,7 +25,6 @@ the same name are written anew.
 """
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -42,10 +41,9 @@ from torch import Tensor
 
 from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
 from caloman.demonstrations.mflow import Dense, ManifoldDensity, MFlow
-from caloman.demonstrations.results import ResultFile, Row, defaults
+from caloman.demonstrations.results import ResultFile, Row, defaults, run
 from caloman.demonstrations.training import epochs
 from caloman.demonstrations.transport import sinkhorn_divergence
-from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.flows import CouplingFlow, Distribution
 
@@ -278,7 +276,4 @@ def fit(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

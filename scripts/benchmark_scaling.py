@@ -12,7 +12,6 @@ same name is written anew.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +26,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer, StandardScaler
 
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, spread
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
 from caloman.demonstrations.training import epochs
-from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import kolmogorov_smirnov_distances
 from caloman.preprocessing import LogNormalDequantization
 
@@ -157,7 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

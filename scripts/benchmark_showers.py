@@ -20,7 +20,6 @@ the same name are written anew.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -38,8 +37,7 @@ from torch import Tensor
 
 from caloman import bundle
 from caloman.data.dimension import dimension
-from caloman.demonstrations.results import ResultFile, Row, markdown, show, spread
-from caloman.errors import CalomanError
+from caloman.demonstrations.results import ResultFile, Row, markdown, run, show, spread
 from caloman.evaluation.plots.showers import polar
 from caloman.evaluation.plots.style import STYLE, rendered
 from caloman.files import write
@@ -267,7 +265,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

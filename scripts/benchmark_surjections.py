@@ -13,7 +13,6 @@ same name is written anew.
 """
 
 import argparse
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -27,9 +26,8 @@ from scipy.stats import norm
 from torch import Tensor
 
 from caloman.demonstrations import surjections
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, spread
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
 from caloman.demonstrations.training import epochs
-from caloman.errors import CalomanError
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.preprocessing import LogNormalDequantization, LogUniformDequantization, UniformDequantization
 
@@ -229,7 +227,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

@@ -11,7 +11,6 @@ same name is written anew.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,8 +23,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
 from caloman.demonstrations import CorrelatedGaussian
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, spread
-from caloman.errors import CalomanError
+from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
 from caloman.evaluation.distances import frechet_distance, kpd
 from caloman.evaluation.two_sample import anderson_darling, kolmogorov_smirnov_distances, sliced_wasserstein
 
@@ -198,7 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CalomanError as error:
-        sys.exit(str(error))
+    run(main)

@@ -20,6 +20,18 @@ from caloman.files import read_text, write
 Row = dict[str, Any]
 
 
+def run(main: Callable[[], None]) -> None:
+    """Runs a script, whose errors that a user can cause are one sentence and an exit code.
+
+    Raises:
+        SystemExit: with that sentence.
+    """
+    try:
+        main()
+    except CalomanError as error:
+        raise SystemExit(str(error)) from None
+
+
 class ResultFile:
     """Rows of a JSON file, each written as it comes, so that an interrupted run goes on where it stopped.
 
@@ -47,10 +59,18 @@ class ResultFile:
                 self.add({**key, **measure(key)})
         return [row for key in keys for row in self.find(key)]
 
-    def show(self, name: str, settings: Row, table: Callable[[list[Row]], str]) -> None:
-        """Puts the table of all rows with some settings into the page beside the file, if there are both."""
+    def show(
+        self,
+        name: str,
+        settings: Row,
+        table: Callable[[list[Row]], str],
+        figure: Callable[[list[Row]], bytes] | None = None,
+    ) -> None:
+        """Puts table and figure of all rows with some settings into the page beside the file, if there are both."""
         page, rows = self.path.with_suffix(".md"), self.find({"settings": settings})
         if page.is_file() and rows:
+            if figure:
+                write(page.with_suffix(".png"), figure(rows))
             show(page, name, table(rows))
 
     def add(self, row: Row) -> None:

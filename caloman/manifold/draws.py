@@ -75,7 +75,12 @@ class LayerDraws(nn.Module):
         if n_alpha % PAIR:
             raise CalomanError(f"a CoarseManifold needs an even number of bins in alpha, not {n_alpha}")
         self.zones = zones
-        self.n_colors = PAIR * len(ring_bounds("groups", groups, n_r))
+        bounds = ring_bounds("groups", groups, n_r)
+        self.n_colors = PAIR * len(bounds)
+        self.group_zones = [  # which have rings in each group
+            [zone for zone, (inner, outer) in enumerate(zones.bounds) if inner < end and outer > start]
+            for start, end in bounds
+        ]
         cell = PAIR * n_r
         n_scalars += 2 * len(zones) + self.n_colors - 1
         self.directed, self.unit, self.low = directed, unit, low
@@ -195,21 +200,33 @@ class LayerDraws(nn.Module):
             number: of the draw.
             core: uniform numbers (N, 1) for the choice of the core, if there is one.
         """
+        if is_traced():  # a graph has fixed shapes
+            return self._draw(turn, odds, number, core)
+        rows = turn.left.hits[:, self.group_zones[number // PAIR]].sum(1).nonzero().squeeze(1)
+        return torch.zeros_like(odds).index_copy(0, rows, self._draw(turn.at(rows), odds[rows], number, core[rows]))
+
+    def _draw(self, turn: Turn, odds: Tensor, number: int, core: Tensor) -> Tensor:
+        """The same, with the network for all layers and not only for those with hits to draw."""
         inputs = self._inputs(turn)
         outputs = self.outputs(turn, inputs, self.core.draw(core, inputs, turn) if self.core else None)
         if number:
             outputs = outputs._replace(logits=torch.where(self.color >= number, outputs.logits, NEVER))
-        split = (self.zones.split(values) for values in (outputs.logits, odds))
-        zones = zip(*split, turn.left.hits.unbind(1), strict=True)
-        chosen, limits = zip(*(choose_hits(*zone) for zone in zones), strict=True)
-        is_hit, limit = self.zones.join(chosen), torch.stack(limits, dim=1)
+        is_hit, limit = self._choose_hits(outputs.logits, odds, turn.left.hits, self.group_zones[number // PAIR])
         if not is_traced():
             return self._draw_sizes(turn, outputs, odds, is_hit, limit)
-        sizes = share_energy(  # a graph has fixed shapes
+        sizes = share_energy(
             self._all_sizes(turn, outputs), score_hits(outputs.logits, odds, self.zones.broadcast(limit)), is_hit,
             lambda values: self.zones.broadcast(self.zones.sum(values)).expand_as(values),
         )  # fmt: skip
         return sizes * self.zones.broadcast(turn.mean)
+
+    def _choose_hits(self, logits: Tensor, odds: Tensor, hits: Tensor, zones: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Hits (M, A, R) in some zones, and ranks (M, Z) of the first voxels left out, see `choose_hits`."""
+        parts, limits = self.zones.split(torch.zeros_like(odds, dtype=torch.bool)), [*torch.zeros_like(hits).unbind(1)]
+        logits_of, odds_of = self.zones.split(logits), self.zones.split(odds)
+        for zone in zones:
+            parts[zone], limits[zone] = choose_hits(logits_of[zone], odds_of[zone], hits[:, zone])
+        return self.zones.join(parts), torch.stack(limits, dim=1)
 
     def _draw_sizes(self, turn: Turn, outputs: Outputs, odds: Tensor, is_hit: Tensor, limit: Tensor) -> Tensor:
         """Sizes of the hits only, a tenth of all voxels."""

@@ -31,6 +31,12 @@ class Turn(NamedTuple):
     number: Tensor
     energies: Tensor
 
+    def at(self, rows: Tensor) -> "Turn":
+        """Some of the layers, whose numbers are (K,)."""
+        planes, scalars, layer, left, number, energies = self
+        left = Coarse(left.hits[rows], left.shares[rows])
+        return Turn(planes[rows], scalars[rows], layer[rows], left, number[rows], energies[rows])
+
     @property
     def mean(self) -> Tensor:
         """Mean share of a hit in each zone (M, Z)."""

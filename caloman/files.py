@@ -145,7 +145,7 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
         raise busy from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
         logger.warning("%s: no locks here (%s), so let no other process write it", path, error)
         yield
         return
@@ -177,7 +177,7 @@ def _removed(partial: Path, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     finally:
         _remove(partial)
 
@@ -190,7 +190,8 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> CalomanError:
+def unwritable(path: Path, error: OSError) -> CalomanError:
+    """Says that a file or folder cannot be written, and why."""
     return CalomanError(f"{path}: cannot be written, check folder and free space ({error.strerror})")
 
 

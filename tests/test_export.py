@@ -1,6 +1,5 @@
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -385,14 +384,9 @@ def test_file_that_differs_is_not_left_behind(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])
-def test_a_full_disk_is_one_sentence(tmp_path, suffix):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
-    try:
-        with pytest.raises(CalomanError, match="cannot be written"):
-            export(make_model(), tmp_path / f"a{suffix}")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def test_a_full_disk_is_one_sentence(tmp_path, suffix, full_disk):
+    with full_disk(5000), pytest.raises(CalomanError, match="cannot be written"):
+        export(make_model(), tmp_path / f"a{suffix}")
     assert list(tmp_path.iterdir()) == []
 
 

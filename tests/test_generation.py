@@ -1,11 +1,9 @@
 import filecmp
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -24,7 +22,6 @@ from caloman.generation.streaming import GeneratedShowers
 from caloman.showers.showers import CHUNK, Showers
 
 SPECTRUM = "log-uniform:1GeV:100GeV"
-DiskUsage = namedtuple("DiskUsage", "free")
 
 
 @pytest.fixture
@@ -163,20 +160,19 @@ def test_a_killed_job_goes_on_and_gives_the_same_bytes(run, generated, tmp_path,
 
 
 @pytest.fixture
-def unfinished(generated, tmp_path, monkeypatch):
+def unfinished(generated, tmp_path, monkeypatch, full_disk):
     """A job of four chunks that found the disk full after two; returns its options."""
     options = {"energies": SPECTRUM, "n": 3500, "seed": 7}
     add = Parts.add
 
     def add_two(self, chunk, showers):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(2**40 if chunk < 2 else 2**20))
-        add(self, chunk, showers)
+        with full_disk(2**30 if chunk < 2 else 2**15):
+            add(self, chunk, showers)
 
     with monkeypatch.context() as patch:
         patch.setattr(Parts, "add", add_two)
-        with pytest.raises(CalomanError, match="MiB are free"):
+        with pytest.raises(CalomanError, match="cannot be written, check folder and free space"):
             generated(**options)
-    monkeypatch.undo()
     assert visible(tmp_path) == [".out.hdf5.parts", "run"]
     assert len(list((tmp_path / ".out.hdf5.parts").glob("*.*.hdf5"))) == 2
     return options

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from h5py import h5f
 
 from caloman.cli import main
 from caloman.data.showerdata import ShowerDataFile
@@ -66,6 +67,24 @@ def test_fastcalosim_reads_fractions_layer_by_layer(write, inclined):
     np.testing.assert_array_equal(file["incident_energy"][...], inclined.incident_energies)
     np.testing.assert_allclose(np.sinh(file["center_eta"][...]), 1 / np.tan(inclined.conditions["theta"]), atol=1e-5)
     assert not file["phi_mod"][...].any()
+
+
+@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("n_bytes", [0, 2**14, 2**18])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_open(form, n_bytes, make_showers, small, tmp_path, full_disk):
+    """HDF5 crashes when the process ends with a file in it that it could not close."""
+
+    def write():
+        with find_writer(form)(tmp_path / "library.h5", small) as writer:
+            for _ in range(20):
+                writer.append(showers)
+
+    n_open = h5f.get_obj_count()
+    showers = make_showers(1000, small)
+    with full_disk(n_bytes), pytest.raises(CalomanError, match="cannot be written, check folder and free space"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+    assert h5f.get_obj_count() == n_open
 
 
 @pytest.mark.parametrize("mesh", ["small", "2"])

@@ -306,12 +306,10 @@ def test_read_only_folder_is_named(official, mount, capsys):
     assert "cannot be written, check folder" in message
 
 
-@pytest.mark.parametrize("compress", [True, False])
-def test_small_disk_is_noticed_before_it_is_full(official, mount, capsys, compress):
+def test_small_disk_is_noticed_before_it_is_full(official, mount, capsys):
     _, source = official(3000)
-    folder = mount("size=9m")
-    options = ("--dataset", "1-photons", *["--compress"] * compress)
-    assert "make space or write elsewhere" in failure(capsys, source, folder / "ds.h5", *options)
+    folder = mount("size=2m")
+    assert "make space or write elsewhere" in failure(capsys, source, folder / "ds.h5", "--dataset", "1-photons")
     assert names(folder) == []
 
 
@@ -346,19 +344,15 @@ p._VerifiedWriter.append = fill_and_append
 
 
 @pytest.mark.parametrize("compress", [True, False])
-def test_disk_that_others_fill_meanwhile(official, photons, mount, compress):
-    """Plain rows have their space from the beginning; otherwise there is a sentence, not a crash inside HDF5."""
+def test_disk_that_others_fill_meanwhile(official, mount, compress):
+    """There is a sentence, not a crash inside HDF5."""
     _, source = official(3000)
     folder = mount("size=24m")
     run = process([source, folder / "ds.h5", "--dataset", "1-photons", *["--compress"] * compress], FILL)
     _, error = run.communicate(timeout=60)
-    if compress:
-        assert (run.returncode, error.count("\n")) == (1, 1)
-        assert f"error: {folder / 'ds.h5'}: only " in error
-        assert names(folder) == ["other"]
-    else:
-        assert (run.returncode, error) == (0, "")
-        assert len(Showers.load(folder / "ds.h5", photons)) == 3000
+    assert (run.returncode, error.count("\n")) == (1, 1)
+    assert f"error: {folder / 'ds.h5'}: cannot be written, check folder and free space" in error
+    assert names(folder) == ["other"]
 
 
 WAIT = "\ndef wait(*a):\n    r = original(*a)\n    print('here', flush=True)\n    time.sleep(60)\n    return r\n"

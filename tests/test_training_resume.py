@@ -1,7 +1,6 @@
 import os
 import platform
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -172,16 +171,11 @@ def test_a_run_folder_is_trained_in_by_one_process_which_may_die(config, tmp_pat
     assert parts(run)
 
 
-def test_a_full_disk_is_one_sentence_and_loses_no_epoch(config, tmp_path, interrupted):
+def test_a_full_disk_is_one_sentence_and_loses_no_epoch(config, tmp_path, interrupted, full_disk):
     run, options = interrupted
     whole = fit(config, tmp_path / "whole", **options)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    try:
-        with pytest.raises(CalomanError, match="cannot be written, check folder and free space"):
-            fit(config, run, **options)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(10_000), pytest.raises(CalomanError, match="cannot be written, check folder and free space"):
+        fit(config, run, **options)
     assert parts(fit(config, run, **options)) == parts(whole)
 
 

@@ -22,7 +22,6 @@ from caloman.errors import CalomanError
 from caloman.files import sha256
 from caloman.showers.conditions import check_equal_names
 from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import writing
 from caloman.showers.rebinning import Rebinning
 from caloman.showers.showers import ShowerFile, Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, ShowerSlice, parse_slices
@@ -196,9 +195,8 @@ class _VerifiedWriter(ShowerWriter):
 
     def finish(self, validation_rows: NDArray[np.int64], attributes: Mapping[str, object]) -> None:
         """Records where the showers come from, and which of them are for validation."""
-        with writing(self.path):
-            self._file["validation_rows"] = validation_rows
-            self._file.attrs.update(attributes)
+        self._file["validation_rows"] = validation_rows
+        self._file.attrs.update(attributes)
 
     def _complete(self, partial: Path) -> None:
         if checksums(partial, self.geometry) != self._checksums:

@@ -13,9 +13,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from caloman.errors import CalomanError
-from caloman.files import locked, read_text, sha256, write
+from caloman.files import locked, read_text, sha256, unwritable, write
 from caloman.showers.geometry import Geometry
-from caloman.showers.hdf5 import check_space, writing
+from caloman.showers.hdf5 import check_space
 from caloman.showers.libraries import Format, find_writer
 from caloman.showers.showers import Showers
 from caloman.showers.writer import Compression, ShowerWriter
@@ -58,8 +58,10 @@ class Parts:
             CalomanError: if another process holds it, it has parts of another request, or it cannot be made.
         """
         with locked(self.output):
-            with writing(self.output):
+            try:
                 self.folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise unwritable(self.output, error) from None
             try:
                 self._claim()
                 yield

@@ -4,12 +4,12 @@ A file may not lead elsewhere (links, external storage, virtual data sets), and 
 can hold, so that reading takes neither the contents of other files nor more memory than a file of that size deserves.
 """
 
-import errno
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,7 +20,6 @@ from caloman.files import appearing, locked
 from caloman.showers.chunks import FILTERS, filters, read_rows, stored_chunks
 from caloman.showers.lists import REFERENCE
 
-SPARE_BYTES = 8 * 2**20
 MOST_ROWS = 10**8
 LARGEST_BLOCK = 2**29
 """Bytes of the chunks that lie in the same rows, which have to be read together."""
@@ -151,49 +150,75 @@ def read_table(table: h5py.Dataset) -> NDArray[np.float32]:
 
 
 def check_space(path: Path, n_bytes: int) -> None:
-    """Makes sure, before HDF5 writes, that the disk has room; HDF5 cannot close a file that it could not flush.
-
-    Raises:
-        CalomanError: if there may not be enough space.
-    """
-    with writing(path):
-        free = shutil.disk_usage(path.parent).free
-    if free < n_bytes + SPARE_BYTES:
-        raise CalomanError(
-            f"{path}: only {free // 2**20} MiB are free there, but {(n_bytes + SPARE_BYTES) // 2**20} MiB are needed; "
-            "make space or write elsewhere"
-        )
-
-
-def reserve_space(path: Path, file: h5py.File, n_bytes: int) -> None:
-    """Takes the space that will be needed: a disk that fills up while HDF5 writes would crash the process.
-
-    Args:
-        path: the name that the file will have.
-        file: the new file.
-        n_bytes: what will be added to it; `release_space` gives back what was not.
+    """Makes sure that the disk has room, before a long job finds out that it has not.
 
     Raises:
         CalomanError: if there is not enough space.
     """
-    if not hasattr(os, "posix_fallocate"):
-        return check_space(path, n_bytes)
-    with Path(file.filename).open("r+b") as raw:
+    free = shutil.disk_usage(path.parent).free
+    if free < n_bytes:
+        raise CalomanError(f"{path}: only {free / 2**20:.1f} MiB are free there, but {n_bytes / 2**20:.1f} MiB are "
+                           "needed; make space or write elsewhere")  # fmt: skip
+
+
+class NewFile(h5py.File):
+    """A new HDF5 file.
+
+    Args:
+        path: an empty file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._disk = _Disk(path)
+        # since HDF5 1.8 attributes may be longer than 64 KiB, as a geometry's can be; tables are aligned to be mapped
+        super().__init__(self._disk, "w", libver=("v108", "v108"), alignment_threshold=1, alignment_interval=8)
+
+    def close(self) -> None:
+        super().close()
+        self._disk.close()
+
+    def check(self) -> None:
+        """Raises the first OSError that there was."""
+        if self._disk.error:
+            raise self._disk.error
+
+
+class _Disk(FileIO):
+    """A file that takes and gives back everything even when the disk is full: HDF5 crashes on what it cannot flush."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+b")
+        self.error: OSError | None = None
+        self._lost: list[tuple[int, bytes]] = []  # place and content of what the disk did not take
+
+    def write(self, content: Any, /) -> int:  # noqa: ANN401
+        place, view = self.tell(), memoryview(content).cast("B")
+        written = 0
+        while written < len(view) and not self.error:
+            try:
+                written += super().write(view[written:])
+            except OSError as error:
+                self.error = error
+        if written < len(view):
+            self._lost.append((place + written, bytes(view[written:])))
+        return len(view)
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401
+        start, view = self.tell(), memoryview(buffer).cast("B")
+        n_bytes = super().readinto(view) or 0
+        for place, content in self._lost:
+            low, high = max(place, start), min(place + len(content), start + len(view))
+            if low < high:
+                view[low - start : high - start] = content[low - place : high - place]
+                n_bytes = max(n_bytes, high - start)
+        return n_bytes
+
+    def truncate(self, size: int | None = None, /) -> int:
         try:
-            os.posix_fallocate(raw.fileno(), file.id.get_filesize(), n_bytes + SPARE_BYTES)
+            return super().truncate(size)
         except OSError as error:
-            check_space(path, n_bytes)  # says how much is missing
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # such as a quota
-                with writing(path):
-                    raise
-    return None
-
-
-def release_space(partial: Path, n_bytes: int) -> None:
-    """Cuts a closed file to its size, and makes sure that it is on the disk."""
-    with partial.open("r+b") as raw:
-        raw.truncate(n_bytes)
-        os.fsync(raw.fileno())
+            self.error = error
+            return size or 0
 
 
 @contextmanager
@@ -211,17 +236,12 @@ def new_tables(
     Raises:
         CalomanError: if the file cannot be written (no such folder, no space left), or another process is writing it.
     """
-    check_space(path, 4 * rows * sum(columns.values()))
     with locked(path), appearing(path) as partial:
-        with writing(path):
-            file = h5py.File(partial, "w")
+        check_space(path, 4 * rows * sum(columns.values()))
+        with NewFile(partial) as file:
             file.attrs.update(attributes)
-            tables = {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
-        try:
-            yield tables
-        finally:
-            with writing(path):
-                file.close()
+            yield {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
+        file.check()
 
 
 def read_tables(path: Path, names: Sequence[str], command: str) -> list[NDArray[np.float32]]:
@@ -247,15 +267,6 @@ def reading(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
         # what h5py raises depends on where the damage is
         raise CalomanError(f"{path}: damaged file, download or generate it again ({_reason(error)})") from None
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns what goes wrong when an HDF5 file is written into a `CalomanError` that names `path`."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when it cannot flush to a full disk
-        raise CalomanError(f"{path}: cannot be written, check folder and free space ({_reason(error)})") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.showers.conditions import known
 from caloman.showers.geometry import PDG_CODES, Geometry
+from caloman.showers.hdf5 import NewFile
 from caloman.showers.showers import CHUNK, ShowerFile, Showers
 from caloman.showers.writer import Layout, ShowerWriter, Tables
 
@@ -36,7 +37,8 @@ class Library(ShowerWriter):
         """Adds the showers of a CaloChallenge file.
 
         Raises:
-            CalomanError: if it is damaged or has other conditions, or there may not be enough space.
+            CalomanError: if it is damaged or has other conditions.
+            OSError: if they cannot be written.
         """
         with ShowerFile(path, self.geometry) as source:
             for start in range(0, len(source), CHUNK):
@@ -164,10 +166,11 @@ def binning(geometry: Geometry) -> Tables:
 
 
 def write_binning(geometry: Geometry, path: Path) -> None:
-    """Writes `binning` into a file of its own."""
-    with h5py.File(path, "w") as file:
+    """Writes `binning` into an empty file."""
+    with NewFile(path) as file:
         for name, values in binning(geometry).items():
             file[name] = values
+    file.check()
 
 
 def _bins(edges: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """Shower files in the CaloChallenge format, written in blocks."""
 
 import math
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -15,7 +15,7 @@ from caloman.errors import CalomanError
 from caloman.files import appearing, locked
 from caloman.showers.conditions import ENERGY, check_equal_names, known
 from caloman.showers.geometry import BUILT_IN, Geometry
-from caloman.showers.hdf5 import check_space, reading, release_space, reserve_space, writing
+from caloman.showers.hdf5 import NewFile, check_space, reading
 from caloman.showers.showers import CHUNK, ShowerFile, Showers
 
 CHUNK_BYTES = 2**20
@@ -78,25 +78,33 @@ class ShowerWriter:
         return {}
 
     def __enter__(self) -> Self:
-        layout = self._layout()
-        n_bytes = (self._rows or 0) * sum(math.prod(shape) * dtype.itemsize for shape, dtype in layout.values())
-        check_space(self.path, n_bytes)
-        mesh = {} if BUILT_IN.get(self.geometry.name) == self.geometry else {"geometry": self.geometry.to_text()}
-        with ExitStack() as stack:
-            stack.enter_context(locked(self.path))
-            self._partial = stack.enter_context(appearing(self.path))
-            with writing(self.path):
-                # since HDF5 1.8 attributes may be longer than 64 KiB, as the geometry's can be
-                self._file = h5py.File(self._partial, "w", libver=("v108", "v108"))
-                stack.push(self._close)
-                self._tables = {name: self._create(name, *row) for name, row in layout.items()}
-                # in order, for the order in which attributes are made shows in the bytes of the file
-                attributes = {"dataset": self.geometry.name, **mesh, **self._attributes}
-                self._file.attrs.update(sorted(attributes.items()))
-            if self._rows is not None:
-                reserve_space(self.path, self._file, n_bytes)
-            self._stack = stack.pop_all()
+        self._opened = self._open()
+        self._opened.__enter__()
         return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._opened.__exit__(kind, exception, traceback)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """The file, from its beginning until it has its name."""
+        layout = self._layout()
+        mesh = {} if BUILT_IN.get(self.geometry.name) == self.geometry else {"geometry": self.geometry.to_text()}
+        # in order, for the order in which attributes are made shows in the bytes of the file
+        attributes = sorted({"dataset": self.geometry.name, **mesh, **self._attributes}.items())
+        with locked(self.path), appearing(self.path) as partial:
+            widths = (math.prod(shape) * dtype.itemsize for shape, dtype in layout.values())
+            check_space(self.path, (self._rows or 0) * sum(widths))
+            with NewFile(partial) as self._file:
+                self._tables = {name: self._create(name, *row) for name, row in layout.items()}
+                self._file.attrs.update(attributes)
+                yield
+                for name, values in self._further().items():
+                    self._file[name] = values
+            self._file.check()
+            self._complete(partial)
 
     def _create(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
         if self._rows is not None:
@@ -112,35 +120,34 @@ class ShowerWriter:
         """Adds showers at the end of the file.
 
         Raises:
-            CalomanError: if the showers have other conditions than the file, or there may not be enough space.
+            CalomanError: if the showers have other conditions than the file.
+            OSError: if they cannot be written.
         """
         check_equal_names(showers.conditions, self._conditions, self.path)
-        rows = self._extend(len(showers), showers.voxels.nbytes)
-        with writing(self.path):
-            for name, values in self._to_rows(showers).items():
-                if values.dtype.kind != "O":
-                    self._tables[name][rows] = values
-                    continue
-                for row, value in enumerate(values, start=rows.start):  # h5py takes equally long ones for a matrix
-                    self._tables[name][row] = value
+        rows = self._extend(len(showers))
+        for name, values in self._to_rows(showers).items():
+            if values.dtype.kind != "O":
+                self._tables[name][rows] = values
+                continue
+            for row, value in enumerate(values, start=rows.start):  # h5py takes equally long ones for a matrix
+                self._tables[name][row] = value
+        self._file.check()
 
-    def _extend(self, n_showers: int, n_bytes: int) -> slice:
+    def _extend(self, n_showers: int) -> slice:
         """Makes room for showers at the end of the tables."""
         rows = slice(self._end, self._end + n_showers)
         self._end = rows.stop
         if self._rows is None:
-            check_space(self.path, n_bytes)
-            with writing(self.path):
-                for table in self._tables.values():
-                    table.resize(rows.stop, axis=0)
+            for table in self._tables.values():
+                table.resize(rows.stop, axis=0)
         return rows
 
     def copy(self, path: Path) -> None:
         """Adds the showers of another file of this class, compressed as they are, after whole chunks of showers.
 
         Raises:
-            CalomanError: if that file is damaged, has other conditions or is stored in another way, or there may not be
-                enough space.
+            CalomanError: if that file is damaged, has other conditions or is stored in another way.
+            OSError: if they cannot be written.
         """
         with ShowerFile(path, self.geometry) as source:
             check_equal_names(source.condition_names, self._conditions, path)
@@ -148,37 +155,15 @@ class ShowerWriter:
             for theirs, own in pairs:
                 if (theirs.chunks, theirs.compression, theirs.dtype) != (own.chunks, own.compression, own.dtype):
                     raise CalomanError(f"{path}: was stored anew by another program; take the file as it was generated")
-            end = self._extend(len(source), path.stat().st_size).start
+            end = self._extend(len(source)).start
             # chunk by chunk of showers: the file is the same however its showers were spread over sources
             for start in range(0, len(source), CHUNK):
                 for theirs, own in pairs:
                     for row in range(start, min(start + CHUNK, len(source)), own.chunks[0]):
                         with reading(path):
                             mask, content = theirs.id.read_direct_chunk((row, 0))
-                        with writing(self.path):
-                            own.id.write_direct_chunk((end + row, 0), content, mask)
+                        own.id.write_direct_chunk((end + row, 0), content, mask)
+                self._file.check()
 
     def _complete(self, partial: Path) -> None:
         """What has to happen between the last byte and the name of the file."""
-
-    def _close(
-        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            with suppress(OSError, RuntimeError):  # what could not be flushed is deleted in any case
-                self._file.close()
-            return
-        with writing(self.path):
-            for name, values in self._further().items():
-                self._file[name] = values
-            self._file.flush()
-            n_bytes = self._file.id.get_filesize()
-            self._file.close()
-            if self._rows is not None:
-                release_space(self._partial, n_bytes)
-        self._complete(self._partial)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, exception, traceback)

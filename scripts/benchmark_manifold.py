@@ -132,8 +132,7 @@ def main() -> None:
     ]
     rows = results.complete(keys, lambda key: measure(key["toy"], key["method"], key["seed"], options))
     print(manifold_report.table(rows))
-    usual = results.find({"settings": defaults(parser(), SETTINGS)})
-    manifold_report.write_page(options.output.with_suffix(".md"), usual)
+    results.show("manifolds", defaults(parser(), SETTINGS), manifold_report.table, manifold_report.figure)
 
 
 def measure(name: str, method: str, seed: int, options: argparse.Namespace) -> Row:

@@ -1,14 +1,11 @@
 """Table and figure of the benchmark of manifolds, from its rows."""
 
-from pathlib import Path
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from caloman.demonstrations.results import Row, markdown, show, spread
+from caloman.demonstrations.results import Row, markdown, spread
 from caloman.evaluation.plots.style import REFERENCE, STYLE, rendered, sample_color
-from caloman.files import write
 
 COLUMNS = ("distance", "SWD", "reconstruction", "log p of samples", "excess", "CPU seconds")
 TOYS = ("circle", "surface, narrow", "surface", "surface, wide", "lorenz")
@@ -26,13 +23,6 @@ def table(rows: list[Row]) -> str:
         numbers = [spread(row[name] for row in group) if name in group[0] else "" for name in COLUMNS]
         lines.append([toy, method, str(len(group)), *numbers, PUBLISHED.get(method, "") if toy == "circle" else ""])
     return markdown(lines)
-
-
-def write_page(page: Path, rows: list[Row]) -> None:
-    """Draws the figure and fills in the table of the page, if there is one."""
-    if page.is_file() and rows:
-        write(page.with_suffix(".png"), figure(rows))
-        show(page, "manifolds", table(rows))
 
 
 def figure(rows: list[Row]) -> bytes:

@@ -37,8 +37,8 @@ def usual(module):
 def test_pages_show_the_committed_data(script, tmp_path):
     density, manifold = map(script, ("benchmark_density", "benchmark_manifold"))
     density.density_report.write_page(copied(tmp_path, "density"), density.usual)
-    rows = copied(tmp_path, "manifolds").find({"settings": usual(manifold)})
-    manifold.manifold_report.write_page(tmp_path / "manifolds.md", rows)
+    report = manifold.manifold_report
+    copied(tmp_path, "manifolds").show("manifolds", usual(manifold), report.table, report.figure)
     for name, place in {
         "surjections": "surjections", "likelihood": "likelihood", "two_sample": "two samples", "scaling": "scalings",
         "bands": "bands",

@@ -16,13 +16,11 @@ from filelock import FileLock, Timeout
 
 from caloman.errors import CalomanError
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-"""What the name of a stage looks like, which becomes that of a folder."""
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")  # what the name of a stage looks like, which becomes that of a folder
 
 logger = logging.getLogger(__name__)
 
-LARGEST_TEXT = 2**24
-"""Bytes of the longest text file that is read: meshes, histograms and the like are far shorter."""
+LARGEST_TEXT = 2**24  # bytes of the longest text file that is read: meshes, histograms and the like are far shorter
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 

@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 30.0
-"""Shortest time between two lines of numbers."""
+SECONDS = 30.0  # shortest time between two lines of numbers
 
 
 class Progress:

@@ -23,8 +23,7 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.csv"
 STAGES = "stages"
 MEMBERS = "members"
-SILENCE = 3600
-"""Seconds without a sign after which a process on another machine counts as dead."""
+SILENCE = 3600  # seconds without a sign after which a process on another machine counts as dead
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMA = 1
-"""Version of benchmark.json."""
+SCHEMA = 1  # version of benchmark.json
 
 
 @dataclass(frozen=True)

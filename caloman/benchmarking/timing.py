@@ -17,8 +17,7 @@ from caloman.exporting.timing import seconds
 from caloman.models import FactorizedShowerModel, ManifoldShape, ShowerModel
 from caloman.rivals import FlowShape
 
-SECONDS = 1.0
-"""How long a run takes, about, where the number of showers is free."""
+SECONDS = 1.0  # how long a run takes, about, where the number of showers is free
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,11 @@ from caloman.showers.showers import Showers, find_geometry
 from caloman.showers.slices import ShowerFiles, parse_slices
 
 OWN_DATASETS = ("incident_energies", "showers", "validation_rows")
-ROUNDING = 1e-3
-"""By how much a file that was stored with few digits may fall below the threshold."""
+ROUNDING = 1e-3  # by how much a file that was stored with few digits may fall below the threshold
 PLAUSIBLE_MEAN = (0.2, 2.0)
 LARGEST_RESPONSE = 10.0
-UNITS = 10.0
-"""A mean E_tot / E_inc within this factor of 1000 or 1/1000 is a matter of units."""
-NAMED = 5
-"""Most extra datasets that are named."""
+UNITS = 10.0  # a mean E_tot / E_inc within this factor of 1000 or 1/1000 is a matter of units
+NAMED = 5  # most extra datasets that are named
 
 
 @dataclass(frozen=True)

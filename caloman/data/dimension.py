@@ -25,8 +25,7 @@ from caloman.showers.slices import ShowerFiles, parse_slices
 
 Array = NDArray[np.float64]
 
-GROUPS = 10
-"""Parts of the points that an error is taken from."""
+GROUPS = 10  # parts of the points that an error is taken from
 LOGIT_MARGIN = 1e-6
 KEPT = 0.9
 """TwoNN leaves the largest ratios out: its line is straight as long as the density is constant within a ratio."""

@@ -17,8 +17,7 @@ ZENODO = "https://zenodo.org/records"
 TIMEOUT = 30
 RETRIES = 2
 CHUNK_BYTES = 2**20
-LIST_CHUNK, LIST_CHUNKS = 2**16, 256
-"""Bytes of a piece of a list of files, and how many of these are read at most."""
+LIST_CHUNK, LIST_CHUNKS = 2**16, 256  # bytes of a piece of a list of files, and how many of these are read at most
 LISTED_FILE = re.compile(r"(?P<name>[^./\\\0-\x1f][^/\\\0-\x1f]{0,200})\n(?:md5:)?(?P<md5>[0-9a-f]{32})")
 """Name and MD5 sum of a file in such a list."""
 Transfer = Callable[[str, str, object], None]

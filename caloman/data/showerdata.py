@@ -21,12 +21,9 @@ from caloman.showers.hdf5 import find_table, read_table, reading
 from caloman.showers.lists import NumberLists
 
 GEV = 1000.0
-COLUMNS = {"energies": 2, "directions": 2, "pdg": 1}
-"""Name -> number of axes."""
-WORKSPACE = 8
-"""Memory for the points of a shower, over their bytes."""
-LOST = 1e-4
-"""Share of the energy outside the mesh that is worth a word."""
+COLUMNS = {"energies": 2, "directions": 2, "pdg": 1}  # name -> number of axes
+WORKSPACE = 8  # memory for the points of a shower, over their bytes
+LOST = 1e-4  # share of the energy outside the mesh that is worth a word
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,10 @@ Array = NDArray[np.float64]
 AXES = ("layer", "alpha", "r")
 MUCH = 2.0
 """How much more even another order must make the mean shower: noise of 50 showers stays well below (measured)."""
-UNEVEN = 0.005
-"""Most energy that exceeds the mean of its ring by half of it and three standard errors, relative to all."""
+UNEVEN = 0.005  # most energy that exceeds the mean of its ring by half of it and three standard errors, relative to all
 RISING = 0.002
 """Most energy by which the density exceeds one and a half times that of a smaller radius, relative to all."""
-OUTWARD = 0.5
-"""Largest mean number of a radial bin, in units of the last one, in the meshes of the challenge."""
+OUTWARD = 0.5  # largest mean number of a radial bin, in units of the last one, in the meshes of the challenge
 
 
 class _MeanShower:

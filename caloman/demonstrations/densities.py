@@ -15,8 +15,7 @@ from scipy.special import logsumexp
 
 Array = NDArray[np.float64]
 
-CONSTANTS_SEED = 0
-"""Of what defines a target; the points have seeds of their own."""
+CONSTANTS_SEED = 0  # of what defines a target; the points have seeds of their own
 
 
 class Target(ABC):

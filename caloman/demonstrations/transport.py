@@ -9,8 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-SHRINKING = 2.0
-"""Of the weight of the entropy from step to step; 1.4 would come within .1 % of the limit, 2 within 1 %."""
+SHRINKING = 2.0  # of the weight of the entropy from step to step; 1.4 would come within .1 % of the limit, 2 within 1 %
 
 
 def sinkhorn_divergence(x: Tensor, y: Tensor, blur: float) -> Tensor:

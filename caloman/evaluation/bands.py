@@ -15,8 +15,7 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 LEVELS = (0.68, 0.95)
-MIN_ENTRIES = 10
-"""Bins in which the members have fewer entries on average are left out: their counts are not Gaussian."""
+MIN_ENTRIES = 10  # bins in which the members have fewer entries on average are left out: their counts are not Gaussian
 
 
 class Band(NamedTuple):

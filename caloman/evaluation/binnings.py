@@ -17,8 +17,7 @@ from caloman.showers.geometry import BUILT_IN, Geometry, Layer
 from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]
-Window = tuple[float, float]
-"""Incident energies from (included) and to (excluded) [MeV]."""
+Window = tuple[float, float]  # incident energies from (included) and to (excluded) [MeV]
 
 RESPONSE, RESPONSE_AT_ENERGY, VOXEL_ENERGY = "response", "response_at_energy", "voxel_energy"
 LABELS = {

@@ -26,8 +26,7 @@ from caloman.evaluation.schema import Power
 from caloman.evaluation.summary import Summary, summarize
 from caloman.progress import Progress
 
-NEIGHBORS = 10_000
-"""Most showers of each sample whose neighbors the quick preset looks for."""
+NEIGHBORS = 10_000  # most showers of each sample whose neighbors the quick preset looks for
 NEIGHBOR_VOXELS, OFFICIAL_VOXELS = 2**27, 2**28
 """Most voxels of these, and of the official preset: 3 and 6 thousand showers of dataset 3, in 4 GB of memory."""
 

@@ -13,8 +13,7 @@ from caloman.evaluation.reading import Reading
 from caloman.evaluation.schema import Equivalent, LearningCurve, Trainings
 from caloman.evaluation.summary import Summary
 
-Values = dict[str, tuple[float, float]]
-"""Key of a measure -> value and error."""
+Values = dict[str, tuple[float, float]]  # key of a measure -> value and error
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from caloman.showers.observables import Observables
 Array = NDArray[np.float64]
 
 BINS = 5
-LEAST = 10
-"""Fewest showers of a bin."""
+LEAST = 10  # fewest showers of a bin
 
 
 class Window(NamedTuple):

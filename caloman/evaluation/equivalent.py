@@ -41,10 +41,8 @@ from caloman.showers.observables import Observables
 
 Array = NDArray[np.float64]
 
-POINTS = 3
-"""Fewest numbers of showers that a line is fitted to."""
-SPLITS = (16, 8, 4, 2, 1)
-"""Parts that the Geant4 showers are split into."""
+POINTS = 3  # fewest numbers of showers that a line is fitted to
+SPLITS = (16, 8, 4, 2, 1)  # parts that the Geant4 showers are split into
 SMALLEST_PART = 25
 MIN_SHOWERS = SMALLEST_PART * SPLITS[-POINTS]
 """Fewest Geant4 showers for three points on a line; the Fréchet distance needs more."""

@@ -23,8 +23,7 @@ from caloman.showers.showers import Showers
 
 Array = NDArray[np.float32]
 
-MEMORY_LIMIT = 2**30
-"""Inputs with more bytes than this are kept in a temporary file."""
+MEMORY_LIMIT = 2**30  # inputs with more bytes than this are kept in a temporary file
 CHECKED_ROWS = 4096
 
 

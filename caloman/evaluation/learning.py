@@ -18,18 +18,13 @@ from caloman.evaluation.schema import LearningCurve, Point
 
 Array = NDArray[np.float64]
 
-SUBSAMPLES = (8, 4, 2)
-"""Parts that the showers are divided into, two of which are measured."""
+SUBSAMPLES = (8, 4, 2)  # parts that the showers are divided into, two of which are measured
 SMALLEST = 100
-MIN_SHOWERS = SMALLEST * SUBSAMPLES[1]
-"""Fewest showers of each class for a learning curve, so that it has three points."""
-FACTORS = (2, 5, 10)
-"""Multiples of the largest number of showers that the AUC is extrapolated to."""
+MIN_SHOWERS = SMALLEST * SUBSAMPLES[1]  # fewest showers of each class for a learning curve, so that it has three points
+FACTORS = (2, 5, 10)  # multiples of the largest number of showers that the AUC is extrapolated to
 DRAWS = 100
-BOUNDS = ([-14.0, -3.0], [5.0, 14.0])
-"""Of the logarithms of separation and complexity."""
-START = 100.0
-"""Complexity that a fit starts with."""
+BOUNDS = ([-14.0, -3.0], [5.0, 14.0])  # of the logarithms of separation and complexity
+START = 100.0  # complexity that a fit starts with
 
 
 def learning_curve(points: Sequence[Point]) -> LearningCurve:

@@ -15,8 +15,7 @@ from caloman.showers.geometry import Geometry
 from caloman.showers.showers import find_geometry
 from caloman.showers.slices import parse_slices
 
-MIN_SHOWERS = 20
-"""Fewest showers of a sample for any mode."""
+MIN_SHOWERS = 20  # fewest showers of a sample for any mode
 
 
 @dataclass(frozen=True)

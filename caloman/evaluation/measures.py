@@ -8,8 +8,7 @@ from caloman.evaluation.binnings import LABELS
 
 Target = Literal["low", "floor"]
 
-SIGNIFICANCE, CLEAR = 2.0, 5.0
-"""Standard errors beyond which a difference counts, and is clear."""
+SIGNIFICANCE, CLEAR = 2.0, 5.0  # standard errors beyond which a difference counts, and is clear
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from caloman.evaluation.modes import DISTANCES, DOWNSTREAM
 from caloman.evaluation.results import Results
 from caloman.evaluation.samples import Sample
 
-OTHER_MODES = {"hist": "histograms", **DISTANCES, DOWNSTREAM: "downstream tasks"}
-"""Mode -> what it measures, in words."""
+OTHER_MODES = {"hist": "histograms", **DISTANCES, DOWNSTREAM: "downstream tasks"}  # mode -> what it measures, in words
 IDENTICAL = "the generated showers are identical to those of the reference"
 
 

@@ -17,12 +17,9 @@ from caloman.evaluation.samples import Sample
 Floats = NDArray[np.float32]
 
 NEIGHBORS = 5
-TILE = 2**24
-"""Distances that are held at a time."""
-COPIED = 1000
-"""Points that are copied at a time: of 10 000 showers of dataset 3 a second copy would take 2 GB."""
-SAME = 1e-5
-"""Squared distances below this fraction of the largest squared norm are rounding errors of equal points."""
+TILE = 2**24  # distances that are held at a time
+COPIED = 1000  # points that are copied at a time: of 10 000 showers of dataset 3 a second copy would take 2 GB
+SAME = 1e-5  # squared distances below this fraction of the largest squared norm are rounding errors of equal points
 
 
 def prdc_legacy_inputs(sample: Sample) -> Floats:

@@ -10,11 +10,9 @@ from caloman.errors import CalomanError
 
 Array = NDArray[np.float64]
 
-GROUPS = 10
-"""Parts that the jackknife leaves out in turn; point i is in part i modulo this."""
+GROUPS = 10  # parts that the jackknife leaves out in turn; point i is in part i modulo this
 MIN_POINTS = 2 * GROUPS
-BLOCK = 8192
-"""Points that are copied to double precision at a time."""
+BLOCK = 8192  # points that are copied to double precision at a time
 
 
 def checked_pair(reference: ArrayLike, generated: ArrayLike) -> tuple[NDArray, NDArray]:

@@ -12,14 +12,11 @@ from caloman.evaluation.samples import LoadedSample, Sample
 from caloman.evaluation.schema import Distortion, Power
 from caloman.showers.showers import Showers
 
-SIGMAS = 3.0
-"""Standard errors that an AUC must be above 1/2 to be seen."""
+SIGMAS = 3.0  # standard errors that an AUC must be above 1/2 to be seen
 MIN_SHOWERS = 100
 MOST_SHOWERS = 10_000
-MOST_VOXELS = 2**26
-"""Voxels in memory at a time."""
-MOST_STEPS = 4
-"""Sizes that are tried of each distortion, at most: each is twice or half the one before."""
+MOST_VOXELS = 2**26  # voxels in memory at a time
+MOST_STEPS = 4  # sizes that are tried of each distortion, at most: each is twice or half the one before
 LARGEST = 1.0
 HALVES = replace(QUICK, train=0.5, select=0.1, folds=1)
 """One training that is scored on many showers, instead of several."""

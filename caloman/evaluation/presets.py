@@ -87,8 +87,7 @@ OFFICIAL = ClassifierPreset(
     max_showers=None,
 )
 """The classifier of the CaloChallenge (arXiv:2410.21611), with the split of datasets 2 and 3."""
-OFFICIAL_SCORED = 20_000
-"""Fewest showers of a class that the official split leaves to score, in any dataset."""
+OFFICIAL_SCORED = 20_000  # fewest showers of a class that the official split leaves to score, in any dataset
 
 
 def preset_for(name: str, geometry: Geometry, counts: Sequence[int]) -> ClassifierPreset:

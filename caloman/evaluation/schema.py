@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic needs that of Python 3.12
 
-OLDEST, SCHEMA = 2, 4
-"""Versions that are read; the second one is written."""
+OLDEST, SCHEMA = 2, 4  # versions that are read; the second one is written
 
 Pair = Annotated[list[float], Field(min_length=2, max_length=2, description="a value and its error, or from and to")]
 Count = Annotated[int, Field(ge=0)]

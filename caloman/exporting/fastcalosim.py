@@ -12,14 +12,11 @@ from caloman.exporting.targets import Target
 from caloman.models import ShowerModel
 from caloman.showers.libraries import write_binning
 
-DIGITS = 10
-"""Binary digits that one normal number gives away."""
+DIGITS = 10  # binary digits that one normal number gives away
 FIRST_DIGIT = 2**12
 """Their place: below 1/4096, where a shower does not see them. In float32 numbers up to 4 have them all."""
-TERMS = 7
-"""How many words of digits are added up to one further number: as float32 they are exact up to 15."""
-FEW = 128
-"""With fewer voxels there are too few sums of words."""
+TERMS = 7  # how many words of digits are added up to one further number: as float32 they are exact up to 15
+FEW = 128  # with fewer voxels there are too few sums of words
 
 
 class FastCaloSim(Target):

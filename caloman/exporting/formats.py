@@ -18,12 +18,10 @@ from caloman.exporting.targets import Target
 from caloman.flows.folded import fold
 
 Array = NDArray[np.float32]
-Run = Callable[..., list[Array]]
-"""Turns the inputs of a target into its outputs."""
+Run = Callable[..., list[Array]]  # turns the inputs of a target into its outputs
 
 
-OPSET, IR_VERSION = 18, 8
-"""Of ONNX files: onnxruntime 1.14 and newer read them."""
+OPSET, IR_VERSION = 18, 8  # of ONNX files: onnxruntime 1.14 and newer read them
 
 
 class Format(NamedTuple):

@@ -25,8 +25,7 @@ except ImportError as error:
     raise CalomanError(f"{error.name} is not installed; get it with pip install 'caloman[export]'") from None
 
 
-WORTHWHILE = 1000
-"""Numbers in a weight from which on it is stored in float16."""
+WORTHWHILE = 1000  # numbers in a weight from which on it is stored in float16
 
 
 def write(

@@ -9,10 +9,8 @@ from caloman.errors import CalomanError
 from caloman.exporting.targets import Target
 from caloman.models import ShowerModel
 
-MOST_ENERGY = 1_024_000.0
-"""Unit of the incident energy with ``ModelType VAE`` [MeV]."""
-RIGHT_ANGLE = math.pi / 2
-"""Unit of theta there [rad]."""
+MOST_ENERGY = 1_024_000.0  # unit of the incident energy with ``ModelType VAE`` [MeV]
+RIGHT_ANGLE = math.pi / 2  # unit of theta there [rad]
 MEV_PER_GEV = 1000.0
 
 

@@ -18,8 +18,7 @@ from caloman.files import appearing_folder, write
 from caloman.sharing import shared_files
 
 PARTICLES = ("photon", "pion")
-ENERGIES = (5, 50, 500)
-"""What the comparison asks for [GeV]."""
+ENERGIES = (5, 50, 500)  # what the comparison asks for [GeV]
 RECIPE = "container.def"
 SNIPPETS = (RECIPE, "generate.py", "README.md")
 

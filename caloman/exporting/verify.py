@@ -16,14 +16,10 @@ from caloman.models import ShowerModel
 
 BATCHES = (1, 2, 1000)
 TIMED_BATCHES = (1, 100, 1000)
-RELATIVE = 1e-4
-"""Largest relative difference of voxels that are hit in both, and of layer energies."""
-SWITCHED = 1e-5
-"""Largest share of voxels that are a hit in one and nothing in the other."""
-FEW = 3e-4
-"""Largest share of the hits that differ by more, where the model has none between float32 and float64."""
-STRAY = 10
-"""Voxels that chance may add to either, so that a small mesh does not fail by one voxel at its hurdle."""
+RELATIVE = 1e-4  # largest relative difference of voxels that are hit in both, and of layer energies
+SWITCHED = 1e-5  # largest share of voxels that are a hit in one and nothing in the other
+FEW = 3e-4  # largest share of the hits that differ by more, where the model has none between float32 and float64
+STRAY = 10  # voxels that chance may add to either, so that a small mesh does not fail by one voxel at its hurdle
 NOTHING = 1e-9
 """Voxels with less than this share of their shower are no hits; only a model without a threshold makes such."""
 

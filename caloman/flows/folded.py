@@ -21,8 +21,7 @@ from caloman.flows.transform import Sampler, Transform
 from caloman.nn.mlp import ResidualMLP
 
 M = TypeVar("M", bound=nn.Module)
-Halves = tuple[Tensor, ...]
-"""The entries that a coupling keeps and those that it moves; noise is a single part."""
+Halves = tuple[Tensor, ...]  # the entries that a coupling keeps and those that it moves; noise is a single part
 
 
 def fold(model: M) -> M:

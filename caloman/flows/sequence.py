@@ -11,8 +11,7 @@ from caloman.flows.distribution import Distribution
 from caloman.flows.elementwise import Spline
 from caloman.nn.mlp import ResidualMLP, start_at_zero
 
-MEMORY = 0.8
-"""Weight of a step in the memory of all before, for each step that follows it."""
+MEMORY = 0.8  # weight of a step in the memory of all before, for each step that follows it
 
 
 class SequenceFlow(Distribution):

@@ -14,8 +14,7 @@ from caloman.models.noise import Purpose
 from caloman.showers.hdf5 import new_tables, read_tables
 
 SCORES = ("reconstruction", "decoder", "latent", "projected", "layer_energies")
-JACOBIAN_NUMBERS = 2**25
-"""Entries of the decoder's Jacobians that are held at a time."""
+JACOBIAN_NUMBERS = 2**25  # entries of the decoder's Jacobians that are held at a time
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ from caloman.showers.spectra import check_seed
 from caloman.showers.writer import ShowerWriter
 
 Part = Literal["decoder", "shapes"]
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Noise (n, D), voxels (n, V) [MeV] and conditions (n, C) of a chunk."""
+Batch = tuple[Tensor, Tensor, Tensor]  # noise (n, D), voxels (n, V) [MeV] and conditions (n, C) of a chunk
 
 
 def reconstruct(

@@ -13,10 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import mannwhitneyu
 from tabulate import tabulate
 
-WORKING_POINTS = (1e-2, 1e-3, 1e-4)
-"""Fractions of usual showers that pass the cut."""
-MIN_PASSING = 5
-"""Usual showers that must pass for a working point to count."""
+WORKING_POINTS = (1e-2, 1e-3, 1e-4)  # fractions of usual showers that pass the cut
+MIN_PASSING = 5  # usual showers that must pass for a working point to count
 
 
 def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[float, tuple[float, float]]:

@@ -18,11 +18,9 @@ from caloman.files import appearing_folder, locked
 SCHEMES = ("hf://", "https://", "http://", "doi:")
 FILES = ("config.yaml", "geometry.xml", "model.safetensors", "training.json", "evaluation.json", "README.md")
 """Files of a bundle; nothing else is fetched."""
-LARGEST_BUNDLE = 2**31
-"""Bytes of the largest bundle, as it is fetched and as it is unpacked."""
+LARGEST_BUNDLE = 2**31  # bytes of the largest bundle, as it is fetched and as it is unpacked
 LARGEST_READ = 2**20
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Others take as much memory as an archive asks for."""
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take as much memory as an archive asks for
 
 
 def is_address(name: str | Path) -> bool:

@@ -8,19 +8,15 @@ from torch import Tensor, nn
 
 from caloman.nn.precision import full_precision
 
-KNOTS = 17
-"""Incident energies at which training showers are measured."""
-FEWEST = 100
-"""Showers behind each of these measurements, where there are as many."""
-MARGIN = 1.5
-"""Distance of the limit of E_tot to the median of the training showers, over that of their largest one."""
+KNOTS = 17  # incident energies at which training showers are measured
+FEWEST = 100  # showers behind each of these measurements, where there are as many
+MARGIN = 1.5  # distance of the limit of E_tot to the median of the training showers, over that of their largest one
 SHARE_EDGE, SHARE_MARGIN = 1.5, 3.0
 """Where squeezing of the share of a layer begins, and its limit: how far beyond the largest of the training showers, in
 units of its distance to the tenth largest. An exponential tail gets there with 30 and 1000 times as many showers. In
 three times as many Geant4 showers, shares reach 1.4 in layers with much energy, and 6 in thin ones."""
 TENTH = 10
-EDGE = 1e-3
-"""Part of the range below the limit of E_tot that stands for all showers beyond."""
+EDGE = 1e-3  # part of the range below the limit of E_tot that stands for all showers beyond
 
 
 class Knots(nn.Module):

@@ -20,8 +20,7 @@ from caloman.preprocessing.spectrum import SmoothSpectrum
 from caloman.showers.conditions import Conditions
 from caloman.showers.geometry import Geometry
 
-NEWTON_STEPS = 3
-"""Steps until the energies of a layer add up within 1e-5; a scale removes the rest."""
+NEWTON_STEPS = 3  # steps until the energies of a layer add up within 1e-5; a scale removes the rest
 
 
 class Prepared(NamedTuple):

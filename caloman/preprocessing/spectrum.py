@@ -11,12 +11,9 @@ from caloman.showers.geometry import Geometry
 
 LOWEST, HIGHEST = math.log(1e-5), math.log(1e5)
 """Range of the logarithms of energies in MeV; the map goes on with slope 1 outside."""
-WIDTH = 0.4
-"""Of the blur, in the natural logarithm of the energy."""
-STEP = 0.04
-"""Of the knots, likewise."""
-PRIOR = 100.0
-"""Hits per step that both spectra get, which steadies the ratio where there are few."""
+WIDTH = 0.4  # of the blur, in the natural logarithm of the energy
+STEP = 0.04  # of the knots, likewise
+PRIOR = 100.0  # hits per step that both spectra get, which steadies the ratio where there are few
 
 
 class SmoothSpectrum(nn.Module):

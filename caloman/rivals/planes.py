@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from caloman.nn.cylinder import CylinderConv
 
-KERNEL = (1, 3, 3)
-"""One layer at a time: along z the planes have a single cell."""
+KERNEL = (1, 3, 3)  # one layer at a time: along z the planes have a single cell
 
 
 def squeeze(vectors: Tensor, shape: tuple[int, int], factors: tuple[int, int]) -> Tensor:

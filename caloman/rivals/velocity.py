@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from caloman.nn.mlp import MLP, zero_linear
 from caloman.rivals.modulation import Gated, Modulation
 
-FREQUENCIES = 128
-"""Number of sines and of cosines that tell the time."""
-CONDITION = 256
-"""Size of the vector with time and context in a `VelocityMLP`."""
+FREQUENCIES = 128  # number of sines and of cosines that tell the time
+CONDITION = 256  # size of the vector with time and context in a `VelocityMLP`
 
 
 class VelocityNetwork(nn.Module, ABC):

@@ -15,8 +15,7 @@ from caloman.showers.hdf5 import reading
 
 MOST_BYTES = 2**24
 TYPES = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeEnumID)
-TEXT = 9
-"""Class of types of variable length."""
+TEXT = 9  # class of types of variable length
 
 Attributes = dict[str, str | int | float]
 

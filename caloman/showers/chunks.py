@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
 THREADS = min(8, os.cpu_count() or 1)
-CHECKSUM = 4
-"""Bytes that Fletcher's checksum adds to a chunk; gzip has its own, so it is not compared."""
+CHECKSUM = 4  # bytes that Fletcher's checksum adds to a chunk; gzip has its own, so it is not compared
 
 Decoder = Callable[[bytes, int], NDArray[np.generic]]
 

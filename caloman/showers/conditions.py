@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 
-Columns = Mapping[str, NDArray[np.float32]]
-"""Values of conditions by name, each of shape (N,)."""
+Columns = Mapping[str, NDArray[np.float32]]  # values of conditions by name, each of shape (N,)
 
 TABLE = re.compile(r"incident_([a-z][a-z0-9_]{0,30})")
 TURN = 2 * math.pi
-GAP = 0.2
-"""Widest gap [rad] between the values of a periodic condition that still counts as trained."""
-ROUNDING = 1e-6
-"""Values are float32 in files, so the ends of a range may be off by a rounding."""
+GAP = 0.2  # widest gap [rad] between the values of a periodic condition that still counts as trained
+ROUNDING = 1e-6  # values are float32 in files, so the ends of a range may be off by a rounding
 EDGE = 2e-3
 """Part of a range by which values may lie beyond it: a spectrum goes a little beyond the extremes of a sample."""
 MOST_CATEGORIES = 100

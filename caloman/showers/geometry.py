@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from caloman.errors import CalomanError
 from caloman.files import read_text, shipped, write
 
-SAMPLING_FRACTION = 0.033
-"""Datasets 2 and 3 hold the deposits of Geant4's example Par04 divided by this."""
+SAMPLING_FRACTION = 0.033  # datasets 2 and 3 hold the deposits of Geant4's example Par04 divided by this
 PDG_CODES = {"photon": 22, "pion": 211, "electron": 11}
 LARGEST_ID = 9999
 MOST_VOXELS = 10**7

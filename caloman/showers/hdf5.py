@@ -21,10 +21,8 @@ from caloman.showers.chunks import FILTERS, filters, read_rows, stored_chunks
 from caloman.showers.lists import REFERENCE
 
 MOST_ROWS = 10**8
-LARGEST_BLOCK = 2**29
-"""Bytes of the chunks that lie in the same rows, which have to be read together."""
-GZIP_RATIO = 1100
-"""A little more than the most that gzip can shorten anything by."""
+LARGEST_BLOCK = 2**29  # bytes of the chunks that lie in the same rows, which have to be read together
+GZIP_RATIO = 1100  # a little more than the most that gzip can shorten anything by
 
 
 def open_hdf5(path: Path) -> h5py.File:

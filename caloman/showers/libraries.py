@@ -20,8 +20,7 @@ from caloman.showers.writer import Layout, ShowerWriter, Tables
 
 FLOAT, INT = np.dtype(np.float32), np.dtype(np.int32)
 MEV_PER_GEV = 1000.0
-SHOWERDATA = "0.6.1"
-"""Version of ShowerData with this layout."""
+SHOWERDATA = "0.6.1"  # version of ShowerData with this layout
 
 
 class Library(ShowerWriter):

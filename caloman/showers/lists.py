@@ -19,8 +19,7 @@ from caloman.errors import CalomanError
 from caloman.showers.chunks import read_stored
 
 REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
-HEADER = 16
-"""Bytes before a heap, and before each of its objects."""
+HEADER = 16  # bytes before a heap, and before each of its objects
 
 
 class NumberLists:

@@ -16,8 +16,7 @@ from caloman.showers.showers import Showers
 
 Array = NDArray[np.float64]
 
-CACHE_VOXELS = 2**17
-"""Voxels that are in double precision at a time, as many as fit in a processor's cache."""
+CACHE_VOXELS = 2**17  # voxels that are in double precision at a time, as many as fit in a processor's cache
 N_MOMENTS = 7
 
 

@@ -6,8 +6,7 @@ from caloman.errors import CalomanError
 from caloman.showers.geometry import Geometry, Layer
 from caloman.showers.showers import Showers
 
-SAME = 1e-6
-"""Largest distance of two edges that count as one, over the radius of the layer."""
+SAME = 1e-6  # largest distance of two edges that count as one, over the radius of the layer
 
 
 class Rebinning:

@@ -21,8 +21,7 @@ from caloman.showers.geometry import BUILT_IN, Geometry
 from caloman.showers.hdf5 import find_table, names, open_hdf5, read_table, reading
 
 BLOCK_BYTES = 64 * 2**20
-CHUNK = 1000
-"""Showers per chunk of generation: the unit of random numbers, of compute and of sharding."""
+CHUNK = 1000  # showers per chunk of generation: the unit of random numbers, of compute and of sharding
 
 
 @dataclass(frozen=True)

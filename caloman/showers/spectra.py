@@ -30,12 +30,9 @@ SPECTRUM_HELP = (
     "none is given), GeV and TeV"
 )
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-SPELLED_OUT = 20
-"""Most listed values that are named one by one."""
-MOST_SHOWERS = 10**10
-"""Of one request: 10 million chunks."""
-MOST_SEED = 2**63 - 1
-"""The largest number that a file keeps."""
+SPELLED_OUT = 20  # most listed values that are named one by one
+MOST_SHOWERS = 10**10  # of one request: 10 million chunks
+MOST_SEED = 2**63 - 1  # the largest number that a file keeps
 
 
 def check_seed(seed: int) -> None:

@@ -20,8 +20,7 @@ from caloman.showers.showers import CHUNK, ShowerFile, Showers
 
 CHUNK_BYTES = 2**20
 Compression = Literal["gzip", "none"]
-Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
-"""Name of each table -> shape of its rows, and what they hold."""
+Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # name of each table -> shape of its rows, and what they hold
 Tables = Mapping[str, NDArray]
 
 

@@ -24,8 +24,7 @@ from caloman.training.batches import EpochBatches
 from caloman.training.stores import ShowerStore, StreamedShowers, open_store
 from caloman.training.symmetries import Moves, Symmetry, find_moves
 
-Batch = tuple[Tensor, Tensor]
-"""Voxels (n, V) [MeV] and conditions (n, C), incident energies [MeV] first."""
+Batch = tuple[Tensor, Tensor]  # voxels (n, V) [MeV] and conditions (n, C), incident energies [MeV] first
 
 STATISTICS_ROWS = 2000
 STATISTICS_BYTES = 64 * 2**20

@@ -39,8 +39,7 @@ logger = logging.getLogger(__name__)
 DECISIVE = ("validation_fraction", "max_showers", "symmetries", "leave_out")
 """Options of the data with an influence on the result; the others say where and how to read them."""
 
-LARGEST_SEED = 2**32 - 2**16
-"""NumPy and Lightning take 32 bits; stages and members of ensembles add their numbers."""
+LARGEST_SEED = 2**32 - 2**16  # NumPy and Lightning take 32 bits; stages and members of ensembles add their numbers
 
 
 def fit(

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 60
-"""Seconds between two lines in a log."""
+INTERVAL = 60  # seconds between two lines in a log
 
 
 class FitProgress(pl.Callback):

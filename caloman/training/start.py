@@ -7,8 +7,7 @@ from caloman.errors import CalomanError
 from caloman.models import ShowerModel
 
 logger = logging.getLogger(__name__)
-NAMED = 5
-"""Most tensors that are named."""
+NAMED = 5  # most tensors that are named
 
 
 def take_over(model: ShowerModel, start: str) -> list[str]:

@@ -24,8 +24,7 @@ Array = NDArray[np.float64]
 
 LOWEST, HIGHEST = 1.0, 1e9
 """Incident energies that can be asked for [MeV]; the literature covers 1 GeV to 1 TeV, beyond it is extrapolated."""
-CONVERSION = 9 / 7
-"""Mean free path of photons [X0]."""
+CONVERSION = 9 / 7  # mean free path of photons [X0]
 
 
 class Rings:

@@ -15,8 +15,7 @@ from caloman.showers.spectra import Spectrum, check_seed, read_request
 from caloman.showers.writer import ShowerWriter
 
 GENERATOR = "caloman parametric sampler, not Geant4"
-BLOCK_VOXELS = 2**22
-"""Most voxels that are computed at once (32 MiB each for a handful of arrays)."""
+BLOCK_VOXELS = 2**22  # most voxels that are computed at once (32 MiB each for a handful of arrays)
 
 
 def simulate(

@@ -13,10 +13,8 @@ from caloman.evaluation.downstream.overlap import overlap
 from caloman.evaluation.samples import Sample
 from caloman.showers.showers import Showers
 
-MIN_SHOWERS = 1000
-"""Fewest showers to learn from and to test."""
-MOST_VOXELS = 2**27
-"""Voxels of a sample in memory."""
+MIN_SHOWERS = 1000  # fewest showers to learn from and to test
+MOST_VOXELS = 2**27  # voxels of a sample in memory
 HALVES = 8
 
 Numbers = dict[str, float]

@@ -17,10 +17,8 @@ from caloman.showers.showers import Showers
 Array = NDArray[np.float64]
 
 PENALTIES = np.logspace(-4, 3, 8)
-RIDGE = 1e-10
-"""Penalty over the trace of the Gram matrix, for layers that are always empty."""
-MIN_SHOWERS = 30
-"""Showers that a window of the incident energy must have to count."""
+RIDGE = 1e-10  # penalty over the trace of the Gram matrix, for layers that are always empty
+MIN_SHOWERS = 30  # showers that a window of the incident energy must have to count
 CORE = (16.0, 50.0, 84.0)
 
 

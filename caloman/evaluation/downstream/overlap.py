@@ -17,14 +17,11 @@ from caloman.showers.showers import Showers
 
 Array = NDArray[np.float64]
 
-TURN = 0.25
-"""Angle between the two showers, in turns."""
-TOLERANCE = 0.05
-"""Largest relative difference between the energy of a single shower and of a sum."""
+TURN = 0.25  # angle between the two showers, in turns
+TOLERANCE = 0.05  # largest relative difference between the energy of a single shower and of a sum
 PAIRINGS = 4
 N_BINS = 8
-CONFIDENCE = 1.92
-"""Increase of -ln L at the upper end of a two-sided interval of 95 %."""
+CONFIDENCE = 1.92  # increase of -ln L at the upper end of a two-sided interval of 95 %
 
 
 def overlap(train: Showers, test: Showers) -> dict[str, float]:

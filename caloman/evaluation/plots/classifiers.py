@@ -11,8 +11,7 @@ from caloman.evaluation.measures import MISTAKEN
 from caloman.evaluation.plots.style import REFERENCE, sample_color
 from caloman.evaluation.schema import Equivalent
 
-Interval = tuple[float, float]
-"""A value and its error."""
+Interval = tuple[float, float]  # a value and its error
 
 LOG_RATIO_RANGE = 6.0
 

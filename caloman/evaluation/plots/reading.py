@@ -16,15 +16,11 @@ from caloman.evaluation.reading import Deviation, Reading
 from caloman.evaluation.reading.deviations import limit
 from caloman.evaluation.reading.features import Feature
 
-CORE = 3.0
-"""Standard deviations of Geant4 that are drawn to either side of its mean."""
-MIN_IN_CELL = 4
-"""Fewest showers of a cell that is drawn."""
-SIGMAS = 10.0
-"""Significance with the strongest color."""
+CORE = 3.0  # standard deviations of Geant4 that are drawn to either side of its mean
+MIN_IN_CELL = 4  # fewest showers of a cell that is drawn
+SIGMAS = 10.0  # significance with the strongest color
 TICKS = 4
-MAX_WRITTEN = 8
-"""Most layers for which sizes are written into the map."""
+MAX_WRITTEN = 8  # most layers for which sizes are written into the map
 
 
 def deviation_maps(samples: Mapping[str, Reading], layers: Sequence[int]) -> Figure:

@@ -17,8 +17,7 @@ from caloman.evaluation.summary import Summary
 
 __all__ = ["Deviation", "Reading", "read"]
 
-LIMIT = 10_000
-"""Most showers of each sample that are read; the time goes with them."""
+LIMIT = 10_000  # most showers of each sample that are read; the time goes with them
 SIGMAS = 4.0
 
 

@@ -14,12 +14,10 @@ from caloman.evaluation.samples import distinct_values
 Array = NDArray[np.float64]
 
 N_WINDOWS = 20
-MIN_SHOWERS = 20
-"""Showers of each sample that a window of the incident energy must have to count."""
+MIN_SHOWERS = 20  # showers of each sample that a window of the incident energy must have to count
 CLIP = 5.0
 SMALLEST_VARIANCE = 1e-12
-LEVEL = 1e-3
-"""Chance that any one of the deviations of two samples of Geant4 is called significant."""
+LEVEL = 1e-3  # chance that any one of the deviations of two samples of Geant4 is called significant
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,10 @@ from caloman.evaluation.trees import fit_halves
 
 Array = NDArray[np.float64]
 
-NEIGHBORS = 50
-"""Showers of neighboring incident energy that a permutation exchanges features between."""
-MIN_PRESENT = 100
-"""Showers that must have a feature, such as the center of a layer, for it to count."""
+NEIGHBORS = 50  # showers of neighboring incident energy that a permutation exchanges features between
+MIN_PRESENT = 100  # showers that must have a feature, such as the center of a layer, for it to count
 N_TELLTALE = 2
-GROUPS = 10
-"""Parts of the showers that errors are taken from."""
+GROUPS = 10  # parts of the showers that errors are taken from
 
 
 @dataclass(frozen=True)

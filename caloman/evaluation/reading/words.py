@@ -10,8 +10,7 @@ from caloman.evaluation.reading.deviations import Deviation
 from caloman.evaluation.reading.features import Feature
 from caloman.evaluation.schema import Sentence
 
-MOST = 8
-"""Sentences that are shown."""
+MOST = 8  # sentences that are shown
 
 
 def sentences(found: Sequence[Deviation], layers: Sequence[int]) -> list[Sentence]:

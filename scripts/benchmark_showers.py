@@ -41,8 +41,7 @@ from caloman.demonstrations.results import ResultFile, Row, markdown, run, show,
 from caloman.evaluation.plots.showers import polar
 from caloman.evaluation.plots.style import STYLE, rendered
 from caloman.files import write
-from caloman.generation.anomaly import anomaly_scores
-from caloman.generation.significance import significance_improvements
+from caloman.generation.anomaly import anomaly_scores, significance_improvements
 from caloman.models import FactorizedShowerModel
 from caloman.showers.showers import Showers
 from caloman.training import fit

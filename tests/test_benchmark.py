@@ -9,8 +9,7 @@ from onnx import TensorProto, helper
 
 from caloman import bundle
 from caloman.benchmarking import command
-from caloman.benchmarking.command import benchmark
-from caloman.benchmarking.rivals import build_rival
+from caloman.benchmarking.command import benchmark, build_rival
 from caloman.benchmarking.timing import conditions_at, measure, shares
 from caloman.cli import main
 from caloman.errors import CalomanError

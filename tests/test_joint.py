@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import caloman
 from caloman.exporting.clients import make_target
-from caloman.exporting.manifest import describe
+from caloman.exporting.command import describe
 from caloman.flows import CouplingFlow
 from caloman.models import EnsembleShowerModel
 from caloman.preprocessing import LogNormalDequantization, UniformDequantization

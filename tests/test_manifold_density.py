@@ -15,8 +15,7 @@ from caloman.cli import main
 from caloman.demonstrations.mflow import MFlow
 from caloman.errors import CalomanError
 from caloman.flows import CouplingFlow
-from caloman.generation.anomaly import SCORES, anomaly_scores, score
-from caloman.generation.significance import Significances, significance_improvements
+from caloman.generation.anomaly import SCORES, Significances, anomaly_scores, score, significance_improvements
 from caloman.manifold.density import jacobian, log_volume
 from caloman.nn.mlp import MLP
 from caloman.showers.conditions import ENERGY_ONLY

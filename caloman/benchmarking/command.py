@@ -15,13 +15,26 @@ import torch
 from caloman import __version__, bundle, files
 from caloman.benchmarking.engines import ENGINES, USUAL, Generate, read_export
 from caloman.benchmarking.report import SCHEMA, Benchmark
-from caloman.benchmarking.rivals import PHOTONS, RIVALS, build_rival
 from caloman.benchmarking.timing import conditions_at, measure, shares, stream_weights
 from caloman.errors import CalomanError, first_line
 from caloman.evaluation.leaderboard import entries
 from caloman.exporting.timing import threads as on_threads
 from caloman.models import ShowerModel
 from caloman.progress import Progress
+from caloman.showers.conditions import Conditions
+from caloman.showers.geometry import BUILT_IN
+from caloman.specification import read_layers
+
+PHOTONS = BUILT_IN["1-photons"]
+RIVALS = {"CaloINN": "1-photons/caloinn", "CaloFlow student": "1-photons/caloflow_student"}
+"""Name in the leaderboard -> pipeline of the package."""
+
+
+def build_rival(name: str) -> ShowerModel:
+    """One of the `RIVALS`: 18.8 M (CaloINN) or 56.55 M parameters (CaloFlow's student)."""
+    conditions = Conditions.energies(256.0, 4_194_304.0)
+    return bundle.build_model(read_layers(RIVALS[name])["model"], PHOTONS, conditions, Path(RIVALS[name])).eval()
+
 
 PACKAGES = ("torch", "numpy", "onnxruntime")
 LARGEST = {"threads": 1024, "runs": 10**4, "showers": 10**9, "batches": 10**6}

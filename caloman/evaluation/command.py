@@ -14,14 +14,13 @@ from caloman.evaluation.distortions import DISTORTIONS
 from caloman.evaluation.equivalent import equivalents
 from caloman.evaluation.judge import Judge
 from caloman.evaluation.lineup import Lineup
-from caloman.evaluation.metrics import collect_metrics
+from caloman.evaluation.metrics import Results, collect_metrics
 from caloman.evaluation.modes import EQUIVALENT, MULTICLASS, POWER, READING, TREES, check_modes
 from caloman.evaluation.power import measure_power
 from caloman.evaluation.presets import OFFICIAL, QUICK
 from caloman.evaluation.reading import read
 from caloman.evaluation.reference_summary import ReferenceSummary, keep, recall
 from caloman.evaluation.report import Report
-from caloman.evaluation.results import Results
 from caloman.evaluation.schema import Power
 from caloman.evaluation.summary import Summary, summarize
 from caloman.progress import Progress

@@ -2,25 +2,78 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from caloman import __version__
 from caloman.evaluation import schema
-from caloman.evaluation.bands import LEVELS
+from caloman.evaluation.bands import LEVELS, Calibration
 from caloman.evaluation.cautions import cautions
 from caloman.evaluation.classifier import Posterior
-from caloman.evaluation.comparison import Comparison, Floor
+from caloman.evaluation.comparison import Comparison, Floor, Values
 from caloman.evaluation.conditions import profiles
 from caloman.evaluation.extremes import extremes, unusual
 from caloman.evaluation.histograms import Histogram
+from caloman.evaluation.judge import Judge
 from caloman.evaluation.leaderboard import standings, why_not_comparable
+from caloman.evaluation.lineup import Lineup
 from caloman.evaluation.measures import CLEAR, MEASURES, Measured, number
 from caloman.evaluation.modes import DISTANCES, DOWNSTREAM
-from caloman.evaluation.results import Results
+from caloman.evaluation.presets import ClassifierPreset
 from caloman.evaluation.samples import Sample
+from caloman.evaluation.schema import Power
+from caloman.evaluation.summary import Summary
+from caloman.files import md5
+from caloman.showers.slices import parse_slices
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that an evaluation found.
+
+    Args:
+        judge: how it was measured.
+        lineup: who was compared with whom.
+        comparisons: with the reference, by name of the sample.
+        floor: Geant4 with Geant4.
+        power: of the judge; what follows is None or empty, too, if it was not asked for.
+        closure_tests: of the first sample: name -> level (low, high) -> AUC and its error.
+        posteriors: one for each training.
+        calibration: of an ensemble.
+    """
+
+    judge: Judge
+    lineup: Lineup
+    comparisons: dict[str, Comparison]
+    floor: Comparison
+    power: Power | None
+    closure_tests: dict[str, Values]
+    posteriors: Sequence[Posterior]
+    calibration: Calibration | None
+
+    @property
+    def first(self) -> Comparison:
+        """The comparison of the first sample."""
+        return next(iter(self.comparisons.values()))
+
+    @property
+    def reference(self) -> Summary:
+        """The reference."""
+        return self.first.reference
+
+    @cached_property
+    def preset(self) -> ClassifierPreset:
+        """Settings of the classifiers."""
+        return self.judge.preset_of(self.first.generated, self.reference)
+
+    @cached_property
+    def reference_md5(self) -> list[str]:
+        """MD5 of the files of the reference, which the official files are known by."""
+        return [md5(part.path) for part in parse_slices(self.reference.sample.files)]
+
 
 OTHER_MODES = {"hist": "histograms", **DISTANCES, DOWNSTREAM: "downstream tasks"}  # mode -> what it measures, in words
 IDENTICAL = "the generated showers are identical to those of the reference"

@@ -1,5 +1,6 @@
 """``caloman export``: a trained generator as one file for programs that do not run Python."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from caloman import bundle, files
+from caloman import __version__, bundle, files
 from caloman.errors import CalomanError
 from caloman.exporting.clients import make_target
 from caloman.exporting.formats import Array, find_format
-from caloman.exporting.manifest import describe
 from caloman.exporting.targets import Target
 from caloman.exporting.verify import BATCHES, Parity, check, measure, reference_inputs, rounding
 from caloman.models import ShowerModel
@@ -121,3 +121,35 @@ def _write_reference(path: Path, inputs: dict[str, Array], outputs: list[Array])
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
+
+
+def describe(target: Target, name: str, training: dict) -> dict[str, object]:
+    """The manifest of a target: inputs, units, order, ranges and provenance."""
+    model = target.model
+    return {
+        "caloman": __version__,
+        "target": name,
+        "dataset": model.geometry.name,
+        "particle": model.geometry.particle,
+        "inputs": {key: [-1, columns] for key, columns in target.inputs.items()},
+        "noise_blocks": dict(model.noise_blocks),
+        "noise": "standard normal",
+        "conditions": model.conditions.plain(),
+        "output": {"showers": [-1, model.geometry.n_voxels]},
+        "units": target.units,
+        "order": target.order,
+        "threshold_mev": model.threshold,
+        "note": target.note,
+        "geometry": model.geometry.to_text(),
+        "model_sha256": fingerprint(model),
+        "training": training,
+        "license": "MIT for the code that made it; the weights belong to whoever trained them",
+    }
+
+
+def fingerprint(model: ShowerModel) -> str:
+    """SHA-256 over names and values of all weights and statistics."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -167,3 +167,21 @@ def _mixing(features: int, mixing: Mixing, index: int, groups: Sequence[int] | N
     """What follows the transform of the given index."""
     reverse = mixing == "reverse" or (mixing == "alternate" and index % 2 == 0)
     return [Permutation(features, reverse, groups), *([LULinear(features)] if mixing == "lu" else [])]
+
+
+class CopulaFlow(Flow):
+    """A spline for each entry under the condition alone, and a flow for the dependence of the entries (Sklar).
+
+    Edges, peaks and dequantized spikes belong to single entries. The dependence is smooth then, and a small flow, for
+    few data, is enough.
+
+    Args:
+        features: size of the vectors.
+        context: size of the condition.
+        flow: of the entries behind their splines.
+    """
+
+    def __init__(self, features: int, context: int, flow: Callable[[int, int], Flow]) -> None:
+        everything = torch.zeros(features, dtype=torch.bool, device="cpu")
+        marginals = Coupling(everything, context, Spline(bins=16), partial(ResidualMLP, hidden=32, blocks=1))
+        super().__init__(features, [marginals, *flow(features, context).transforms])

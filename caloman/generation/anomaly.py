@@ -1,13 +1,22 @@
-"""``caloman score``: how unusual showers are to a model with a manifold."""
+"""``caloman score``: how unusual showers are to a model with a manifold.
 
+References:
+    Aarrestad et al., Dark Machines anomaly score challenge (arXiv:2105.14027), for what a cut on a score is worth.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from scipy.stats import mannwhitneyu
+from tabulate import tabulate
 from torch import Tensor
 
 from caloman.generation.closure import batches, load_manifold, open_showers
-from caloman.generation.significance import Significances
 from caloman.manifold.density import log_volume
 from caloman.models import FactorizedShowerModel
 from caloman.models.noise import Purpose
@@ -15,6 +24,8 @@ from caloman.showers.hdf5 import new_tables, read_tables
 
 SCORES = ("reconstruction", "decoder", "latent", "projected", "layer_energies")
 JACOBIAN_NUMBERS = 2**25  # entries of the decoder's Jacobians that are held at a time
+WORKING_POINTS = (1e-2, 1e-3, 1e-4)  # fractions of usual showers that pass a cut
+MIN_PASSING = 5  # usual showers that must pass for a working point to count
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Scored:
     """
 
     message: str
-    table: Significances | None = None
+    table: "Significances | None" = None
 
     def __str__(self) -> str:
         return self.message if self.table is None else f"{self.message}\n{self.table}"
@@ -115,3 +126,41 @@ def _scores(model: FactorizedShowerModel, voxels: Tensor, conditions: Tensor) ->
     if model.energy and model.energy.dequantization:  # without one an empty layer has no density
         scores["layer_energies"] = -model.energy.log_prob(layer_energies, conditions)
     return scores
+
+
+def significance_improvements(usual: ArrayLike, anomalous: ArrayLike) -> dict[float, tuple[float, float]]:
+    """Significance improvement eps_S / sqrt(eps_B), with its error, at each working point eps_B that has the showers.
+
+    Scores of `usual` (N,) and `anomalous` (M,) showers grow with how unusual a shower is. The largest improvement is
+    the Max SI.
+    """
+    background, signal = np.sort(np.asarray(usual))[::-1], np.asarray(anomalous)
+    result: dict[float, tuple[float, float]] = {}
+    for fraction in WORKING_POINTS:
+        n_passing = round(fraction * len(background))
+        if n_passing >= MIN_PASSING:
+            n_found = int(np.count_nonzero(signal > background[n_passing]))
+            one = 1 / (len(signal) * math.sqrt(n_passing / len(background)))  # of one anomaly that passes
+            # both numbers fluctuate, that of usual showers under a root; no anomaly found is uncertain by one
+            variance = 1 / (4 * n_passing) + (1 - n_found / len(signal)) / max(1, n_found)
+            result[fraction] = n_found * one, max(1, n_found) * one * math.sqrt(variance)
+    return result
+
+
+@dataclass(frozen=True)
+class Significances:
+    """A table of what each score tells about anomalies, from the name of each score and its values, shape (N,)."""
+
+    usual: Mapping[str, ArrayLike]
+    anomalous: Mapping[str, ArrayLike]
+
+    def __str__(self) -> str:
+        lines: list[Sequence[str]] = [["score", "AUC", *(f"SI at {f:g}" for f in WORKING_POINTS), "Max SI"]]
+        for name, usual in self.usual.items():
+            anomalous = np.asarray(self.anomalous[name])
+            auc = mannwhitneyu(anomalous, usual).statistic / (len(anomalous) * np.size(usual))
+            points = significance_improvements(usual, anomalous)
+            words = [f"{points[f][0]:.2f} ± {points[f][1]:.2f}" if f in points else "-" for f in WORKING_POINTS]
+            best = max((value for value, _ in points.values()), default=math.nan)
+            lines.append([name, f"{auc:.3f}", *words, f"{best:.2f}"])
+        return tabulate(lines[1:], lines[0], "github", disable_numparse=True)

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from caloman.errors import CalomanError
 from caloman.nn.cylinder import from_patches, to_patches
 from caloman.nn.mlp import MLP, zero_linear
-from caloman.rivals.modulation import Gated, Modulation
-from caloman.rivals.velocity import Condition, VelocityNetwork
+from caloman.rivals.velocity import Condition, Gated, Modulation, VelocityNetwork
 
 Mesh = tuple[int, int, int]
 

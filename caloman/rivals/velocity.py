@@ -1,4 +1,8 @@
-"""Networks for the velocity of points at a place and a time, under a condition; all start at zero."""
+"""Networks for the velocity of points at a place and a time, under a condition; all start at zero.
+
+References:
+    Peebles & Xie, DiT (arXiv:2212.09748), for conditions that scale, shift and gate activations (adaLN-zero).
+"""
 
 from abc import ABC, abstractmethod
 
@@ -7,7 +11,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caloman.nn.mlp import MLP, zero_linear
-from caloman.rivals.modulation import Gated, Modulation
+
+
+class Modulation(nn.Module):
+    """Scales and shifts normalized activations by the condition, and leaves them as they are at the start.
+
+    Args:
+        condition: size of the condition.
+        hidden: size of the activations.
+    """
+
+    def __init__(self, condition: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
+        self.film = zero_linear(condition, 2 * hidden)
+
+    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
+        scale, shift = self.film(condition).chunk(2, dim=-1)
+        return self.norm(inputs) * (1 + scale) + shift
+
+
+class Gated(nn.Module):
+    """A residual branch x + gate * branch(modulated x) with a gate from the condition, closed at the start.
+
+    Args:
+        branch: maps activations to activations of the same shape.
+        condition: size of the condition.
+        hidden: size of the activations.
+    """
+
+    def __init__(self, branch: nn.Module, condition: int, hidden: int) -> None:
+        super().__init__()
+        self.branch = branch
+        self.modulation = Modulation(condition, hidden)
+        self.gate = zero_linear(condition, hidden)
+
+    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """Activations (N, ..., hidden) under conditions (N, ..., condition)."""
+        return inputs + self.gate(condition) * self.branch(self.modulation(inputs, condition))
+
 
 FREQUENCIES = 128  # number of sines and of cosines that tell the time
 CONDITION = 256  # size of the vector with time and context in a `VelocityMLP`

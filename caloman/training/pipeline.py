@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from caloman import bundle
 from caloman.errors import CalomanError
 from caloman.files import write
+from caloman.models import ShowerModel
 from caloman.run_folders import MEMBERS, PIPELINE, STAGES
 from caloman.showers.conditions import Conditions, known
 from caloman.showers.geometry import Geometry
@@ -31,7 +32,6 @@ from caloman.training.manifest import Manifest
 from caloman.training.processes import connect, launch
 from caloman.training.progress import FitProgress
 from caloman.training.stage import train_stage
-from caloman.training.start import take_over
 from caloman.training.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 DECISIVE = ("validation_fraction", "max_showers", "symmetries", "leave_out")
 """Options of the data with an influence on the result; the others say where and how to read them."""
 
+NAMED = 5  # most tensors that are named
 LARGEST_SEED = 2**32 - 2**16  # NumPy and Lightning take 32 bits; stages and members of ensembles add their numbers
 
 
@@ -233,3 +234,19 @@ class Run:
 def _check_stage(stage: str, pipeline: Pipeline) -> None:
     if stage not in pipeline.stages:
         raise CalomanError(f"no stage {stage!r}; the stages are {', '.join(pipeline.stages)}")
+
+
+def take_over(model: ShowerModel, start: str) -> None:
+    """Gives a generator the weights of another one, by its bundle or run folder, where names and shapes agree.
+
+    Raises:
+        CalomanError: if there is no bundle, or nothing agrees.
+    """
+    known, own = bundle.load(start).state_dict(), model.state_dict()
+    agreeing = {name: known[name] for name in own if name in known and known[name].shape == own[name].shape}
+    if not agreeing:
+        raise CalomanError(f"start_from: {start}: has no weights of the shapes of this model; configure them alike")
+    model.load_state_dict(agreeing, strict=False)
+    new = [name for name in own if name not in agreeing]
+    rest = f"; new are {', '.join(new[:NAMED])}{', ...' if len(new) > NAMED else ''}" if new else ""
+    logger.info("%d of %d tensors taken over from %s%s", len(agreeing), len(own), start, rest)

@@ -10,6 +10,7 @@ from caloman.evaluation.binnings import LABELS, RESPONSE, VOXEL_ENERGY
 from caloman.evaluation.comparison import Floor
 from caloman.evaluation.histograms import Histogram, by_observable
 from caloman.evaluation.measures import CLASSIFIERS
+from caloman.evaluation.metrics import Results
 from caloman.evaluation.modes import DOWNSTREAM
 from caloman.evaluation.plots.classifiers import (
     closure_tests,
@@ -21,7 +22,6 @@ from caloman.evaluation.plots.observables import correlation_matrices, histogram
 from caloman.evaluation.plots.reading import deviation_maps, likelihood_map, telltale_showers
 from caloman.evaluation.plots.showers import evenly_spaced, mean_showers, mean_showers_by, single_showers
 from caloman.evaluation.plots.style import STYLE, Picture, rendered
-from caloman.evaluation.results import Results
 from caloman.evaluation.samples import common_conditions
 from caloman.evaluation.two_sample import correlation_matrix
 from caloman.showers.conditions import known

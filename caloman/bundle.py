@@ -99,15 +99,6 @@ def fingerprint(path: str | Path) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def read_training(path: str | Path) -> dict[str, Any]:
-    """What a generator was trained on: among others ``files`` with their SHA-256, and ``showers``, their number.
-
-    Raises:
-        CalomanError: if the folder holds no bundle, or one that is damaged or newer than this code.
-    """
-    return dict(read_config(path).get("training") or {})
-
-
 def save(
     model: ShowerModel,
     spec: Mapping[str, Any],
@@ -253,6 +244,8 @@ def _reading(weights: Path) -> Iterator[Any]:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """The manifest of a bundle: format, specification of the model, digests and training data.
+
+    ``training`` has among others ``files``, each with its ``sha256``, and ``showers``, their number.
 
     Raises:
         CalomanError: if the folder holds no bundle, or one that is damaged or of another format.

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
@@ -187,12 +187,9 @@ def _summary(name: str) -> str:
     """The first sentence of a command's docstring, read from the source, for importing it would take seconds."""
     function = FUNCTIONS[name]
     path = Path(caloman.__file__).parents[1] / f"{caloman._HOMES[function].replace('.', '/')}.py"
-    functions = (node for node in _functions(path) if node.name == function)
-    return _sections(ast.get_docstring(next(functions)) or "")[0].rstrip(".")
-
-
-def _functions(path: Path) -> Iterator[ast.FunctionDef]:
-    return (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+    body = ast.parse(path.read_text()).body
+    found = next(node for node in body if isinstance(node, ast.FunctionDef) and node.name == function)
+    return _sections(ast.get_docstring(found) or "")[0].rstrip(".")
 
 
 def _say(text: str) -> int:

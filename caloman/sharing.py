@@ -8,9 +8,9 @@ from typing import Any
 
 from caloman import __version__
 from caloman.bundle import find, load
-from caloman.errors import CalomanError, first_line
+from caloman.errors import CalomanError, first_line, import_extra
 from caloman.files import appearing, sha256
-from caloman.generators.shared import FILES, hub_repository, import_hub
+from caloman.generators.shared import FILES, hub_repository
 
 OWN = ("data", "environment", "hardware", "process")
 """Parts of the record of a training that tell about the machine and its folders."""
@@ -45,7 +45,7 @@ def _to_hub(files: Mapping[str, bytes], to: str, private: bool) -> str:
     repository, revision = hub_repository(to)
     if revision:
         raise CalomanError(f"{to}: a commit has its name from the Hub; write hf://{repository}")
-    hub = import_hub()
+    hub = import_extra("huggingface_hub", "hub")
     operations = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
     try:
         hub.create_repo(repository, private=private or None, exist_ok=True)

@@ -115,7 +115,7 @@ def card(folder: Path, facts: dict[str, Any]) -> str:
     ]
     table = tabulate(rows, ["", "generator", "Geant4"], "github", disable_numparse=True)
     record = json.loads((folder / "training.json").read_text())
-    return model_card(bundle.load(folder), bundle.read_training(folder), record, {**facts, "table": table})
+    return model_card(bundle.load(folder), bundle.read_config(folder)["training"], record, {**facts, "table": table})
 
 
 def ship(options: argparse.Namespace) -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from caloman.data.official import OFFICIAL, energy_deviations, first_of
+from caloman.data.official import OFFICIAL, energy_deviations
 from caloman.data.voxel_order import order_fault
-from caloman.errors import CalomanError
+from caloman.errors import CalomanError, first_of
 from caloman.showers.conditions import known, table_names
 from caloman.showers.geometry import LONGEST_NAME, Geometry
 from caloman.showers.hdf5 import find_table, open_hdf5, reading

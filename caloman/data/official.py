@@ -1,12 +1,14 @@
 """What the official files of the CaloChallenge hold (arXiv:2410.21611), and how a file differs from that."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from caloman.errors import first_of
 
 SMALLEST_P_VALUE = 1e-6
 NAMED = 3
@@ -65,11 +67,6 @@ def _discrete(energies: NDArray[np.float32], official: Official) -> list[str]:
         listed = first_of([f"{seen} instead of {n} at {energy:.9g} MeV" for energy, seen, n in pairs], NAMED)
         deviations.append(f"{len(pairs)} of {len(official.counts)} incident energies have other counts ({listed})")
     return deviations
-
-
-def first_of(items: Sequence[str], most: int) -> str:
-    """The first items, joined by commas; three dots stand for more."""
-    return ", ".join(items if len(items) <= most else [*items[:most], "..."])
 
 
 def _log_uniform(energies: NDArray[np.float32], official: Official) -> list[str]:

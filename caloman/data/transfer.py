@@ -4,21 +4,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TypeVar
 
-from caloman.errors import CalomanError, first_line
+from caloman.errors import CalomanError, first_line, import_extra
 
 Result = TypeVar("Result")
 
 
 def import_pooch() -> ModuleType:
-    """The package that downloads.
-
-    Raises:
-        CalomanError: if it is not installed.
-    """
-    try:
-        import pooch
-    except ImportError:
-        raise CalomanError("pooch, which downloads, is not installed: pip install 'caloman[data]'") from None
+    """The package that downloads, without its own messages."""
+    pooch = import_extra("pooch", "data")
     pooch.get_logger().setLevel("WARNING")
     return pooch
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from caloman import __version__
+from caloman.errors import first_of
 from caloman.evaluation import schema
 from caloman.evaluation.bands import LEVELS, Calibration
 from caloman.evaluation.cautions import cautions
@@ -205,7 +206,7 @@ def verdict(measured: Mapping[str, Measured], modes: Sequence[str], n_showers: i
         return f"Nothing was judged: {IDENTICAL}."
     strongest = _strongest(measured)
     differing = [key for key, entry in measured.items() if not key.startswith("auc_") and entry.excess > CLEAR]
-    named = ", ".join(MEASURES[key].label for key in differing[:6]) + (", ..." if len(differing) > 6 else "")
+    named = first_of([MEASURES[key].label for key in differing], 6)
     if strongest is None:
         made = " and ".join(OTHER_MODES[mode] for mode in modes if mode in OTHER_MODES)
         found = f"differ from Geant4 in: {named}" if differing else "show no clear difference from Geant4"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from caloman.errors import CalomanError
 from caloman.nn.mlp import MLP
+from caloman.nn.moments import mean_and_variance
 from caloman.showers.geometry import Geometry
 
 WIDTHS = (32, 32, 64, 64, 128)
@@ -110,13 +111,8 @@ class Standardization(nn.Module):
 
     def fit(self, features: Tensor, rows: Tensor) -> None:
         """Takes mean and standard deviation of some rows of the features (N, D)."""
-        total, squares = torch.zeros(2, features.shape[1], dtype=torch.float64, device=features.device)
-        for part in rows.split(STANDARDIZATION_BATCH):
-            batch = features[part].double()
-            total += batch.sum(dim=0)
-            squares += batch.square().sum(dim=0)
-        mean = total / len(rows)
-        std = (squares / len(rows) - mean.square()).clamp_min(0).sqrt()
+        mean, variance = mean_and_variance(features[part] for part in rows.split(STANDARDIZATION_BATCH))
+        std = variance.sqrt()
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(std > 1e-6 * mean.abs(), 1 / std, 0))
 

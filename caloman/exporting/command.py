@@ -75,7 +75,7 @@ def export(
     check_seed(seed)
     run = run if isinstance(run, ShowerModel) else bundle.find(run)
     model = run if isinstance(run, ShowerModel) else bundle.load(run)
-    training = {} if isinstance(run, ShowerModel) else bundle.read_training(run)
+    training = {} if isinstance(run, ShowerModel) else bundle.read_config(run)["training"]
     was_training, device = model.training, model.device
     wrapped = make_target(model, target, noise)
     if path.suffix not in wrapped.suffixes:

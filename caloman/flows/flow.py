@@ -15,8 +15,6 @@ from caloman.flows.linear import ActNorm, LULinear, Permutation
 from caloman.flows.transform import Step, Transform
 from caloman.nn.mlp import PlainMLP, ResidualMLP
 
-Mixing = Literal["lu", "permutation", "reverse", "alternate"]
-
 
 class Flow(Distribution):
     """A conditional density made of invertible transforms.
@@ -146,7 +144,7 @@ class AutoregressiveFlow(Flow):
         blocks: int = 2,
         residual: bool = False,
         dropout: float = 0.0,
-        mixing: Mixing = "permutation",
+        mixing: Literal["lu", "permutation", "reverse", "alternate"] = "permutation",
         groups: Sequence[int] | None = None,
         actnorm: bool = False,
     ) -> None:
@@ -155,18 +153,13 @@ class AutoregressiveFlow(Flow):
         for i in range(transforms):
             chain += [ActNorm(features)] if actnorm else []
             chain += [Autoregressive(features, context, kind, direction, hidden, blocks, residual, dropout)]
-            chain += _mixing(features, mixing, i, groups)
+            chain += [Permutation(features, mixing == "reverse" or (mixing == "alternate" and i % 2 == 0), groups)]
+            chain += [LULinear(features)] if mixing == "lu" else []
         super().__init__(features, chain)
 
 
 def _elementwise(name: Literal["spline", "affine"], bins: int, bound: float) -> Elementwise:
     return Spline(bins, bound) if name == "spline" else Affine()
-
-
-def _mixing(features: int, mixing: Mixing, index: int, groups: Sequence[int] | None = None) -> list[Transform]:
-    """What follows the transform of the given index."""
-    reverse = mixing == "reverse" or (mixing == "alternate" and index % 2 == 0)
-    return [Permutation(features, reverse, groups), *([LULinear(features)] if mixing == "lu" else [])]
 
 
 class CopulaFlow(Flow):

@@ -76,16 +76,12 @@ def score(
     attributes = {"generator": "caloman", "content": "scores", "showers": str(showers), "dataset": model.geometry.name}
     with (
         open_showers(showers, model, output) as source,
-        new_tables(Path(output), dict.fromkeys(names, 1), len(source), attributes) as tables,
+        new_tables(Path(output), dict.fromkeys(names, 1), len(source), attributes) as append,
         torch.no_grad(),
     ):
-        start = 0
         for _, voxels, conditions in batches(source, model, 0, Purpose.ENCODINGS, 0):
-            rows = slice(start, start + len(voxels))
-            for name, values in anomaly_scores(model, voxels, conditions).items():
-                tables[name][rows] = values[:, None].cpu().numpy()
-            start = rows.stop
-    message = f"scores of {start} showers written to {output}"
+            append(scores[:, None].cpu().numpy() for scores in anomaly_scores(model, voxels, conditions).values())
+        message = f"scores of {len(source)} showers written to {output}"
     if others is None:
         return Scored(message)
     usual, anomalous = (

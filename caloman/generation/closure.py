@@ -102,10 +102,9 @@ def encode(
     attributes = {**_attributes(showers, seed, purpose), "dataset": model.geometry.name}
     with (
         open_showers(showers, model, output) as source,
-        new_tables(Path(output), columns, len(source), attributes) as tables,
+        new_tables(Path(output), columns, len(source), attributes) as append,
         torch.inference_mode(),
     ):
-        start = 0
         for noise, voxels, conditions in batches(source, model, seed, purpose, latent_dim):
             shapes, contexts, _ = model.transform(voxels, conditions)
             latents = (
@@ -113,11 +112,8 @@ def encode(
                 if sampled
                 else model.manifold.encode(shapes, contexts, noise)
             )
-            rows = slice(start, start + len(latents))
-            for name, values in zip(columns, (latents, contexts, *conditions.split(1, dim=1)), strict=True):
-                tables[name][rows] = values.cpu().numpy()
-            start = rows.stop
-    return f"{start} {purpose.name.lower()} written to {output}"
+            append(part.cpu().numpy() for part in (latents, contexts, *conditions.split(1, dim=1)))
+        return f"{len(source)} {purpose.name.lower()} written to {output}"
 
 
 def _load(run: str | Path, device: str) -> FactorizedShowerModel:

@@ -137,12 +137,13 @@ class Generation:
         self.chunks = shard_chunks(job.shard, self.total)
         self._chosen(self.model)
         self.asked.check(job.extrapolate)
+        training = bundle.read_config(job.run)["training"]
         request: dict[str, str | int | float] = {
             "generator": "caloman",
             "caloman": __version__,
             "model": bundle.fingerprint(job.run),
-            "trained_on": " ".join(file["sha256"] for file in bundle.read_training(job.run).get("files", [])),
-            "training_showers": bundle.read_training(job.run).get("showers", 0),
+            "trained_on": " ".join(file["sha256"] for file in training.get("files", [])),
+            "training_showers": training.get("showers", 0),
             **self.asked.attributes(),
             "n": self.total,
             "seed": job.seed,

@@ -7,12 +7,11 @@ import zlib
 from io import BufferedWriter, FileIO
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from types import ModuleType
 
 from typing_extensions import Buffer
 
 from caloman.data.transfer import explained, import_pooch
-from caloman.errors import CalomanError, first_line
+from caloman.errors import CalomanError, first_line, import_extra
 from caloman.files import appearing_folder, locked
 
 SCHEMES = ("hf://", "https://", "http://", "doi:")
@@ -55,25 +54,12 @@ def hub_repository(address: str) -> tuple[str, str | None]:
 
 def _from_hub(address: str) -> Path:
     repository, revision = hub_repository(address)
-    hub = import_hub()
+    hub = import_extra("huggingface_hub", "hub")
     try:
         folder = hub.snapshot_download(repository, revision=revision, allow_patterns=list(FILES))
     except (OSError, ValueError, hub.errors.HTTPError) as error:
         raise CalomanError(f"{address}: cannot be fetched, check name and network ({first_line(error)})") from None
     return Path(folder)
-
-
-def import_hub() -> ModuleType:
-    """The package of the Hugging Face Hub.
-
-    Raises:
-        CalomanError: if it is not installed.
-    """
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise CalomanError("huggingface_hub, which hf:// needs, is not installed: pip install 'caloman[hub]'") from None
-    return huggingface_hub
 
 
 def _from_archive(address: str) -> Path:

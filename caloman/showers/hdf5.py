@@ -5,7 +5,7 @@ can hold, so that reading takes neither the contents of other files nor more mem
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -222,8 +222,10 @@ class _Disk(FileIO):
 @contextmanager
 def new_tables(
     path: Path, columns: Mapping[str, int], rows: int, attributes: Mapping[str, str | int]
-) -> Iterator[Mapping[str, h5py.Dataset]]:
-    """Gives tables of float32 to fill, of a new file that takes its name when the block ends without an error.
+) -> Iterator[Callable[[Iterable[NDArray]], None]]:
+    """Makes a file of tables of float32, which takes its name when the block ends without an error.
+
+    Gives what appends rows to each of the tables, in their order.
 
     Args:
         path: the file.
@@ -238,7 +240,17 @@ def new_tables(
         check_space(path, 4 * rows * sum(columns.values()))
         with NewFile(partial) as file:
             file.attrs.update(attributes)
-            yield {name: file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()}
+            tables = [file.create_dataset(name, (rows, width), np.float32) for name, width in columns.items()]
+            end = 0
+
+            def append(parts: Iterable[NDArray]) -> None:
+                nonlocal end
+                for table, part in zip(tables, parts, strict=True):
+                    table[end : end + len(part)] = part
+                end += len(part)
+                file.check()
+
+            yield append
         file.check()
 
 

@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import h5py
 import numpy as np
@@ -81,10 +80,8 @@ class ShowerWriter:
         self._opened.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, exception, traceback)
+    def __exit__(self, *exception: Any) -> None:  # noqa: ANN401 - as contextlib takes it
+        self._opened.__exit__(*exception)
 
     @contextmanager
     def _open(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from caloman import bundle
-from caloman.errors import CalomanError
+from caloman.errors import CalomanError, first_of
 from caloman.files import write
 from caloman.models import ShowerModel
 from caloman.run_folders import MEMBERS, PIPELINE, STAGES
@@ -248,5 +248,5 @@ def take_over(model: ShowerModel, start: str) -> None:
         raise CalomanError(f"start_from: {start}: has no weights of the shapes of this model; configure them alike")
     model.load_state_dict(agreeing, strict=False)
     new = [name for name in own if name not in agreeing]
-    rest = f"; new are {', '.join(new[:NAMED])}{', ...' if len(new) > NAMED else ''}" if new else ""
+    rest = f"; new are {first_of(new, NAMED)}" if new else ""
     logger.info("%d of %d tensors taken over from %s%s", len(agreeing), len(own), start, rest)

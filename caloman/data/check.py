@@ -143,12 +143,7 @@ class _Layout:
 
 
 class _Statistics:
-    """What one pass over the blocks of a file, with V voxels, finds.
-
-    Args:
-        blocks: the showers.
-        n_voxels: V.
-    """
+    """What one pass over the blocks of a file finds."""
 
     def __init__(self, blocks: Iterable[Showers], n_voxels: int) -> None:
         total, squares = np.zeros((2, n_voxels))

@@ -174,10 +174,9 @@ def _drawn(files: str, geometry: Geometry, rows: NDArray[np.intp], n: int, seed:
             inside = chosen[(chosen >= start) & (chosen < start + len(block))]
             parts.append(block[inside - start])
             start += len(block)
-    energies, voxels = (np.concatenate([getattr(p, name) for p in parts]) for name in ("incident_energies", "voxels"))
-    apply_threshold(voxels, geometry.threshold)
-    order = np.random.default_rng(seed).permutation(n)
-    return Showers(energies[order], voxels[order], geometry)
+    showers = Showers.join(parts)
+    apply_threshold(showers.voxels, geometry.threshold)
+    return showers[np.random.default_rng(seed).permutation(n)]
 
 
 def _different(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,16 +25,7 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class _Rows:
-    """Rows of one array of an archive.
-
-    Args:
-        archive: the open archive.
-        name: of the array.
-        columns: how many numbers a row has to have.
-
-    Raises:
-        CalomanError: if it holds something else, or claims more rows than its bytes can hold.
-    """
+    """Rows of `columns` numbers of one array of an archive, checked to claim no more than its bytes can hold."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str, columns: int) -> None:
         info = archive.getinfo(f"{name}.npy")

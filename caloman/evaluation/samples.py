@@ -98,14 +98,13 @@ class Sample:
                     yield chosen
 
     def load(self, count: int) -> Showers:
-        """Reads the first showers of the sample as they are stored, at most `count`, with energies and voxels only."""
+        """Reads the first showers of the sample as they are stored, at most `count`."""
         blocks: list[Showers] = []
         for block in self._as_stored():
             blocks.append(block[: count - sum(map(len, blocks))])
             if sum(map(len, blocks)) == count:
                 break
-        energies, voxels = ([getattr(block, name) for block in blocks] for name in ("incident_energies", "voxels"))
-        return Showers(np.concatenate(energies), np.concatenate(voxels), self.geometry)
+        return Showers.join(blocks)
 
     def shower(self, position: int) -> Showers:
         """Reads one shower of the sample; voxels below the geometry's threshold are zero."""

@@ -30,10 +30,7 @@ class Autoregressive(Conditioned):
         context: size of the condition; 0 for none.
         elementwise: map of the entries.
         direction: with a single pass: ``density`` conditions on data (MAF), ``sampling`` on noise (IAF).
-        hidden: width of the masked conditioner.
-        blocks: number of its blocks.
-        residual: whether they have skip connections.
-        dropout: of the conditioner.
+        hidden: of the conditioner, as all that follow, see `MADE`.
     """
 
     def __init__(

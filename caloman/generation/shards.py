@@ -68,16 +68,7 @@ def merge(output: str, inputs: list[str], format: Format = "calochallenge") -> s
 
 @dataclass(frozen=True)
 class _Shard:
-    """A file with a shard.
-
-    Args:
-        path: the file.
-        index: which shard it is, from 0.
-        count: of how many.
-        request: what it was made from, which is the same for all shards.
-        n_showers: how many showers it holds.
-        conditions: names of the conditions beside the energy.
-    """
+    """A file with the `index`-th of `count` shards, made from a request that is the same for all of them."""
 
     path: Path
     index: int

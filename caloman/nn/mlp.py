@@ -42,12 +42,7 @@ class MLP(nn.Sequential):
 class PlainMLP(MLP):
     """Conditional network without skip connections: a linear layer, blocks of LeakyReLU and a linear layer, one more.
 
-    Args:
-        features: size of the input.
-        context: size of the condition, joined to the input; 0 for none.
-        out_features: size of the output.
-        hidden: width of the blocks.
-        blocks: number of blocks.
+    Arguments are those of a `ResidualMLP`.
     """
 
     def __init__(self, features: int, context: int, out_features: int, hidden: int = 64, blocks: int = 2) -> None:

@@ -46,13 +46,12 @@ class ShowerTransform(nn.Module, ABC):
         threshold: voxels below it are cut before training and after generation [MeV].
     """
 
-    context_dim: int
-
     def __init__(self, geometry: Geometry, conditions: Conditions, threshold: float = 0.0) -> None:
         super().__init__()
         self.layers = LayerMap(geometry)
         self.encoding = ConditionEncoding(conditions)
         self.threshold = threshold
+        self.context_dim = 1 + geometry.n_layers + self.encoding.size
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits statistics on batches of training voxels (n, V) [MeV], before any part of the model is trained."""
@@ -68,9 +67,10 @@ class ShowerTransform(nn.Module, ABC):
         """The condition (N, C) of the shape model: energies first, then the other conditions (N, K)."""
         return self.encoding.extend(self._energies(conditions[:, :1], layer_energies), conditions)
 
-    @abstractmethod
     def _energies(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        """What the context holds of energies, the incident one first."""
+        """[log10 E_inc, log10(E_l / 100 GeV) - 1 for each layer], energies in MeV with an offset of 1 keV."""
+        layers = ((_given(layer_energies) + 1e-3) / 1e5).log10() - 1
+        return torch.cat([(incident_energies + 1e-3).log10(), layers], dim=1)
 
     @abstractmethod
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor: ...
@@ -117,11 +117,6 @@ class LayerwiseTransform(ShowerTransform):
         self.dequantization = dequantization
         if dequantization:
             dequantization.check(threshold)
-        self.context_dim = 1 + geometry.n_layers + self.encoding.size
-
-    def _energies(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        """[log10 E_inc, log10(E_l / 100 GeV) - 1 for each layer], energies in MeV with an offset of 1 keV."""
-        return _layerwise_energies(incident_energies, layer_energies)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         if self.dequantization:
@@ -169,14 +164,9 @@ class ExcessTransform(ShowerTransform):
     def __init__(self, geometry: Geometry, conditions: Conditions, threshold: float, zones: Sequence[int] = ()) -> None:
         super().__init__(geometry, conditions, threshold)
         self.spectrum = SmoothSpectrum(geometry, zones)
-        self.context_dim = 1 + geometry.n_layers + self.encoding.size
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         self.spectrum.fit(self._excess(_cut(voxels, self.threshold)) for voxels in batches)
-
-    def _energies(self, incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-        """Those of the `LayerwiseTransform`."""
-        return _layerwise_energies(incident_energies, layer_energies)
 
     def _shapes(self, voxels: Tensor, incident_energies: Tensor, layer_energies: Tensor) -> Tensor:
         hits = voxels > 0
@@ -237,10 +227,6 @@ class GlobalTransform(ShowerTransform):
 
     def inverse(self, shapes: Tensor, conditions: Tensor, layer_energies: Tensor | None) -> Tensor:
         return _cut(shapes.clamp(min=0) * (self.unit * conditions[:, :1]), self.threshold)
-
-
-def _layerwise_energies(incident_energies: Tensor, layer_energies: Tensor | None) -> Tensor:
-    return torch.cat([(incident_energies + 1e-3).log10(), ((_given(layer_energies) + 1e-3) / 1e5).log10() - 1], dim=1)
 
 
 def _given(layer_energies: Tensor | None) -> Tensor:

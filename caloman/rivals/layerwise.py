@@ -32,11 +32,7 @@ class LayerwiseFlow(Distribution):
         context: size of the condition: the incident energy, the L layer energies on the same scale, and what follows.
         flow: density of the voxels of one layer.
         rescale: scales voxels (N, D) of a layer to its energy in the condition (N, 1), as input of later layers.
-        previous: number of layers before as condition.
-        share_weights: one flow for all layers that have `previous` layers before them; otherwise each has its own.
-        embedding: number of planes into which convolutions turn the condition, for a convolutional flow; 0 leaves the
-            condition as it is.
-        subsample: part of the showers for each layer in a training step, drawn for each layer.
+        previous: as all that follow, see `LayerwiseShape`.
 
     Raises:
         CalomanError: if the layers differ where they must be alike, or the condition lacks the layer energies.

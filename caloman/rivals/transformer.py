@@ -87,10 +87,7 @@ class TokenConditioner(TokenTransformer):
         context: size of the condition; 0 for none.
         out_features: number of parameters of all entries of the moved patches.
         patch: size of a patch.
-        hidden: width of a token, a multiple of the heads.
-        depth: number of blocks.
-        heads: of each attention.
-        mlp_ratio: width of the dense networks over that of a token.
+        hidden: as all that follow, see `TokenTransformer`.
     """
 
     def __init__(

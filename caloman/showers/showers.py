@@ -4,7 +4,7 @@ A file holds ``incident_energies`` (N, 1) and ``showers`` (N, V), both in MeV, a
 (N, 1), such as ``incident_theta``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -57,6 +57,15 @@ class Showers:
     def __getitem__(self, rows: slice | NDArray[np.generic]) -> "Showers":
         conditions = {name: values[rows] for name, values in self.conditions.items()}
         return Showers(self.incident_energies[rows], self.voxels[rows], self.geometry, conditions)
+
+    @classmethod
+    def join(cls, parts: Sequence["Showers"]) -> "Showers":
+        """Showers of one mesh with the same conditions, one after the other."""
+        energies, voxels = (
+            np.concatenate([getattr(p, name) for p in parts]) for name in ("incident_energies", "voxels")
+        )
+        conditions = {name: np.concatenate([p.conditions[name] for p in parts]) for name in parts[0].conditions}
+        return cls(energies, voxels, parts[0].geometry, conditions)
 
     @classmethod
     def load(cls, path: str | Path, geometry: Geometry) -> "Showers":

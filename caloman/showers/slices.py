@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from caloman.errors import CalomanError
 from caloman.showers.attributes import read_attributes
-from caloman.showers.conditions import Columns, check_equal_names
+from caloman.showers.conditions import check_equal_names
 from caloman.showers.geometry import Geometry
 from caloman.showers.hdf5 import open_hdf5
 from caloman.showers.showers import ShowerFile, Showers
@@ -142,16 +142,17 @@ class ShowerFiles:
 
     def conditions(self) -> dict[str, NDArray[np.float32]]:
         """Conditions of all showers beside the energy, by name, each of shape (N,)."""
-        parts = zip(self.files, self.rows, strict=True)
-        columns = [
-            {name: values[rows.start : rows.stop] for name, values in file.conditions().items()} for file, rows in parts
-        ]
-        return _joined(columns)
+        columns = [file.conditions() for file in self.files]
+        return {name: self._chosen([own[name] for own in columns]) for name in self.condition_names}
 
     def incident_energies(self) -> NDArray[np.float32]:
         """Incident energies of all showers [MeV], shape (N,)."""
-        parts = zip(self.files, self.rows, strict=True)
-        return np.concatenate([file.incident_energies()[rows.start : rows.stop] for file, rows in parts])
+        return self._chosen([file.incident_energies() for file in self.files])
+
+    def _chosen(self, columns: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The rows that are used of a column of each file."""
+        parts = zip(columns, self.rows, strict=True)
+        return np.concatenate([column[rows.start : rows.stop] for column, rows in parts])
 
     def validation_rows(self) -> NDArray[np.int64] | None:
         """Rows that the files record as validation rows, ascending, shape (n,); None if not all of them do."""
@@ -170,12 +171,7 @@ class ShowerFiles:
             wanted = rows[max(start - first, 0) : max(stop - first, 0)]
             if wanted:
                 parts.append(file.read(wanted.start, wanted.stop))
-        if len(parts) == 1:
-            return parts[0]
-        energies, voxels = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("incident_energies", "voxels")
-        )
-        return Showers(energies, voxels, self.geometry, _joined([part.conditions for part in parts]))
+        return parts[0] if len(parts) == 1 else Showers.join(parts)
 
     def blocks(self) -> Iterator[Showers]:
         """Iterates over the slices in blocks of whole HDF5 chunk rows; see `ShowerFile.blocks`."""
@@ -191,8 +187,3 @@ def recorded_sources(path: Path) -> list[str]:
         return [str(source["sha256"]) for source in json.loads(str(sources))] if sources else []
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CalomanError(f"{path}: attribute 'sources' is not what `caloman prepare` writes; remove it") from None
-
-
-def _joined(parts: Sequence[Columns]) -> dict[str, NDArray[np.float32]]:
-    """Joins columns of the same names."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

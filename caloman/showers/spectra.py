@@ -232,12 +232,7 @@ def values_from_files(specification: str, condition: Condition) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class _Number:
-    """Reads numbers with a unit, such as 50deg.
-
-    Args:
-        condition: what they are values of.
-        spec: the text that they stand in.
-    """
+    """Reads numbers with a unit, such as 50deg: values of a condition, in the text `spec`."""
 
     condition: Condition
     spec: str

@@ -58,7 +58,8 @@ def load(path: str | Path) -> ShowerModel:
     geometry = Geometry.from_xml(folder / "geometry.xml")
     weights = folder / "model.safetensors"
     source = folder / "config.yaml"
-    _check_sizes(config["model"], source)
+    if _largest(config["model"]) > LARGEST_SIZE:
+        raise CalomanError(f"{source}: 'model' has a number above {LARGEST_SIZE}; no size of a generator is")
     factory = _factory(config["model"], source)
     conditions = _conditions(config, source, weights)
     shapes, optional = _shapes(weights), UNLIMITED[1] if config["format"] <= UNLIMITED[0] else None
@@ -186,11 +187,7 @@ def _check_plan(
     shapes: Mapping[str, list[int]],
     optional: re.Pattern[str] | None,
 ) -> None:
-    """Makes sure that a generator has the stored weights, except for optional ones, before it takes any memory.
-
-    Raises:
-        CalomanError: with the first tensor that is missing or of another shape.
-    """
+    """Makes sure that a generator has the stored weights, except for optional ones, before it takes any memory."""
     parameters = 0
 
     def count(*_: object) -> None:
@@ -212,11 +209,6 @@ def _check_plan(
             continue
         if name not in planned or list(planned[name].shape) != shapes.get(name):
             raise CalomanError(f"{source}: does not describe the tensor {name!r} of model.safetensors; copy it again")
-
-
-def _check_sizes(spec: object, source: Path) -> None:
-    if _largest(spec) > LARGEST_SIZE:
-        raise CalomanError(f"{source}: 'model' has a number above {LARGEST_SIZE}; no size of a generator is")
 
 
 def _largest(spec: object) -> float:

@@ -142,7 +142,12 @@ def _measure_all(session: Session, model: ShowerModel, exports: dict[str, Genera
         "caloman": __version__,
         "dataset": dataset,
         "versions": {"python": platform.python_version(), **_versions()},
-        "hardware": {"cpu": _cpu(), "threads": torch.get_num_threads(), "gpu": _gpu(), "load": loads},
+        "hardware": {
+            "cpu": _cpu(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "load": loads,
+        },
         "runs": session.runs,
         "timings": session.rows,
         **inside,
@@ -192,7 +197,3 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _gpu() -> str | None:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -18,9 +18,8 @@ class Benchmark:
     content: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return "\n".join(
-            [*self._measured(), "", *self._ratios(), *self._inside(), "", *self._published(), *self._notes()]
-        )
+        notes = (f"! {note}" for note in self.content["notes"])
+        return "\n".join([*self._measured(), "", *self._ratios(), *self._inside(), "", *self._published(), *notes])
 
     def _measured(self) -> Iterator[str]:
         hardware, runs = self.content["hardware"], self.content["runs"]
@@ -84,6 +83,3 @@ class Benchmark:
         yield f"{'':25}" + "".join(f"{key:>11}" for key in keys)
         for name, times in sorted(published.items(), key=lambda item: item[1]["CPU 100"]):
             yield f"{name:25}" + "".join(f"{times[key][0]:>11.4g}" if key in times else f"{'-':>11}" for key in keys)
-
-    def _notes(self) -> Iterator[str]:
-        yield from (f"! {note}" for note in self.content["notes"])

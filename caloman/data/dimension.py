@@ -74,10 +74,6 @@ def with_error(estimator: Callable[[Array], float], distances: Array) -> tuple[f
     return estimator(distances), float(np.std(left_out)) * (GROUPS - 1) ** 0.5
 
 
-def _over_incident(showers: Showers) -> NDArray[np.float32]:
-    return showers.voxels / showers.incident_energies[:, None]
-
-
 def _unit_sum(showers: Showers) -> NDArray[np.float32]:
     geometry = showers.geometry
     energies = geometry.layer_energies(showers.voxels, np.float32)
@@ -91,7 +87,7 @@ def _logit(showers: Showers) -> NDArray[np.float32]:
 
 
 REPRESENTATIONS: dict[str, Callable[[Showers], NDArray[np.float32]]] = {
-    "incident": _over_incident,
+    "incident": lambda showers: showers.voxels / showers.incident_energies[:, None],
     "layer": _unit_sum,
     "sqrt": lambda showers: np.sqrt(_unit_sum(showers)),
     "logit": _logit,

@@ -87,22 +87,14 @@ class ForeignFile(ABC):
         """Voxels (n, V) [MeV] and conditions of `n` rows from `start` on."""
 
     def _table(self, name: str, axes: tuple[int, ...]) -> h5py.Dataset:
-        """A table with one of these numbers of axes.
-
-        Raises:
-            CalomanError: if there is none.
-        """
+        """A table with one of these numbers of axes."""
         table = find_table(self._file, name, axes=axes)
         if table is None:
             raise CalomanError(f"{self.path}: no {name!r}; a file of this layout has {', '.join(self.TABLES)}")
         return table
 
     def _n_rows(self, tables: Mapping[str, Sized]) -> int:
-        """Number of rows that all tables have.
-
-        Raises:
-            CalomanError: if they have different ones.
-        """
+        """Number of rows that all tables have."""
         lengths = {len(table) for table in tables.values()}
         if len(lengths) > 1:
             sizes = ", ".join(f"{name} {len(table)}" for name, table in tables.items())

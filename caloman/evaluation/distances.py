@@ -46,7 +46,8 @@ def fpd(reference: ArrayLike, generated: ArrayLike, seed: int = 42) -> tuple[flo
             draws.append(_frechet(first, second, scale))
         values.append(np.mean(draws))
     # the bounded fit may stop before the optimum; this is the call that the published numbers come from
-    parameters, covariance = curve_fit(_line, 1 / FPD_SIZES, values, bounds=([0, 0], [np.inf, np.inf]))
+    bounds = ([0, 0], [np.inf, np.inf])
+    parameters, covariance = curve_fit(lambda x, start, slope: start + slope * x, 1 / FPD_SIZES, values, bounds=bounds)
     return float(parameters[0]), float(np.sqrt(covariance[0, 0]))
 
 
@@ -103,10 +104,6 @@ def _frechet(first: Moments, second: Moments, scale: Array) -> float:
     product = np.linalg.eigvalsh(root.T @ other @ root)
     overlap = np.sqrt(np.maximum(product, 0)).sum()
     return float(difference @ difference + np.trace(covariance) + np.trace(other) - 2 * overlap)
-
-
-def _line(x: Array, intercept: float, slope: float) -> Array:
-    return intercept + slope * x
 
 
 def _drawn(points: NDArray, scale: Array, rng: np.random.Generator) -> tuple[Array, Array]:

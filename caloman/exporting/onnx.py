@@ -66,7 +66,8 @@ def write(
     model = program.model_proto
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "caloman", str(manifest["caloman"])
-    onnx.helper.set_model_props(model, {key: _text(value) for key, value in manifest.items()})
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in manifest.items()}
+    onnx.helper.set_model_props(model, texts)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -142,7 +143,3 @@ def quantize(path: Path) -> None:
     model = onnx.load(path)
     del model.graph.value_info[:]  # the quantization transposes weights, but not the shapes that it finds
     quantize_dynamic(model, path)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -100,7 +100,8 @@ def check(target: Target, run: Run, noise: Tensor, conditions: Tensor) -> tuple[
         drawn = torch.from_numpy(outputs[1]) if len(outputs) > 1 else noise[:batch]  # a file tells what it drew itself
         expected.append(target.given(drawn, conditions[:batch]).numpy())
         found.append(outputs[0])
-    parity = compare(np.concatenate(expected), np.concatenate(found), _voxel_layer(target))
+    layers = target.reorder(torch.from_numpy(target.model.geometry.voxel_layer)[None])[0].numpy()
+    parity = compare(np.concatenate(expected), np.concatenate(found), layers)
     return parity, [expected[-1], *outputs[1:]]
 
 
@@ -108,11 +109,6 @@ def rounding(target: Target, noise: Tensor, conditions: Tensor) -> Parity:
     """How much the model differs between float64 and float32, the yardstick of what an export may differ."""
     wide = copy.deepcopy(target.model).double()(noise.double(), conditions.double())
     return compare(wide.numpy(), target.model(noise, conditions).numpy(), target.model.geometry.voxel_layer)
-
-
-def _voxel_layer(target: Target) -> NDArray[np.int64]:
-    """Layer of each voxel in the order of the target, shape (V,)."""
-    return target.reorder(torch.from_numpy(target.model.geometry.voxel_layer)[None])[0].numpy()
 
 
 def measure(target: Target, run: Run, noise: Tensor, conditions: Tensor) -> dict[str, dict]:

@@ -21,8 +21,8 @@ class ConditionEncoding(nn.Module):
     def __init__(self, conditions: Conditions) -> None:
         super().__init__()
         self.conditions = conditions
-        self.size = sum(_size(condition) for condition in conditions[1:])
-        """Number of columns."""
+        columns = ({"continuous": 1, "periodic": 2, "category": len(c.categories)}[c.kind] for c in conditions[1:])
+        self.size = sum(columns)
 
     def extend(self, context: Tensor, conditions: Tensor) -> Tensor:
         """Appends the columns of conditions (N, number of conditions) to a context (N, C)."""
@@ -30,10 +30,6 @@ class ConditionEncoding(nn.Module):
             return context
         columns = zip(self.conditions[1:], conditions[:, 1:].split(1, dim=1), strict=True)
         return torch.cat([context, *(part for column in columns for part in _encode(*column))], dim=1)
-
-
-def _size(condition: Condition) -> int:
-    return {"continuous": 1, "periodic": 2, "category": len(condition.categories)}[condition.kind]
 
 
 def _encode(condition: Condition, values: Tensor) -> Iterator[Tensor]:

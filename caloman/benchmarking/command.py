@@ -110,7 +110,6 @@ class Session:
         model.cpu()
 
     def add_engine(self, name: str, model: ShowerModel, engine: str, generate: Generate) -> None:
-        """Measures one way to run a generator."""
         device = model.device.type
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         what = {"generator": name, "parameters": n_parameters, "engine": engine, "device": device}

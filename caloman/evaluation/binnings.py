@@ -74,7 +74,6 @@ class Binning:
 
     @property
     def title(self) -> str:
-        """Observable and place in words."""
         return ", ".join(filter(None, (LABELS[self.observable], self.place)))
 
     def values(self, observables: Observables) -> Array:

@@ -65,7 +65,6 @@ class Judge:
         return fill_histograms(binnings, reference, generated) if "hist" in self.modes else []
 
     def measure(self, generated: Summary, reference: Summary, binnings: Sequence[Binning]) -> Comparison:
-        """Measures every number between two samples."""
         histograms = self.histograms(generated, reference, binnings)
         tests = {CLASSIFIERS[m]: self.classify(m, generated, reference) for m in CLASSIFIERS if m in self.modes}
         values = {
@@ -92,7 +91,6 @@ class Judge:
         return self.train(inputs, preset, trainer, f"{step} {mode}")
 
     def train(self, inputs: Inputs, preset: ClassifierPreset, trainer: Trainer, name: str) -> ClassifierTest:
-        """Trains one classifier per seed."""
         seeds = enumerate(self._announced(name))
         trainings = tuple(trainer(inputs, preset, seed, fold=fold) for fold, seed in seeds)
         return ClassifierTest(trainings, preset.recalibrated, preset.folds)

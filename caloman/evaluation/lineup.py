@@ -60,7 +60,6 @@ class Lineup:
 
     @property
     def geometry(self) -> Geometry:
-        """The mesh of all of them."""
         return self.reference.geometry
 
     @property

@@ -57,12 +57,10 @@ class Results:
 
     @property
     def first(self) -> Comparison:
-        """The comparison of the first sample."""
         return next(iter(self.comparisons.values()))
 
     @property
     def reference(self) -> Summary:
-        """The reference."""
         return self.first.reference
 
     @cached_property

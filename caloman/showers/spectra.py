@@ -84,7 +84,6 @@ class Listed(Spectrum):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """How many values are listed."""
         return len(self.values)
 
     @property

@@ -92,7 +92,6 @@ class StageFolder:
         return checkpoint
 
     def remove(self) -> None:
-        """Deletes the stage; see the function of this name."""
         remove(self.path, "stage.json", "stage")
 
     def finish(self) -> None:

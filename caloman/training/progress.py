@@ -63,7 +63,6 @@ class FitProgress(pl.Callback):
         self._left[self.stage] = 0
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
         self._bar.close()
 
     def _count(self, epoch: int) -> None:

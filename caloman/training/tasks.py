@@ -82,7 +82,6 @@ class Task(pl.LightningModule, ABC):
 
     @property
     def module(self) -> nn.Module:
-        """The trained part."""
         return self.model.get_submodule(self.part)
 
     @abstractmethod

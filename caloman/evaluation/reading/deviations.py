@@ -40,7 +40,6 @@ class Deviation:
 
     @property
     def error(self) -> float:
-        """Error of the size."""
         return abs(self.size / self.significance) if self.significance else 0.0
 
 

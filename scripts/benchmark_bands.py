@@ -20,8 +20,8 @@ Each result is written as it comes, and the same command goes on after an interr
 the same name are written anew.
 """
 
-import argparse
 import math
+from argparse import Namespace
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
@@ -33,9 +33,10 @@ import torch
 from layer_energies import TOTAL, Energies, LayerFlow
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from talk_parser import TalkParser
 from torch import Tensor
 
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
+from caloman.demonstrations.results import ResultFile, Row, markdown, run, spread
 from caloman.demonstrations.training import epochs
 from caloman.evaluation.bands import calibrate, histogram_bands
 from caloman.evaluation.plots.style import REFERENCE, STYLE, rendered, sample_color
@@ -57,7 +58,7 @@ class Experiment:
         options: of the command line.
     """
 
-    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+    def __init__(self, folder: Path, options: Namespace) -> None:
         self.train, self.test = (Energies.load(folder / f"g4_photons_{name}.hdf5") for name in ("train", "test"))
         self.options = options
 
@@ -199,34 +200,29 @@ def figure(rows: list[Row]) -> bytes:
         return rendered(drawn, "png")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> TalkParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = TalkParser(__doc__, "bands", seeds=[0])
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--output", type=Path, default=Path("docs/talks/bands.json"))
-    settings = parser.add_argument_group("settings, on which the results depend")
-    settings.add_argument("--members", type=int, default=6)
-    settings.add_argument("--epochs", type=int, default=8)
-    settings.add_argument("--batch", type=int, default=250)
-    settings.add_argument("--learning-rate", type=float, default=1e-2)
+    parser.setting("members", 6)
+    parser.setting("epochs", 8)
+    parser.setting("batch", 250)
+    parser.setting("learning_rate", 1e-2)
     return parser
-
-
-SETTINGS = ("members", "epochs", "batch", "learning_rate")
 
 
 def main() -> None:
     """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
-    options = parser().parse_args()
-    results, settings = ResultFile(options.output), {name: getattr(options, name) for name in SETTINGS}
+    command = parser()
+    options = command.parse_args()
+    results, settings = ResultFile(options.output), command.settings(options)
     experiment = Experiment(options.data, options)
     keys = [
         {"method": method, "seed": seed, "settings": settings} for seed in options.seeds for method in options.methods
     ]
     print(table(results.complete(keys, lambda key: experiment.measure(key["method"], key["seed"]))))
-    results.show("bands", defaults(parser(), SETTINGS), table, figure)
+    results.show("bands", command.usual, table, figure)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ Each result is written as it comes, and the same command goes on after an interr
 the same name are written anew.
 """
 
-import argparse
 import sys
 import time
+from argparse import Namespace
 from functools import cache
-from pathlib import Path
 
 import emcee
 import matplotlib as mpl
@@ -19,8 +18,9 @@ import torch
 from benchmark_density import CHUNK, Array, Standardized, compared, fit, make
 from matplotlib.figure import Figure
 from scipy.special import xlogy
+from talk_parser import TalkParser
 
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
+from caloman.demonstrations.results import ResultFile, Row, markdown, run, spread
 from caloman.evaluation.plots.style import REFERENCE, STYLE, rendered, sample_color
 from caloman.files import write
 
@@ -103,7 +103,7 @@ def effective_share(target: Array, proposal: Array) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
 
 
-def measure(name: str, seed: int, options: argparse.Namespace, samples: dict[str, Array]) -> Row:
+def measure(name: str, seed: int, options: Namespace, samples: dict[str, Array]) -> Row:
     """Trains a flow on one chain and compares it with another, or compares both; keeps samples for the figure."""
     toy, test = ToyMeasurement(), drawn(options.test, options.steps, TEST_SEED)
     points = drawn(max(options.train, options.test), options.steps, seed)
@@ -175,37 +175,32 @@ def figure(test: Array, samples: dict[str, Array]) -> bytes:
         return rendered(drawn, "png")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> TalkParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = TalkParser(__doc__, "likelihood", seeds=[0, 1])
     parser.add_argument("--flows", choices=FLOWS, nargs="+", default=list(FLOWS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--output", type=Path, default=Path("docs/talks/likelihood.json"))
-    settings = parser.add_argument_group("settings, on which the results depend")
-    settings.add_argument("--steps", type=int, default=20_000, help="of each chain")
-    settings.add_argument("--train", type=int, default=100_000, help="points, of which a fifth validates")
-    settings.add_argument("--test", type=int, default=5 * CHUNK, help=f"points, a multiple of {CHUNK}")
-    settings.add_argument("--epochs", type=int, default=30)
-    settings.add_argument("--batch", type=int, default=250)
-    settings.add_argument("--learning-rate", type=float, default=1e-2)
-    settings.add_argument("--hidden", type=int, default=32, help="half the width of the networks")
-    settings.add_argument("--bins", type=int, default=16)
-    settings.add_argument("--bound", type=float, default=6.0)
+    parser.setting("steps", 20_000, "of each chain")
+    parser.setting("train", 100_000, "points, of which a fifth validates")
+    parser.setting("test", 5 * CHUNK, f"points, a multiple of {CHUNK}")
+    parser.setting("epochs", 30)
+    parser.setting("batch", 250)
+    parser.setting("learning_rate", 1e-2)
+    parser.setting("hidden", 32, "half the width of the networks")
+    parser.setting("bins", 16)
+    parser.setting("bound", 6.0)
     return parser
-
-
-SETTINGS = ("steps", "train", "test", "epochs", "batch", "learning_rate", "hidden", "bins", "bound")
 
 
 def main() -> None:
     """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
-    options, samples = parser().parse_args(), {}
-    results, settings = ResultFile(options.output), {name: getattr(options, name) for name in SETTINGS}
+    command, samples = parser(), {}
+    options = command.parse_args()
+    results, settings = ResultFile(options.output), command.settings(options)
     keys = [
         {"flow": flow, "seed": seed, "settings": settings} for seed in options.seeds for flow in (CHAIN, *options.flows)
     ]
     print(table(results.complete(keys, lambda key: measure(key["flow"], key["seed"], options, samples))))
-    results.show("likelihood", defaults(parser(), SETTINGS), table)
+    results.show("likelihood", command.usual, table)
     if len(samples) == len(FLOWS):
         write(options.output.with_suffix(".png"), figure(drawn(options.test, options.steps, TEST_SEED), samples))
 

@@ -24,24 +24,24 @@ Each result is written as it comes, and the same command goes on after an interr
 the same name are written anew.
 """
 
-import argparse
 import time
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
 import manifold_report
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from talk_parser import TalkParser
 from torch import Tensor
 
 from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
 from caloman.demonstrations.mflow import Dense, ManifoldDensity, MFlow
-from caloman.demonstrations.results import ResultFile, Row, defaults, run
+from caloman.demonstrations.results import ResultFile, Row, run
 from caloman.demonstrations.training import epochs
 from caloman.demonstrations.transport import sinkhorn_divergence
 from caloman.evaluation.two_sample import sliced_wasserstein
@@ -96,34 +96,28 @@ class Scale:
         return outputs.double().numpy() * self.size + self.mean
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> TalkParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_argument_group("what is measured")
-    what.add_argument("--toys", choices=TOYS, nargs="+", default=list(TOYS))
-    what.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
-    what.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    what.add_argument("--output", type=Path, default=Path("docs/talks/manifolds.json"))
-    settings = parser.add_argument_group("settings, on which the results depend")
-    settings.add_argument("--train", type=int, default=10_000, help="points")
-    settings.add_argument("--test", type=int, default=10_000, help="points, and samples")
-    settings.add_argument("--epochs", type=int, default=10, help="of each phase")
-    settings.add_argument("--batch", type=int, default=250)
-    settings.add_argument("--learning-rate", type=float, default=3e-3)
-    settings.add_argument("--transforms", type=int, default=4, help="couplings of each flow")
-    settings.add_argument("--hidden", type=int, default=64)
-    settings.add_argument("--weight", type=float, default=1.0, help="of the reconstruction error in joint training")
+    parser = TalkParser(__doc__, "manifolds", seeds=[0, 1, 2])
+    parser.add_argument("--toys", choices=TOYS, nargs="+", default=list(TOYS))
+    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
+    parser.setting("train", 10_000, "points")
+    parser.setting("test", 10_000, "points, and samples")
+    parser.setting("epochs", 10, "of each phase")
+    parser.setting("batch", 250)
+    parser.setting("learning_rate", 3e-3)
+    parser.setting("transforms", 4, "couplings of each flow")
+    parser.setting("hidden", 64)
+    parser.setting("weight", 1.0, "of the reconstruction error in joint training")
     return parser
-
-
-SETTINGS = ("train", "test", "epochs", "batch", "learning_rate", "transforms", "hidden", "weight")
 
 
 def main() -> None:
     """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
-    options = parser().parse_args()
+    command = parser()
+    options = command.parse_args()
     warnings.filterwarnings("ignore", message="Initializing zero-element")  # flows of one entry
-    results, settings = ResultFile(options.output), {name: getattr(options, name) for name in SETTINGS}
+    results, settings = ResultFile(options.output), command.settings(options)
     keys = [
         {"toy": toy, "method": method, "seed": seed, "settings": settings}
         for seed in options.seeds
@@ -132,10 +126,10 @@ def main() -> None:
     ]
     rows = results.complete(keys, lambda key: measure(key["toy"], key["method"], key["seed"], options))
     print(manifold_report.table(rows))
-    results.show("manifolds", defaults(parser(), SETTINGS), manifold_report.table, manifold_report.figure)
+    results.show("manifolds", command.usual, manifold_report.table, manifold_report.figure)
 
 
-def measure(name: str, method: str, seed: int, options: argparse.Namespace) -> Row:
+def measure(name: str, method: str, seed: int, options: Namespace) -> Row:
     """Trains one model, and compares it with the truth; or the truth with itself."""
     toy = TOYS[name]()
     test, points = toy.sample(options.test, TEST_SEED), toy.sample(options.train, seed)
@@ -194,24 +188,24 @@ def attractor() -> KDTree:
     return KDTree(Lorenz().sample(NEIGHBORS, TEST_SEED - 1))
 
 
-def ambient(toy: Toy, points: Tensor, options: argparse.Namespace) -> Distribution:
+def ambient(toy: Toy, points: Tensor, options: Namespace) -> Distribution:
     """AF."""
     model = flow(toy.features, options)
     fit(model.parameters(), model.loss, points, options.epochs, options)
     return model
 
 
-def manifold_then_density(toy: Toy, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+def manifold_then_density(toy: Toy, points: Tensor, options: Namespace) -> ManifoldDensity:
     """M/D."""
     return in_two_phases(MFlow(flow(toy.features, options), flow(toy.intrinsic, options)), points, options)
 
 
-def autoencoder_then_density(toy: Toy, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+def autoencoder_then_density(toy: Toy, points: Tensor, options: Namespace) -> ManifoldDensity:
     """PAE."""
     return in_two_phases(Dense(toy.features, flow(toy.intrinsic, options), options.hidden), points, options)
 
 
-def jointly(toy: Toy, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+def jointly(toy: Toy, points: Tensor, options: Namespace) -> ManifoldDensity:
     """Both losses at once, with the volume, on which the manifold depends."""
     model = MFlow(flow(toy.features, options), flow(toy.intrinsic, options))
 
@@ -222,7 +216,7 @@ def jointly(toy: Toy, points: Tensor, options: argparse.Namespace) -> ManifoldDe
     return model
 
 
-def transported(toy: Toy, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+def transported(toy: Toy, points: Tensor, options: Namespace) -> ManifoldDensity:
     """OT/D: samples come close to the points by a Sinkhorn divergence, without an encoder."""
     model = MFlow(flow(toy.features, options), flow(toy.intrinsic, options))
     fit(
@@ -233,7 +227,7 @@ def transported(toy: Toy, points: Tensor, options: argparse.Namespace) -> Manifo
     return density_of(model, points, options)
 
 
-METHODS: dict[str, Callable[[Toy, Tensor, argparse.Namespace], Model]] = {
+METHODS: dict[str, Callable[[Toy, Tensor, Namespace], Model]] = {
     "AF": ambient,
     "M/D": manifold_then_density,
     "joint": jointly,
@@ -242,19 +236,19 @@ METHODS: dict[str, Callable[[Toy, Tensor, argparse.Namespace], Model]] = {
 }
 
 
-def flow(features: int, options: argparse.Namespace) -> CouplingFlow:
+def flow(features: int, options: Namespace) -> CouplingFlow:
     """A spline flow, of as many entries as the space or the manifold has dimensions."""
     return CouplingFlow(features, transforms=options.transforms, hidden=options.hidden, actnorm=True)
 
 
-def in_two_phases(model: ManifoldDensity, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+def in_two_phases(model: ManifoldDensity, points: Tensor, options: Namespace) -> ManifoldDensity:
     """Trains the manifold and then, with that fixed, the density on it."""
     outer = [parameter for name, parameter in model.named_parameters() if not name.startswith("inner.")]
     fit(outer, lambda x: model.reconstruction_error(x).mean(), points, options.epochs, options)
     return density_of(model, points, options)
 
 
-def density_of(model: ManifoldDensity, points: Tensor, options: argparse.Namespace) -> ManifoldDensity:
+def density_of(model: ManifoldDensity, points: Tensor, options: Namespace) -> ManifoldDensity:
     """Trains the density on a manifold that stays."""
     with torch.no_grad():
         model.inner.fit(lambda: [(model.encode(points), None)])
@@ -267,7 +261,7 @@ def fit(
     loss: Callable[[Tensor], Tensor],
     points: Tensor,
     n: int,
-    options: argparse.Namespace,
+    options: Namespace,
 ) -> None:
     """Minimizes a loss of points (N, D) over n epochs."""
     for _ in epochs(parameters, loss, points, n, options.batch, options.learning_rate):

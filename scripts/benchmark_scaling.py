@@ -11,7 +11,7 @@ Each result is written as it comes, and the same command goes on after an interr
 same name is written anew.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,8 +25,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer, StandardScaler
+from talk_parser import TalkParser
 
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
+from caloman.demonstrations.results import ResultFile, Row, markdown, run, spread
 from caloman.demonstrations.training import epochs
 from caloman.evaluation.two_sample import kolmogorov_smirnov_distances
 from caloman.preprocessing import LogNormalDequantization
@@ -78,7 +79,7 @@ def condition(energies: Energies) -> Array:
     return (np.log(energies.incident[:, None]) - 8) / 2
 
 
-def generated(name: str, train: Energies, test: Energies, seed: int, options: argparse.Namespace) -> Energies:
+def generated(name: str, train: Energies, test: Energies, seed: int, options: Namespace) -> Energies:
     """Layer energies of a flow at the incident energies of the test file."""
     scaling = SCALINGS[name]()
     rows = scaled_rows(scaling, train, seed)
@@ -117,27 +118,22 @@ def table(rows: list[Row]) -> str:
     return markdown(lines)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> TalkParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = TalkParser(__doc__, "scaling", seeds=[0, 1])
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--scalings", choices=SCALINGS, nargs="+", default=list(SCALINGS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--output", type=Path, default=Path("docs/talks/scaling.json"))
-    settings = parser.add_argument_group("settings, on which the results depend")
-    settings.add_argument("--epochs", type=int, default=8)
-    settings.add_argument("--batch", type=int, default=250)
-    settings.add_argument("--learning-rate", type=float, default=1e-2)
+    parser.setting("epochs", 8)
+    parser.setting("batch", 250)
+    parser.setting("learning_rate", 1e-2)
     return parser
-
-
-SETTINGS = ("epochs", "batch", "learning_rate")
 
 
 def main() -> None:
     """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
-    options = parser().parse_args()
-    results, settings = ResultFile(options.output), {name: getattr(options, name) for name in SETTINGS}
+    command = parser()
+    options = command.parse_args()
+    results, settings = ResultFile(options.output), command.settings(options)
     train, test = (Energies.load(options.data / f"g4_photons_{name}.hdf5") for name in ("train", "test"))
     floor = Energies(*(values[: len(test.incident)] for values in train))
 
@@ -151,7 +147,7 @@ def main() -> None:
         for name in (TRUTH, *options.scalings)
     ]
     print(table(results.complete(keys, measure)))
-    results.show("scalings", defaults(parser(), SETTINGS), table)
+    results.show("scalings", command.usual, table)
 
 
 if __name__ == "__main__":

@@ -12,21 +12,21 @@ Each result is written as it comes, and the same command goes on after an interr
 same name is written anew.
 """
 
-import argparse
 from abc import ABC, abstractmethod
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 from scipy.stats import norm
+from talk_parser import TalkParser
 from torch import Tensor
 
 from caloman.demonstrations import surjections
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
+from caloman.demonstrations.results import ResultFile, Row, markdown, run, spread
 from caloman.demonstrations.training import epochs
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.preprocessing import LogNormalDequantization, LogUniformDequantization, UniformDequantization
@@ -151,7 +151,7 @@ SURJECTIONS: dict[str, dict[str, Make]] = {
 }
 
 
-def measure(name: str, surjection: str, seed: int, options: argparse.Namespace) -> Row:
+def measure(name: str, surjection: str, seed: int, options: Namespace) -> Row:
     """Trains one flow and compares it with the truth, or a second sample."""
     toy = TOYS[name]
     test, points = toy.sample(options.test, TEST_SEED), toy.sample(options.train, seed)
@@ -194,28 +194,23 @@ def table(rows: list[Row]) -> str:
     return markdown(lines)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> TalkParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = TalkParser(__doc__, "surjections", seeds=[0, 1, 2])
     parser.add_argument("--toys", choices=TOYS, nargs="+", default=list(TOYS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, default=Path("docs/talks/surjections.json"))
-    settings = parser.add_argument_group("settings, on which the results depend")
-    settings.add_argument("--train", type=int, default=20_000, help="points")
-    settings.add_argument("--test", type=int, default=50_000, help="points, and samples")
-    settings.add_argument("--epochs", type=int, default=10)
-    settings.add_argument("--batch", type=int, default=250)
-    settings.add_argument("--learning-rate", type=float, default=1e-2)
+    parser.setting("train", 20_000, "points")
+    parser.setting("test", 50_000, "points, and samples")
+    parser.setting("epochs", 10)
+    parser.setting("batch", 250)
+    parser.setting("learning_rate", 1e-2)
     return parser
-
-
-SETTINGS = ("train", "test", "epochs", "batch", "learning_rate")
 
 
 def main() -> None:
     """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
-    options = parser().parse_args()
-    results, settings = ResultFile(options.output), {name: getattr(options, name) for name in SETTINGS}
+    command = parser()
+    options = command.parse_args()
+    results, settings = ResultFile(options.output), command.settings(options)
     keys = [
         {"toy": toy, "surjection": surjection, "seed": seed, "settings": settings}
         for seed in options.seeds
@@ -223,7 +218,7 @@ def main() -> None:
         for surjection in (TRUTH, *SURJECTIONS[toy])
     ]
     print(table(results.complete(keys, lambda key: measure(key["toy"], key["surjection"], key["seed"], options))))
-    results.show("surjections", defaults(parser(), SETTINGS), table)
+    results.show("surjections", command.usual, table)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ Each result is written as it comes, and the same command goes on after an interr
 same name is written anew.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,10 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
+from talk_parser import TalkParser
 
 from caloman.demonstrations import CorrelatedGaussian
-from caloman.demonstrations.results import ResultFile, Row, defaults, markdown, run, spread
+from caloman.demonstrations.results import ResultFile, Row, markdown, run, spread
 from caloman.evaluation.distances import frechet_distance, kpd
 from caloman.evaluation.two_sample import anderson_darling, kolmogorov_smirnov_distances, sliced_wasserstein
 
@@ -115,7 +115,7 @@ class Pairs:
         return x, DISTORTIONS[distortion][0](y, strength, rng) if distortion else y
 
 
-def half_seen(pairs: Pairs, test: str, distortion: str, options: argparse.Namespace) -> float:
+def half_seen(pairs: Pairs, test: str, distortion: str, options: Namespace) -> float:
     """Strength whose median statistic is the 95 % quantile of pairs without distortion; infinite if none is."""
     threshold, largest = usual(pairs, test, options.without), DISTORTIONS[distortion][1]
     low, high = np.log(SMALLEST * largest), np.log(largest)
@@ -156,28 +156,23 @@ def _shown(strengths: list[float], best: bool) -> str:
     return f"**{spread(strengths)}**" if best else spread(strengths)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> TalkParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = TalkParser(__doc__, "two_sample", seeds=[0])
     parser.add_argument("--dimensions", type=int, choices=range(2, 1001), metavar="D", nargs="+", default=[5, 20, 100])
     parser.add_argument("--tests", choices=TESTS, nargs="+", default=list(TESTS))
     parser.add_argument("--distortions", choices=DISTORTIONS, nargs="+", default=list(DISTORTIONS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--output", type=Path, default=Path("docs/talks/two_sample.json"))
-    settings = parser.add_argument_group("settings, on which the results depend")
-    settings.add_argument("--points", type=int, default=1000, help="of each sample")
-    settings.add_argument("--pairs", type=int, default=15, help="for each strength")
-    settings.add_argument("--without", type=int, default=100, help="pairs without distortion")
+    parser.setting("points", 1000, "of each sample")
+    parser.setting("pairs", 15, "for each strength")
+    parser.setting("without", 100, "pairs without distortion")
     return parser
-
-
-SETTINGS = ("points", "pairs", "without")
 
 
 def main() -> None:
     """Goes on with the measurements, prints all that belong to the same settings and writes the page."""
-    options = parser().parse_args()
-    results, settings = ResultFile(options.output), {name: getattr(options, name) for name in SETTINGS}
+    command = parser()
+    options = command.parse_args()
+    results, settings = ResultFile(options.output), command.settings(options)
     drawn = cache(lambda dimensions, seed: Pairs(dimensions, options.points, seed))
     keys = [
         {"distortion": distortion, "dimensions": dimensions, "test": test, "seed": seed, "settings": settings}
@@ -192,7 +187,7 @@ def main() -> None:
         return {"strength": half_seen(pairs, key["test"], key["distortion"], options)}
 
     print(table(results.complete(keys, measure)))
-    results.show("two samples", defaults(parser(), SETTINGS), table)
+    results.show("two samples", command.usual, table)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from conftest import ROOT
 from scipy.stats import kurtosis, norm, poisson
 
 from caloman.demonstrations import surjections
-from caloman.demonstrations.results import ResultFile, defaults, show, spread
+from caloman.demonstrations.results import ResultFile, show, spread
 from caloman.errors import CalomanError
 from caloman.preprocessing import LogNormalDequantization
 
@@ -30,21 +30,17 @@ def copied(tmp_path, name):
     return ResultFile(tmp_path / f"{name}.json")
 
 
-def usual(module):
-    return defaults(module.parser(), module.SETTINGS)
-
-
 def test_pages_show_the_committed_data(script, tmp_path):
     density, manifold = map(script, ("benchmark_density", "benchmark_manifold"))
     density.density_report.write_page(copied(tmp_path, "density"), density.usual)
     report = manifold.manifold_report
-    copied(tmp_path, "manifolds").show("manifolds", usual(manifold), report.table, report.figure)
+    copied(tmp_path, "manifolds").show("manifolds", manifold.parser().usual, report.table, report.figure)
     for name, place in {
         "surjections": "surjections", "likelihood": "likelihood", "two_sample": "two samples", "scaling": "scalings",
         "bands": "bands",
     }.items():  # fmt: skip
         module = script(f"benchmark_{name}")
-        rows = copied(tmp_path, name).find({"settings": usual(module)})
+        rows = copied(tmp_path, name).find({"settings": module.parser().usual})
         show(tmp_path / f"{name}.md", place, module.table(rows))
     showers, rows = script("benchmark_showers"), copied(tmp_path, "showers").rows
     show(tmp_path / "showers.md", "dimensions", showers.dimension_table(rows))

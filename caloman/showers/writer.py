@@ -35,7 +35,7 @@ class ShowerWriter:
         attributes: attributes to store with the file.
         compression: of the file.
         n_showers: number of showers, if it is known. Without compression they lie row after row then, ready to be
-            mapped, and their space is taken at the start.
+            mapped, and there has to be space for all of them at the start.
         conditions: names of the conditions beside the energy.
 
     Raises:

@@ -38,12 +38,12 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from talk_parser import TalkParser
 from torch import Tensor
+from transport import sinkhorn_divergence
 
 from caloman.demonstrations import Circle, Lorenz, PolynomialSurface
 from caloman.demonstrations.mflow import Dense, ManifoldDensity, MFlow
 from caloman.demonstrations.results import ResultFile, Row, run
 from caloman.demonstrations.training import epochs
-from caloman.demonstrations.transport import sinkhorn_divergence
 from caloman.evaluation.two_sample import sliced_wasserstein
 from caloman.flows import CouplingFlow, Distribution
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import surjections
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
@@ -25,7 +26,6 @@ from scipy.stats import norm
 from talk_parser import TalkParser
 from torch import Tensor
 
-from caloman.demonstrations import surjections
 from caloman.demonstrations.results import ResultFile, Row, markdown, run, spread
 from caloman.demonstrations.training import epochs
 from caloman.evaluation.two_sample import sliced_wasserstein

@@ -10,7 +10,6 @@ import torch
 from conftest import ROOT
 from scipy.stats import kurtosis, norm, poisson
 
-from caloman.demonstrations import surjections
 from caloman.demonstrations.results import ResultFile, show, spread
 from caloman.errors import CalomanError
 from caloman.preprocessing import LogNormalDequantization
@@ -127,8 +126,9 @@ def test_toys_of_the_surjections_have_the_density_of_their_samples(script):
 
 
 @torch.no_grad()
-def test_contributions_of_surjections_are_those_of_their_latents():
+def test_contributions_of_surjections_are_those_of_their_latents(script):
     """For white latents E_q[p(z) exp(V)] is the probability that latents are decoded to x, and integrates to 1."""
+    surjections = script("surjections")
     torch.manual_seed(0)
 
     def weights(surjection, x):

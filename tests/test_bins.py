@@ -1,5 +1,7 @@
 """The distribution of sizes of hits with bins at fixed energies."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from scipy import stats
@@ -7,7 +9,7 @@ from torch.testing import assert_close
 
 from caloman.errors import CalomanError
 from caloman.manifold import CoarseManifold
-from caloman.manifold.bins import PIECES, LowHits
+from caloman.manifold.bins import PIECES, LowHits, informative_bounds
 from caloman.manifold.heads import HitSizes
 from caloman.showers.geometry import BUILT_IN
 
@@ -16,15 +18,17 @@ BINS, BELOW = 8, 8.0
 
 @pytest.fixture
 def hits():
-    """Energies [MeV]: flat up to a step at 2 MeV, and log-normal beyond."""
-    flat, beyond = 0.02 + 1.98 * torch.rand(20_000), 2 + 4 * torch.randn(60_000).exp()
-    return torch.cat([flat, beyond, torch.zeros(1000)]).double()
+    """Energies [MeV] in two layers: flat up to a step at 2 MeV, and log-normal beyond; the first has a higher step."""
+    flat, beyond = 0.02 + 1.98 * torch.rand(2, 40_000), 2 + 4 * torch.randn(2, 40_000).exp()
+    is_flat = torch.rand(2, 40_000) < torch.tensor([[0.05], [0.5]])
+    energies = torch.where(is_flat, flat, beyond) * (torch.rand(2, 40_000) < 0.9)
+    return energies.T.double()[:, :, None, None]
 
 
 @pytest.fixture
 def low(hits):
     low = LowHits(BINS, BELOW, n_r=3).double()
-    low.fit(hits.split(30_000))
+    low.fit(hits.split(15_000))
     return low
 
 
@@ -34,16 +38,29 @@ def sizes_of(low, n, unit=1.0):
     return low.sizes(torch.randn(BINS, n).double(), above, torch.full((n,), unit).double().log())
 
 
-def test_bins_hold_equally_many_hits_and_end_where_these_do(low, hits):
-    counts = torch.histogram(hits[hits > 0], low.knots[::PIECES].contiguous()).hist
-    assert_close(counts / counts.sum(), torch.full_like(counts, 1 / BINS), atol=2e-3, rtol=0)
+def test_edges_lie_where_layers_differ_and_pieces_hold_equally_many_hits(low, hits):
+    counts = torch.histogram(hits[hits > 0], low.knots).hist.view(BINS, PIECES)
+    shares = counts / counts.sum(1, keepdim=True)
+    assert_close(shares, torch.full_like(shares, 1 / PIECES), atol=0.02, rtol=0)
+    assert (low.knots[::PIECES] - 2).abs().min() < 0.05
     assert_close(low.knots[-1].item(), BELOW, rtol=1e-3, atol=0)
     assert torch.all(low.knots.diff() > 0)
     assert hits[hits > 0].min() * (1 - 1e-6) <= low.knots[0] < 0.03
 
 
+def test_bounds_are_those_of_the_largest_mutual_information():
+    counts = torch.randint(1, 30, (3, 9)).double()
+
+    def information(bounds):
+        joint = torch.stack([part.sum(1) for part in counts.tensor_split(bounds, dim=1)], dim=1) / counts.sum()
+        return (joint * (joint / joint.sum(0) / joint.sum(1, keepdim=True)).log()).sum()
+
+    best = max(combinations(range(1, 9), 3), key=information)
+    assert_close(information(informative_bounds(counts, 4)[1:-1]), information(best))
+
+
 def test_no_piece_is_empty_over_five_decades():
-    hits = 10 ** (5 * torch.rand(50_000).double() - 3)
+    hits = 10 ** (5 * torch.rand(50_000, 1, 1, 1).double() - 3)
     low = LowHits(BINS, 90.0, n_r=3).double()
     low.fit([hits])
     assert torch.all(low.knots.diff() > 0)
@@ -65,13 +82,14 @@ def test_density_and_quantiles_belong_to_one_distribution(low, unit):
     assert torch.all(slopes > 0)
 
 
-def test_equal_chances_of_bins_give_the_spectrum_with_its_step(hits):
+def test_the_chances_of_bins_give_the_spectrum_with_its_step(hits):
     low, count = LowHits(4 * BINS, BELOW, n_r=3).double(), 100_000
     low.fit([hits])
     above = HitSizes.of(torch.zeros(5, count).double(), torch.zeros(()), torch.ones(()))
     nothing = torch.zeros(4 * BINS, count).double()
     even = low.sizes(nothing, above, torch.zeros(count).double()).log_masses[:-1]
-    sizes = low.sizes(-even, above, torch.zeros(count).double())
+    chances = torch.histogram(hits[hits > 0], low.knots[::PIECES].contiguous()).hist.log().unsqueeze(1)
+    sizes = low.sizes(chances - even, above, torch.zeros(count).double())
     drawn = sizes.log_size(torch.randn(count).double())[0].exp()
     known, drawn = (x[(x > 0) & (x < BELOW)] for x in (hits, drawn))
     assert stats.ks_2samp(known, drawn).statistic < 0.015

@@ -20,12 +20,15 @@ LEAST = 1e-5
 """Chance of a group before the numbers of its bins: float32 holds no differences of chances that are much smaller."""
 CELLS = 8192
 """Of the histogram in which the edges are found."""
+PLACES = 8  # where an edge may lie, for each bin
 SPAN = math.log(1e6)
 """Range of the logarithms of energies in that histogram."""
 
 
 class LowHits(nn.Module):
-    """Bins of energy that hold equally many of the small hits of all showers.
+    """Bins of the energies of small hits, with edges where spectra of layers and rings differ.
+
+    A bin has one spectrum for all of them, so that a step within it would be too high in some and too low in others.
 
     Args:
         bins: number of bins, a multiple of four.
@@ -47,21 +50,18 @@ class LowHits(nn.Module):
         self.register_buffer("knots", torch.linspace(0, below, bins * PIECES + 1))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Fits the edges to batches of energies [MeV]; zeros are no hits."""
-        counts, least = torch.zeros(CELLS, dtype=torch.float64), torch.tensor(self.below)
+        """Fits the edges to batches of energies (n, L, A, R) [MeV]; zeros are no hits."""
+        counts, least = torch.zeros(1, CELLS, dtype=torch.float64), torch.tensor(self.below)
         for batch in batches:
-            hits = batch[(batch > 0) & (batch < self.below)]
+            hits = batch.transpose(1, 2).flatten(2)  # a kind for each ring of each layer
+            kinds = torch.arange(hits.shape[2], device=hits.device).expand_as(hits)
+            is_low = (hits > 0) & (hits < self.below)
+            hits, kinds = hits[is_low], kinds[is_low]
             cells = (1 + (hits / self.below).log() / SPAN).mul(CELLS).long().clamp(0, CELLS - 1)
-            counts += torch.bincount(cells, minlength=CELLS)
+            size = CELLS * batch.shape[1] * batch.shape[3]
+            counts = counts + torch.bincount(kinds * CELLS + cells, minlength=size).view(-1, CELLS)
             least = torch.minimum(least, hits.min()) if len(hits) else least
-        edges = self.below * (SPAN * (torch.arange(CELLS + 1, dtype=torch.float64) / CELLS - 1)).exp()
-        first = int((counts > 0).double().argmax())
-        # a thousandth of them evenly spread, so that no piece is empty
-        shares = F.pad((counts[first:] + (1e-3 * counts.sum() + 1) / (CELLS - first)).cumsum(0), (1, 0))
-        wanted = torch.linspace(0, 1, len(self.knots), dtype=torch.float64) * shares[-1]
-        cell = (torch.searchsorted(shares, wanted) - 1).clamp(0, CELLS - first - 1)
-        part = (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
-        self.knots.copy_(edges[first + cell].lerp(edges[first + cell + 1], part))
+        self.knots.copy_(_knots(counts, self.bins) * self.below)
         self.knots[0] = torch.minimum(least, 0.999 * self.knots[1])
 
     def forward(self, ring: Tensor) -> Tensor:
@@ -76,6 +76,52 @@ class LowHits(nn.Module):
         bins = raw + ((below + LEAST) / GROUP).log().repeat_interleave(GROUP, dim=0)
         numbers = torch.cat([bins, (upper_tail(score[-1:]) + LEAST).log()])
         return BinnedSizes(above, numbers.log_softmax(0), score[-1], log_unit, self.knots)
+
+
+def _knots(counts: Tensor, bins: int) -> Tensor:
+    """Edges of the pieces of bins over their last one, from hits of K kinds in logarithmic cells (K, CELLS)."""
+    edges = (SPAN * (torch.arange(CELLS + 1, dtype=torch.float64) / CELLS - 1)).exp()
+    total = counts.sum(0)
+    first = int((total > 0).double().argmax())
+    # a thousandth of them evenly spread, so that no piece is empty
+    total[first:] += (1e-3 * total.sum() + 1) / (CELLS - first)
+    shares = F.pad(total.cumsum(0), (1, 0)) / total.sum()
+
+    def places(wanted: Tensor) -> tuple[Tensor, Tensor]:
+        cell = (torch.searchsorted(shares, wanted) - 1).clamp(first, CELLS - 1)
+        return cell, (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
+
+    grid, sums = torch.linspace(0, 1, bins * PLACES + 1, dtype=torch.float64), F.pad(counts.cumsum(1), (1, 0))
+    cell, part = places(grid)
+    ends = grid[informative_bounds(sums[:, cell].lerp(sums[:, cell + 1], part).diff(), bins)]
+    inside = torch.arange(PIECES, dtype=torch.float64) / PIECES
+    cell, part = places(torch.cat([(ends[:-1, None] + ends.diff()[:, None] * inside).flatten(), ends[-1:]]))
+    return edges[cell].lerp(edges[cell + 1], part)
+
+
+def informative_bounds(counts: Tensor, parts: int) -> list[int]:
+    """Divides C columns of counts (K, C) into parts that say most of the row.
+
+    Columns of a part are joined. The loss of mutual information of row and column is the least of all divisions.
+
+    Returns:
+        First column of each part, and C.
+    """
+    sums, columns = F.pad(counts.cumsum(1), (1, 0)), torch.arange(counts.shape[1] + 1)
+    gains = []
+    for start in columns:
+        joined = (sums - sums[:, start : start + 1]).clamp(min=0)
+        gain = torch.special.xlogy(joined, joined).sum(0) - torch.special.xlogy(joined.sum(0), joined.sum(0))
+        gains.append(torch.where(columns > start, gain, -math.inf))
+    gain, chosen = torch.stack(gains), []
+    best = gain[0]
+    for _ in range(parts - 1):
+        best, before = (best.unsqueeze(1) + gain).max(0)
+        chosen.append(before)
+    bounds = [counts.shape[1]]
+    for before in reversed(chosen):
+        bounds.insert(0, int(before[bounds[0]]))
+    return [0, *bounds]
 
 
 @dataclass(frozen=True)

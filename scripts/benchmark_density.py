@@ -1,7 +1,7 @@
 """Trains each kind of flow on a density whose truth is known, and compares samples and likelihood with the truth.
 
     python scripts/benchmark_density.py                            # the page docs/talks/density.md: hours on one core
-    python scripts/benchmark_density.py --causes                   # its second table: which setting matters for C-RQS
+    python scripts/benchmark_density.py --causes --seeds 0         # its second table: which setting matters
     python scripts/benchmark_density.py --dimensions 2 --train 1000 --output table.json
     python scripts/benchmark_density.py --dimensions 400 1000 --flows A-RQS   # minutes on a GPU
 
@@ -63,21 +63,30 @@ FLOWS: dict[str, Callable[..., Distribution]] = {
     "A-RQS": partial(AutoregressiveFlow, elementwise="spline", transforms=2, mixing="reverse"),
     "Mixture": GaussianMixture,
 }
-COUPLINGS = ("RealNVP", "C-RQS", "C-RQS, permuted each time")
-VARIANTS = {"C-RQS, permuted each time": permuted_each_time}
+VARIANTS = {"C-RQS, permuted each time": permuted_each_time, "A-RQS, narrow": FLOWS["A-RQS"]}
+NARROW = ("RealNVP", "C-RQS", *VARIANTS)
 TRUTH = "truth"
 FEW_EPOCHS, WIDE = 4, 10.0
-CAUSES: list[Row] = [
-    {},
-    {"flow": "C-RQS, permuted each time"},
-    {"learning_rate": 2e-3},
-    {"batch": 1000},
-    {"bound": 4.0},
-    {"hidden": 128},
-    {"epochs": 20},
-    {"bound": None},
-]
-"""What is changed, one at a time, to see what it is worth for C-RQS in 16 dimensions after few epochs."""
+CAUSES: dict[tuple[str, int], list[Row]] = {
+    ("C-RQS", 16): [
+        {},
+        {"flow": "C-RQS, permuted each time"},
+        {"learning_rate": 2e-3},
+        {"batch": 1000},
+        {"bound": 4.0},
+        {"hidden": 128},
+        {"epochs": 20},
+        {"bound": None},
+    ],
+    ("A-RQS, narrow", 64): [
+        {},
+        {"flow": "A-RQS"},
+        {"bound": None},
+        {"epochs": 20},
+        {"epochs": 20, "bound": None},
+    ],
+}
+"""What is changed in turn, to see what it is worth for a flow in some dimensions after few epochs in a wide box."""
 
 METRICS = {"KS": kolmogorov_smirnov, "SWD": sliced_wasserstein, "FN": correlation_distance}
 TEST_SEED = 2**32 - 2
@@ -136,7 +145,7 @@ def make(name: str, points: Array, options: argparse.Namespace) -> Distribution:
     largest = float(np.abs((points - points.mean(axis=0)) / points.std(axis=0)).max())
     spline = {"bins": options.bins, "bound": options.bound or largest} if "RQS" in name else {}
     # a masked network carries as many entries as it has units, and the first ones need several units each
-    hidden = options.hidden if name in COUPLINGS else 2 * max(options.hidden, features)
+    hidden = options.hidden if name in NARROW else 2 * max(options.hidden, features)
     return (FLOWS | VARIANTS)[name](features, hidden=hidden, **spline)
 
 
@@ -184,7 +193,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--dimensions", type=_dimension, nargs="+", default=[4, 8, 16, 32, 64, 100])
     what.add_argument("--flows", choices=FLOWS, nargs="+", default=list(FLOWS))
     what.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    what.add_argument("--causes", action="store_true", help="C-RQS in 16 dimensions with one setting changed at a time")
+    what.add_argument("--causes", action="store_true", help="some flows with one setting changed at a time")
     what.add_argument("--output", type=Path, default=Path("docs/talks/density.json"))
     what.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     settings = parser.add_argument_group("settings, on which the results depend")
@@ -193,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
     settings.add_argument("--epochs", type=int, default=20, help="in which the learning rate falls to 0")
     settings.add_argument("--batch", type=int, default=250)
     settings.add_argument("--learning-rate", type=float, help="0.01, or 0.003 above 100-D")
-    settings.add_argument("--hidden", type=int, default=32, help="of couplings; others have twice that")
+    settings.add_argument("--hidden", type=int, default=32, help="of couplings; others have twice that or more")
     settings.add_argument("--bins", type=int, default=16)
     settings.add_argument("--bound", type=float, help="half a side of the box; that of all points if left out")
     return parser
@@ -227,14 +236,16 @@ def wanted(options: argparse.Namespace) -> list[Row]:
         return usual(features) | asked
 
     if options.causes:
-        base = {"flow": "C-RQS", "epochs": FEW_EPOCHS, "bound": WIDE}
-        rows = [(base | change, seed) for seed in options.seeds for change in CAUSES]
+        base = {"epochs": FEW_EPOCHS, "bound": WIDE}
         return [
             {
-                **{"target": options.target, "features": 16, "flow": change["flow"], "seed": seed},
-                "settings": chosen(16) | {name: value for name, value in change.items() if name != "flow"},
+                **{"target": options.target, "features": features, "flow": change.get("flow", flow), "seed": seed},
+                "settings": chosen(features)
+                | {name: value for name, value in (base | change).items() if name != "flow"},
             }
-            for change, seed in rows
+            for seed in options.seeds
+            for (flow, features), changes in CAUSES.items()
+            for change in changes
         ]
     return [
         {"target": options.target, "features": features, "flow": flow, "seed": seed, "settings": chosen(features)}

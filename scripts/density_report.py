@@ -13,6 +13,8 @@ METRICS = ("KS", "SWD", "FN", "KL")
 NAMES = ("RealNVP", "MAF", "C-RQS", "A-RQS", "Mixture")
 TARGETS = ("correlated-mixture", "uncorrelated-mixture", "correlated-gaussian")
 TRUTH = "truth"
+STUDIED = [("C-RQS", 16), ("A-RQS", 64)]
+"""Flows and sizes of which the page shows what each setting is worth."""
 PUBLISHED = {
     ("A-RQS", 4): (0.486, 0.027, 0.019),
     ("MAF", 4): (0.498, 0.028, 0.028),
@@ -48,14 +50,17 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def causes(rows: Iterable[Row]) -> str:
-    """Markdown with a line for each change of the settings of the first row."""
-    lines = [["flow and settings", "seeds", *METRICS, "KL, training points"]]
-    groups = _grouped(rows, lambda row: (row["flow"], *row["settings"].items()))
-    first = dict(groups[0][0][1:])
-    for (flow, *settings), group in groups:
-        changes = {name.replace("_", " "): value for name, value in settings if value != first[name]}
+    """Markdown with a line for each change of the settings of the first row with as many dimensions."""
+    lines = [["D", "flow and settings", "seeds", *METRICS, "KL, training points"]]
+    first: dict[int, Row] = {}
+    for (features, flow, *settings), group in _grouped(
+        rows, lambda row: (row["features"], row["flow"], *row["settings"].items())
+    ):
+        base = first.setdefault(features, dict(settings))
+        changes = {name.replace("_", " "): value for name, value in settings if value != base[name]}
         name = ", ".join([flow, *(f"{name} {value or 'of all points'}" for name, value in changes.items())])
-        lines.append([name, str(len(group)), *_values(group), spread(row["KL train"][0] for row in group)])
+        trained = spread(row["KL train"][0] for row in group)
+        lines.append([str(features), name, str(len(group)), *_values(group), trained])
     return markdown(lines)
 
 
@@ -71,9 +76,9 @@ def write_page(results: ResultFile, settings: Callable[[int], Row]) -> None:
     if page.is_file() and rows:
         write(page.with_suffix(".png"), figure([row for row in rows if row["target"] == "correlated-mixture"]))
         show(page, "densities", table(row for row in rows if row["flow"] in (TRUTH, *NAMES)))
-        studied = [row for row in results.rows if row["features"] == 16 and row["flow"].startswith("C-RQS")]
+        studied = [row for row in results.rows if (row["flow"].split(",")[0], row["features"]) in STUDIED]
         studied = [row for row in studied if row["target"] == "correlated-mixture"]
-        show(page, "causes", causes(sorted(studied, key=lambda row: row["settings"] == settings(16))))
+        show(page, "causes", causes(sorted(studied, key=lambda row: row["settings"] == settings(row["features"]))))
 
 
 def figure(rows: list[Row]) -> bytes:

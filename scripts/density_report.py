@@ -78,7 +78,7 @@ def write_page(results: ResultFile, settings: Callable[[int], Row]) -> None:
         show(page, "densities", table(row for row in rows if row["flow"] in (TRUTH, *NAMES)))
         studied = [row for row in results.rows if (row["flow"].split(",")[0], row["features"]) in STUDIED]
         studied = [row for row in studied if row["target"] == "correlated-mixture"]
-        show(page, "causes", causes(sorted(studied, key=lambda row: (row in rows, row["flow"] in NAMES))))
+        show(page, "causes", causes(sorted(studied, key=lambda row: row in rows and row["flow"] in NAMES)))
 
 
 def figure(rows: list[Row]) -> bytes:

@@ -19,10 +19,13 @@ GROUP = 4
 LEAST = 1e-5
 """Chance of a group before the numbers of its bins: float32 holds no differences of chances that are much smaller."""
 CELLS = 8192
-"""Of the histogram in which the edges are found."""
-PLACES = 8  # where an edge may lie, for each bin
+"""Of the histogram in which the edges of pieces are found."""
+JOINED = 8
+"""Cells that are one in the histograms of layers and rings, of which there may be many."""
 SPAN = math.log(1e6)
-"""Range of the logarithms of energies in that histogram."""
+"""Range of the logarithms of energies in these histograms."""
+PLACES = 8
+"""Where an edge may lie, for each bin."""
 
 
 class LowHits(nn.Module):
@@ -51,17 +54,20 @@ class LowHits(nn.Module):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fits the edges to batches of energies (n, L, A, R) [MeV]; zeros are no hits."""
-        counts, least = torch.zeros(1, CELLS, dtype=torch.float64), torch.tensor(self.below)
+        width = CELLS // JOINED
+        total, kinds = torch.zeros(CELLS, dtype=torch.float64), torch.zeros(1, width, dtype=torch.float64)
+        least = torch.tensor(self.below)
         for batch in batches:
             hits = batch.transpose(1, 2).flatten(2)  # a kind for each ring of each layer
-            kinds = torch.arange(hits.shape[2], device=hits.device).expand_as(hits)
+            kind = torch.arange(hits.shape[2], device=hits.device).expand_as(hits)
             is_low = (hits > 0) & (hits < self.below)
-            hits, kinds = hits[is_low], kinds[is_low]
-            cells = (1 + (hits / self.below).log() / SPAN).mul(CELLS).long().clamp(0, CELLS - 1)
-            size = CELLS * batch.shape[1] * batch.shape[3]
-            counts = counts + torch.bincount(kinds * CELLS + cells, minlength=size).view(-1, CELLS)
+            hits, kind = hits[is_low], kind[is_low]
+            cell = (1 + (hits / self.below).log() / SPAN).mul(CELLS).long().clamp(0, CELLS - 1)
+            total += torch.bincount(cell, minlength=CELLS)
+            size = width * batch.shape[1] * batch.shape[3]
+            kinds = kinds + torch.bincount(kind * width + cell // JOINED, minlength=size).view(-1, width)
             least = torch.minimum(least, hits.min()) if len(hits) else least
-        self.knots.copy_(_knots(counts, self.bins) * self.below)
+        self.knots.copy_(_knots(total, kinds, self.bins) * self.below)
         self.knots[0] = torch.minimum(least, 0.999 * self.knots[1])
 
     def forward(self, ring: Tensor) -> Tensor:
@@ -78,25 +84,29 @@ class LowHits(nn.Module):
         return BinnedSizes(above, numbers.log_softmax(0), score[-1], log_unit, self.knots)
 
 
-def _knots(counts: Tensor, bins: int) -> Tensor:
-    """Edges of the pieces of bins over their last one, from hits of K kinds in logarithmic cells (K, CELLS)."""
+def _knots(total: Tensor, kinds: Tensor, bins: int) -> Tensor:
+    """Edges of the pieces of bins over the last one, from all hits in cells (CELLS,) and those of each kind (K, *)."""
     edges = (SPAN * (torch.arange(CELLS + 1, dtype=torch.float64) / CELLS - 1)).exp()
-    total = counts.sum(0)
     first = int((total > 0).double().argmax())
     # a thousandth of them evenly spread, so that no piece is empty
     total[first:] += (1e-3 * total.sum() + 1) / (CELLS - first)
     shares = F.pad(total.cumsum(0), (1, 0)) / total.sum()
 
-    def places(wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def places(wanted: Tensor) -> Tensor:
         cell = (torch.searchsorted(shares, wanted) - 1).clamp(first, CELLS - 1)
-        return cell, (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
+        return cell + (wanted - shares[cell]) / (shares[cell + 1] - shares[cell])
 
-    grid, sums = torch.linspace(0, 1, bins * PLACES + 1, dtype=torch.float64), F.pad(counts.cumsum(1), (1, 0))
-    cell, part = places(grid)
-    ends = grid[informative_bounds(sums[:, cell].lerp(sums[:, cell + 1], part).diff(), bins)]
+    grid = torch.linspace(0, 1, bins * PLACES + 1, dtype=torch.float64)
+    columns = _between(F.pad(kinds.cumsum(1), (1, 0)), places(grid) / JOINED).diff()
+    ends = grid[informative_bounds(columns, bins)]
     inside = torch.arange(PIECES, dtype=torch.float64) / PIECES
-    cell, part = places(torch.cat([(ends[:-1, None] + ends.diff()[:, None] * inside).flatten(), ends[-1:]]))
-    return edges[cell].lerp(edges[cell + 1], part)
+    return _between(edges, places(torch.cat([(ends[:-1, None] + ends.diff()[:, None] * inside).flatten(), ends[-1:]])))
+
+
+def _between(values: Tensor, places: Tensor) -> Tensor:
+    """Values (..., C) at places (M,) between 0 and C - 1, on straight lines."""
+    index = places.long().clamp(max=values.shape[-1] - 2)
+    return values[..., index].lerp(values[..., index + 1], places - index)
 
 
 def informative_bounds(counts: Tensor, parts: int) -> list[int]:

@@ -242,11 +242,15 @@ def _rank(rank: int, device: str, showers: Path, results: Path) -> None:
         loss(x, context).backward()
         torch.save(_gradients(loss), results / "own.pt")
         loss.zero_grad()
-    parallel = DistributedDataParallel(loss)
-    parallel(x[rank::2], context[rank::2]).backward()
+    _share_gradients(loss, x[rank::2], context[rank::2])
     if rank == 0:
         torch.save(_gradients(loss), results / "shared.pt")
     distributed.destroy_process_group()
+
+
+def _share_gradients(loss: nn.Module, x: Tensor, context: Tensor) -> None:
+    # nothing of it may be left when the process group goes: as the last to hold that, it can wait forever
+    DistributedDataParallel(loss)(x, context).backward()
 
 
 def _gradients(module: nn.Module) -> Tensor:

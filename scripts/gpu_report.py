@@ -250,7 +250,8 @@ def _rank(rank: int, device: str, showers: Path, results: Path) -> None:
 
 def _share_gradients(loss: nn.Module, x: Tensor, context: Tensor) -> None:
     # nothing of it may be left when the process group goes: as the last to hold that, it can wait forever
-    DistributedDataParallel(loss)(x, context).backward()
+    parallel = DistributedDataParallel(loss)
+    parallel(x, context).backward()
 
 
 def _gradients(module: nn.Module) -> Tensor:

@@ -76,14 +76,15 @@ def test_the_benchmark_goes_on_where_it_stopped_and_the_truth_has_the_right_scor
 def test_changed_settings_have_lines_of_their_own(benchmark):
     options = benchmark.parser().parse_args(["--causes", "--seeds", "0", "1"])
     keys = benchmark.wanted(options)
-    assert len(keys) == 2 * len(benchmark.CAUSES)
+    assert len(keys) == 2 * sum(map(len, benchmark.CAUSES.values()))
     usual = ["--dimensions", "16", "--flows", "C-RQS", "--epochs", "4", "--bound", "10"]
     assert keys[0] == benchmark.wanted(benchmark.parser().parse_args(usual))[1]
     values = {"KS": [0.5, 0.1], "SWD": [0.1, 0.1], "FN": [0.1, 0.1], "KL": [0.2, 0.1], "KL train": [0.1, 0.1]}
     lines = benchmark.density_report.causes([{**key, **values} for key in keys]).splitlines()[2:]
-    names = [line.split(" | ")[0] for line in lines]
-    assert names[:3] == ["| C-RQS", "| C-RQS, permuted each time", "| C-RQS, learning rate 0.002"]
-    assert all(line.split(" | ")[1] == "2" for line in lines)
+    dimensions, names, seeds, *_ = zip(*(line.removeprefix("| ").split(" | ") for line in lines), strict=True)
+    assert names[:3] == ("C-RQS", "C-RQS, permuted each time", "C-RQS, learning rate 0.002")
+    assert set(dimensions) == {"16", "64"}
+    assert set(seeds) == {"2"}
 
 
 def test_the_table_shows_means_and_published_numbers(benchmark):

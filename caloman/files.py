@@ -206,9 +206,16 @@ def sha256(path: str | Path) -> str:
 
 
 def md5(path: str | Path) -> str:
-    """MD5 sum of a file's bytes, in hexadecimal, as Zenodo publishes it."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    """MD5 sum of a file's bytes, in hexadecimal, as Zenodo publishes it.
+
+    Raises:
+        CalomanError: if the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise CalomanError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def check_name(name: object, kind: str) -> None:

@@ -37,6 +37,7 @@ class Change:
 
     @property
     def word(self) -> str:
+        """One of `WORDS`."""
         if self.baseline.at_floor and self.sample.at_floor:
             return "both at the floor"
         if abs(self.significance) <= SIGNIFICANCE:

@@ -66,6 +66,7 @@ class Floor:
 
     @property
     def separations(self) -> list[tuple[float, float]]:
+        """Separation power of every histogram and its error."""
         factors = (histogram.size_factor(self.factor) for histogram in self.measured.histograms)
         pairs = zip(self.measured.histograms, factors, strict=True)
         return [(f * histogram.separation, f * histogram.separation_error) for histogram, f in pairs]

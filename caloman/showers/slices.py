@@ -137,13 +137,16 @@ class ShowerFiles:
 
     @property
     def condition_names(self) -> list[str]:
+        """Names of the conditions beside the energy."""
         return self.files[0].condition_names
 
     def conditions(self) -> dict[str, NDArray[np.float32]]:
+        """Conditions of all showers beside the energy, by name, each of shape (N,)."""
         columns = [file.conditions() for file in self.files]
         return {name: self._chosen([own[name] for own in columns]) for name in self.condition_names}
 
     def incident_energies(self) -> NDArray[np.float32]:
+        """Incident energies of all showers [MeV], shape (N,)."""
         return self._chosen([file.incident_energies() for file in self.files])
 
     def _chosen(self, columns: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -162,6 +165,7 @@ class ShowerFiles:
         return np.concatenate(parts)
 
     def read(self, start: int, stop: int) -> Showers:
+        """Reads the showers of rows ``start`` to ``stop``; see `ShowerFile.read`."""
         parts = []
         for file, rows, first in zip(self.files, self.rows, self.starts[:-1].tolist(), strict=True):
             wanted = rows[max(start - first, 0) : max(stop - first, 0)]
@@ -170,6 +174,7 @@ class ShowerFiles:
         return parts[0] if len(parts) == 1 else Showers.join(parts)
 
     def blocks(self) -> Iterator[Showers]:
+        """Iterates over the slices in blocks of whole HDF5 chunk rows; see `ShowerFile.blocks`."""
         for file, rows in zip(self.files, self.rows, strict=True):
             yield from file.blocks(rows.start, rows.stop)
 
